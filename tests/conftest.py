@@ -1,0 +1,26 @@
+"""Skips, with a reason, what this machine cannot run."""
+
+from pathlib import Path
+
+import pynvml
+import pytest
+
+NODE_MODULES = Path(__file__).parent / "node/node_modules"
+
+
+def _gpu_count() -> int:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not _gpu_count():
+        pytest.skip("NVML finds no GPU here")
+    if item.get_closest_marker("node") and not NODE_MODULES.exists():
+        pytest.skip("there is no npm here, so `make` could not fill tests/node/node_modules")
