@@ -1,0 +1,1 @@
+"""What Roundhouse's own processes say to one another."""

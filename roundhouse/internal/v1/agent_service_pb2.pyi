@@ -1,0 +1,212 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
+from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from roundhouse.v1 import node_pb2 as _node_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DesiredState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DESIRED_STATE_UNSPECIFIED: _ClassVar[DesiredState]
+    DESIRED_STATE_RUNNING: _ClassVar[DesiredState]
+    DESIRED_STATE_STOPPED: _ClassVar[DesiredState]
+
+class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_STATE_UNSPECIFIED: _ClassVar[ModelState]
+    MODEL_STATE_OK: _ClassVar[ModelState]
+    MODEL_STATE_NOT_FOUND: _ClassVar[ModelState]
+    MODEL_STATE_BROKEN: _ClassVar[ModelState]
+DESIRED_STATE_UNSPECIFIED: DesiredState
+DESIRED_STATE_RUNNING: DesiredState
+DESIRED_STATE_STOPPED: DesiredState
+MODEL_STATE_UNSPECIFIED: ModelState
+MODEL_STATE_OK: ModelState
+MODEL_STATE_NOT_FOUND: ModelState
+MODEL_STATE_BROKEN: ModelState
+
+class JoinRequest(_message.Message):
+    __slots__ = ("protocol_version", "lowest_protocol_version", "capabilities", "node_id", "node_uid", "agent_uid", "boot_id", "machine_id", "applied_order", "refusals", "node", "engines", "models")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LOWEST_PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_UID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_UID_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_ID_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_ORDER_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    lowest_protocol_version: int
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    node_id: str
+    node_uid: str
+    agent_uid: str
+    boot_id: str
+    machine_id: str
+    applied_order: Order
+    refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
+    node: NodeFacts
+    engines: _containers.RepeatedCompositeFieldContainer[EngineReport]
+    models: _containers.RepeatedCompositeFieldContainer[ModelFacts]
+    def __init__(self, protocol_version: _Optional[int] = ..., lowest_protocol_version: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., node_uid: _Optional[str] = ..., agent_uid: _Optional[str] = ..., boot_id: _Optional[str] = ..., machine_id: _Optional[str] = ..., applied_order: _Optional[_Union[Order, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., node: _Optional[_Union[NodeFacts, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineReport, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelFacts, _Mapping]]] = ...) -> None: ...
+
+class JoinResponse(_message.Message):
+    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_PROBES_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    order: Order
+    engines: _containers.RepeatedCompositeFieldContainer[EngineAssignment]
+    model_probes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ModelSource]
+    redirect_address: str
+    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ...) -> None: ...
+
+class Order(_message.Message):
+    __slots__ = ("cluster_id", "term", "generation")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    term: int
+    generation: int
+    def __init__(self, cluster_id: _Optional[str] = ..., term: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("replica_uid", "gpu_uuids", "message", "available_memory_bytes", "not_before_time")
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_TIME_FIELD_NUMBER: _ClassVar[int]
+    replica_uid: str
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    message: str
+    available_memory_bytes: int
+    not_before_time: _timestamp_pb2.Timestamp
+    def __init__(self, replica_uid: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ..., available_memory_bytes: _Optional[int] = ..., not_before_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class NodeFacts(_message.Message):
+    __slots__ = ("hostname", "agent_version", "labels", "gpus", "host", "sample_time")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    agent_version: str
+    labels: _containers.ScalarMap[str, str]
+    gpus: _containers.RepeatedCompositeFieldContainer[_node_pb2.Gpu]
+    host: _node_pb2.Host
+    sample_time: _timestamp_pb2.Timestamp
+    def __init__(self, hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[_node_pb2.Gpu, _Mapping]]] = ..., host: _Optional[_Union[_node_pb2.Host, _Mapping]] = ..., sample_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EngineAssignment(_message.Message):
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace_s")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_STATE_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    replica_uid: str
+    placement_epoch: int
+    deployment_generation: int
+    desired_state: DesiredState
+    spec: _engine_spec_pb2.EngineSpec
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    reserved_memory_bytes: int
+    drain_grace_s: float
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+
+class EngineReport(_message.Message):
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_KEY_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    RESTART_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_START_TIME_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    IS_ORPHAN_FIELD_NUMBER: _ClassVar[int]
+    IS_CRASH_LOOP_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    replica_uid: str
+    placement_epoch: int
+    deployment_generation: int
+    state: _deployment_pb2.ReplicaState
+    state_time: _timestamp_pb2.Timestamp
+    message: str
+    engine_uuid: str
+    engine_key: bytes
+    address: str
+    pid: int
+    restart_count: int
+    last_exit: _deployment_pb2.EngineExit
+    next_start_time: _timestamp_pb2.Timestamp
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    reserved_memory_bytes: int
+    measured_memory_bytes: int
+    load: _deployment_pb2.EngineLoad
+    fingerprint: str
+    is_orphan: bool
+    is_crash_loop: bool
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ...) -> None: ...
+
+class ModelFacts(_message.Message):
+    __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_TYPE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_ELEMENTS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    source: _deployment_pb2.ModelSource
+    state: ModelState
+    message: str
+    model_type: str
+    weight_bytes: int
+    parameter_count: int
+    dtype: str
+    context_tokens: int
+    kv_elements_per_token: int
+    def __init__(self, source: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., message: _Optional[str] = ..., model_type: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., context_tokens: _Optional[int] = ..., kv_elements_per_token: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,83 @@
+from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
+from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
+from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DeploymentRecord(_message.Message):
+    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace_s")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_SPEC_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    deployment: _deployment_pb2.Deployment
+    engine_spec: _engine_spec_pb2.EngineSpec
+    memory_need: MemoryNeed
+    drain_grace_s: float
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+
+class MemoryNeed(_message.Message):
+    __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated")
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OVERHEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_STATED_FIELD_NUMBER: _ClassVar[int]
+    total_bytes: int
+    weight_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+    is_stated: bool
+    def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ...) -> None: ...
+
+class PlacementRecord(_message.Message):
+    __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace_s")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_UID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_STOPPING_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    replica: str
+    replica_uid: str
+    deployment_uid: str
+    placement_epoch: int
+    node_id: str
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    reserved_memory_bytes: int
+    is_stopping: bool
+    drain_grace_s: float
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+
+class AssignmentRecord(_message.Message):
+    __slots__ = ("engines",)
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
+    engines: _containers.RepeatedCompositeFieldContainer[_agent_service_pb2.EngineAssignment]
+    def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ...) -> None: ...
+
+class MutationRecord(_message.Message):
+    __slots__ = ("body_hash", "method", "response", "time_s")
+    BODY_HASH_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    body_hash: bytes
+    method: str
+    response: bytes
+    time_s: float
+    def __init__(self, body_hash: _Optional[bytes] = ..., method: _Optional[str] = ..., response: _Optional[bytes] = ..., time_s: _Optional[float] = ...) -> None: ...
+
+class ClusterRecord(_message.Message):
+    __slots__ = ("cluster_id", "term")
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    cluster_id: str
+    term: int
+    def __init__(self, cluster_id: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The public contract: stubs generated from `protos/roundhouse/v1` by `make protos`."""

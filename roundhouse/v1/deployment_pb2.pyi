@@ -1,0 +1,228 @@
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from roundhouse.v1 import condition_pb2 as _condition_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DeploymentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPLOYMENT_STATE_UNSPECIFIED: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_PENDING: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_STARTING: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_READY: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_DEGRADED: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_FAILED: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_DELETING: _ClassVar[DeploymentState]
+
+class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REPLICA_STATE_UNSPECIFIED: _ClassVar[ReplicaState]
+    REPLICA_STATE_PENDING: _ClassVar[ReplicaState]
+    REPLICA_STATE_PREPARING: _ClassVar[ReplicaState]
+    REPLICA_STATE_STARTING: _ClassVar[ReplicaState]
+    REPLICA_STATE_READY: _ClassVar[ReplicaState]
+    REPLICA_STATE_DRAINING: _ClassVar[ReplicaState]
+    REPLICA_STATE_STOPPED: _ClassVar[ReplicaState]
+    REPLICA_STATE_FAILED: _ClassVar[ReplicaState]
+DEPLOYMENT_STATE_UNSPECIFIED: DeploymentState
+DEPLOYMENT_STATE_PENDING: DeploymentState
+DEPLOYMENT_STATE_STARTING: DeploymentState
+DEPLOYMENT_STATE_READY: DeploymentState
+DEPLOYMENT_STATE_DEGRADED: DeploymentState
+DEPLOYMENT_STATE_FAILED: DeploymentState
+DEPLOYMENT_STATE_DELETING: DeploymentState
+REPLICA_STATE_UNSPECIFIED: ReplicaState
+REPLICA_STATE_PENDING: ReplicaState
+REPLICA_STATE_PREPARING: ReplicaState
+REPLICA_STATE_STARTING: ReplicaState
+REPLICA_STATE_READY: ReplicaState
+REPLICA_STATE_DRAINING: ReplicaState
+REPLICA_STATE_STOPPED: ReplicaState
+REPLICA_STATE_FAILED: ReplicaState
+
+class Deployment(_message.Message):
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class AnnotationsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ANNOTATIONS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    READY_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    uid: str
+    generation: int
+    observed_generation: int
+    etag: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    delete_time: _timestamp_pb2.Timestamp
+    labels: _containers.ScalarMap[str, str]
+    annotations: _containers.ScalarMap[str, str]
+    model: ModelSource
+    engine: str
+    replica_count: int
+    placement: PlacementPolicy
+    engine_options: EngineOptions
+    env: _containers.RepeatedCompositeFieldContainer[EnvVar]
+    state: DeploymentState
+    ready_replica_count: int
+    conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+
+class ModelSource(_message.Message):
+    __slots__ = ("path", "builtin")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    BUILTIN_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    builtin: str
+    def __init__(self, path: _Optional[str] = ..., builtin: _Optional[str] = ...) -> None: ...
+
+class PlacementPolicy(_message.Message):
+    __slots__ = ("strategy", "gpu_count", "allow_shared_gpu", "memory_bytes")
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_SHARED_GPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    strategy: str
+    gpu_count: int
+    allow_shared_gpu: bool
+    memory_bytes: int
+    def __init__(self, strategy: _Optional[str] = ..., gpu_count: _Optional[int] = ..., allow_shared_gpu: bool = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+
+class EngineOptions(_message.Message):
+    __slots__ = ("max_model_len", "batch_size", "batch_interval", "max_num_batched_tokens", "kv_cache_memory_bytes", "block_size", "dtype", "max_waiting")
+    MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
+    max_model_len: int
+    batch_size: int
+    batch_interval: _duration_pb2.Duration
+    max_num_batched_tokens: int
+    kv_cache_memory_bytes: int
+    block_size: int
+    dtype: str
+    max_waiting: int
+    def __init__(self, max_model_len: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_memory_bytes: _Optional[int] = ..., block_size: _Optional[int] = ..., dtype: _Optional[str] = ..., max_waiting: _Optional[int] = ...) -> None: ...
+
+class EnvVar(_message.Message):
+    __slots__ = ("name", "value", "secret_value", "secret_ref")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_VALUE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_REF_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    secret_value: str
+    secret_ref: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., secret_value: _Optional[str] = ..., secret_ref: _Optional[str] = ...) -> None: ...
+
+class Replica(_message.Message):
+    __slots__ = ("name", "uid", "state", "state_time", "node", "gpu_uuids", "gpu_indexes", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    GPU_INDEXES_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_PID_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RESTART_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_EXIT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_START_TIME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    uid: str
+    state: ReplicaState
+    state_time: _timestamp_pb2.Timestamp
+    node: str
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    gpu_indexes: _containers.RepeatedScalarFieldContainer[int]
+    reserved_memory_bytes: int
+    placement_epoch: int
+    deployment_generation: int
+    engine_pid: int
+    engine_uuid: str
+    engine_address: str
+    restart_count: int
+    last_exit: EngineExit
+    next_start_time: _timestamp_pb2.Timestamp
+    message: str
+    load: EngineLoad
+    conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., gpu_indexes: _Optional[_Iterable[int]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+
+class EngineExit(_message.Message):
+    __slots__ = ("exit_code", "signal", "stderr_lines", "exit_time")
+    EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    STDERR_LINES_FIELD_NUMBER: _ClassVar[int]
+    EXIT_TIME_FIELD_NUMBER: _ClassVar[int]
+    exit_code: int
+    signal: int
+    stderr_lines: _containers.RepeatedScalarFieldContainer[str]
+    exit_time: _timestamp_pb2.Timestamp
+    def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., stderr_lines: _Optional[_Iterable[str]] = ..., exit_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class EngineLoad(_message.Message):
+    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count")
+    RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FREE_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_STEP_AGE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    running_count: int
+    waiting_count: int
+    free_block_count: int
+    total_block_count: int
+    step_count: int
+    last_step_age: _duration_pb2.Duration
+    busy_fraction: float
+    output_token_count: int
+    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ...) -> None: ...

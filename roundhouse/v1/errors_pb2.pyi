@@ -1,0 +1,74 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from typing import ClassVar as _ClassVar
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR_REASON_UNSPECIFIED: _ClassVar[ErrorReason]
+    ERROR_REASON_FIELD_INVALID: _ClassVar[ErrorReason]
+    ERROR_REASON_PROMPT_TOO_LONG: _ClassVar[ErrorReason]
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ClassVar[ErrorReason]
+    ERROR_REASON_DEPLOYMENT_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_DEPLOYMENT_EXISTS: _ClassVar[ErrorReason]
+    ERROR_REASON_DEPLOYMENT_DELETING: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_READY_REPLICA: _ClassVar[ErrorReason]
+    ERROR_REASON_NODE_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_REPLICA_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_DOES_NOT_FIT: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_NODE: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_MODEL_BROKEN: _ClassVar[ErrorReason]
+    ERROR_REASON_STRATEGY_UNKNOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_ENGINE_UNKNOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_EXISTS: _ClassVar[ErrorReason]
+    ERROR_REASON_REQUEST_TOMBSTONED: _ClassVar[ErrorReason]
+    ERROR_REASON_QUEUE_FULL: _ClassVar[ErrorReason]
+    ERROR_REASON_ETAG_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_RELIST: _ClassVar[ErrorReason]
+    ERROR_REASON_WRONG_ENGINE: _ClassVar[ErrorReason]
+    ERROR_REASON_ENGINE_KEY_INVALID: _ClassVar[ErrorReason]
+    ERROR_REASON_NODE_CONNECTED: _ClassVar[ErrorReason]
+    ERROR_REASON_PROTOCOL_UNSUPPORTED: _ClassVar[ErrorReason]
+    ERROR_REASON_NOT_SERVED: _ClassVar[ErrorReason]
+    ERROR_REASON_ENGINE_LOST: _ClassVar[ErrorReason]
+    ERROR_REASON_DRAINING: _ClassVar[ErrorReason]
+    ERROR_REASON_DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
+    ERROR_REASON_STORE_UNKNOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
+    ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
+    ERROR_REASON_MUTATION_EXISTS: _ClassVar[ErrorReason]
+ERROR_REASON_UNSPECIFIED: ErrorReason
+ERROR_REASON_FIELD_INVALID: ErrorReason
+ERROR_REASON_PROMPT_TOO_LONG: ErrorReason
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason
+ERROR_REASON_DEPLOYMENT_NOT_FOUND: ErrorReason
+ERROR_REASON_DEPLOYMENT_EXISTS: ErrorReason
+ERROR_REASON_DEPLOYMENT_DELETING: ErrorReason
+ERROR_REASON_NO_READY_REPLICA: ErrorReason
+ERROR_REASON_NODE_NOT_FOUND: ErrorReason
+ERROR_REASON_REPLICA_NOT_FOUND: ErrorReason
+ERROR_REASON_DOES_NOT_FIT: ErrorReason
+ERROR_REASON_NO_NODE: ErrorReason
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason
+ERROR_REASON_MODEL_BROKEN: ErrorReason
+ERROR_REASON_STRATEGY_UNKNOWN: ErrorReason
+ERROR_REASON_ENGINE_UNKNOWN: ErrorReason
+ERROR_REASON_REQUEST_EXISTS: ErrorReason
+ERROR_REASON_REQUEST_TOMBSTONED: ErrorReason
+ERROR_REASON_QUEUE_FULL: ErrorReason
+ERROR_REASON_ETAG_MISMATCH: ErrorReason
+ERROR_REASON_RELIST: ErrorReason
+ERROR_REASON_WRONG_ENGINE: ErrorReason
+ERROR_REASON_ENGINE_KEY_INVALID: ErrorReason
+ERROR_REASON_NODE_CONNECTED: ErrorReason
+ERROR_REASON_PROTOCOL_UNSUPPORTED: ErrorReason
+ERROR_REASON_NOT_SERVED: ErrorReason
+ERROR_REASON_ENGINE_LOST: ErrorReason
+ERROR_REASON_DRAINING: ErrorReason
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
+ERROR_REASON_STORE_UNKNOWN: ErrorReason
+ERROR_REASON_INTERNAL: ErrorReason
+ERROR_REASON_CONFLICT: ErrorReason
+ERROR_REASON_MUTATION_EXISTS: ErrorReason
