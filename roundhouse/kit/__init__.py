@@ -1,0 +1,1 @@
+"""Mechanism that every process shares. Knows no noun of the domain."""

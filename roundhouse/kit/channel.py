@@ -1,0 +1,53 @@
+"""Channels as every client of ours opens them, and the one way to hold a streaming call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import grpc
+
+from roundhouse.kit.tls import channel_credentials
+
+_OPTIONS = (
+    # Defaults wait up to two minutes before they look again for a server that came back.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Cancellable(Protocol):
+    """What can be cancelled: every call of grpc.aio."""
+
+    def cancel(self) -> bool:
+        """Ends the call unless it has ended."""
+
+
+Call = TypeVar("Call", bound=Cancellable)
+
+
+def open_channel(address: str, *, ca: Path | None = None, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
+    """Returns a channel to `HOST:PORT`: in the clear, or with TLS if the authority's PEM file is given."""
+    merged = [*_OPTIONS, *options]
+    if ca is None:
+        return grpc.aio.insecure_channel(address, options=merged)
+    return grpc.aio.secure_channel(address, channel_credentials(ca), options=merged)
+
+
+@contextlib.asynccontextmanager
+async def cancelling(call: Call) -> AsyncIterator[Call]:
+    """Holds a call for the block and cancels it on leaving.
+
+    grpcio 1.83 and later never cancel a call that is merely dropped.
+    """
+    try:
+        yield call
+    finally:
+        call.cancel()

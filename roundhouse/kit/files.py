@@ -1,0 +1,54 @@
+"""Files that a crash leaves either old or new, and a directory that one process owns."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from roundhouse.kit.errors import Usage
+
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Writes a file so that a reader, or the next start after a crash, sees the old content or the new."""
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def own_directory(path: Path, what: str) -> Iterator[Path]:
+    """Makes a directory and holds its lock for the block; raises Usage, naming `what`, if another process holds it.
+
+    The lock is the kernel's (flock), so a process that was killed leaves none behind.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (path / "lock").open("a+")
+    except OSError as error:
+        raise Usage(
+            f"the state directory {path} cannot be used: {error.strerror}: choose another with --state-dir"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise Usage(
+                f"the state directory {path} is in use by another {what} (pid {pid}): "
+                "stop it, or choose another with --state-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield path

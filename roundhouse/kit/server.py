@@ -1,0 +1,99 @@
+"""A gRPC server as all our processes run it: one port of its own, health, reflection, an end in bounded time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from roundhouse.kit import reflection
+from roundhouse.kit.errors import Usage
+from roundhouse.kit.service import Service
+from roundhouse.kit.tls import ServerTls, check_exposure
+
+MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # else a second server binds the same port in silence
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # the key that counts; the `recv` one is ignored
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 20_000),  # a client behind a cut cable is found within half a minute
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to listen. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+    tls: ServerTls | None = None
+    insecure: bool = False
+
+    @classmethod
+    def parse(cls, address: str, *, tls: ServerTls | None = None, insecure: bool = False) -> Listen:
+        """Reads `HOST:PORT`; raises Usage for anything else."""
+        host, colon, port = address.rpartition(":")
+        if not (colon and host and port.isdecimal() and int(port) < 65536):
+            raise Usage(f'"{address}" is no address: write HOST:PORT, for example 127.0.0.1:50050')
+        return cls(host, int(port), tls, insecure)
+
+
+class Serving:
+    """A server that listens."""
+
+    def __init__(self, host: str, port: int, checks: health.aio.HealthServicer) -> None:
+        self.host, self.port = host, port
+        self.address = f"{host}:{port}"
+        self._health = checks
+
+    async def set_healthy(self, healthy: bool, service: str = "") -> None:
+        """Says over `grpc.health.v1` whether `service` (all of it if empty) serves; watchers learn at once."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(service, status.SERVING if healthy else status.NOT_SERVING)
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    listen: Listen,
+    services: Sequence[Service],
+    *,
+    grace_s: float = 2.0,
+    max_receive_bytes: int = MAX_RECEIVE_BYTES,
+) -> AsyncIterator[Serving]:
+    """Serves for the block; leaving it refuses new calls, gives running ones `grace_s` seconds, and cancels the rest.
+
+    Health starts as SERVING for the server as a whole and for each service. Raises Usage if the port is in use, or if
+    the host is exposed without TLS and `insecure` is not set.
+    """
+    check_exposure(listen.host, has_tls=listen.tls is not None, insecure=listen.insecure)
+    server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)])
+    names = [each.descriptor.full_name for each in services]
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    served = [each.handlers() for each in services]
+    server.add_generic_rpc_handlers([*served, *reflection.handlers([*names, health.SERVICE_NAME])])
+    serving = Serving(listen.host, _bind(server, listen), checks)
+    await server.start()
+    try:
+        for name in ("", *names):
+            await serving.set_healthy(True, name)
+        yield serving
+    finally:
+        await checks.enter_graceful_shutdown()
+        await server.stop(grace_s)
+
+
+def _bind(server: grpc.aio.Server, listen: Listen) -> int:
+    address = f"{listen.host}:{listen.port}"
+    try:
+        if listen.tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, listen.tls.credentials())
+    except RuntimeError as error:
+        raise Usage(
+            f"cannot listen on {address}: the port is in use or the address is not of this machine: choose another"
+        ) from error

@@ -1,0 +1,137 @@
+"""Errors to `google.rpc.Status` and back: the one table between our errors and gRPC's codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from roundhouse.kit import errors
+from roundhouse.kit.metadata import metadata_value
+from roundhouse.v1 import errors_pb2
+
+DOMAIN = "roundhouse"
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+_PREFIX = "ERROR_REASON_"
+
+STATUS: Mapping[type[BaseException], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TooLong: grpc.StatusCode.OUT_OF_RANGE,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.NotServed: grpc.StatusCode.UNIMPLEMENTED,
+    errors.NotReady: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoCapacity: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unreachable: grpc.StatusCode.UNAVAILABLE,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+    errors.Usage: grpc.StatusCode.INTERNAL,
+    TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+# Codes that only the transport or a foreign server sends, and what they mean to our callers.
+_CLASS: Mapping[grpc.StatusCode, type[errors.RoundhouseError]] = {
+    **{code: kind for kind, code in STATUS.items() if issubclass(kind, errors.RoundhouseError)},
+    grpc.StatusCode.INTERNAL: errors.Internal,
+    grpc.StatusCode.UNKNOWN: errors.Internal,
+    grpc.StatusCode.DATA_LOSS: errors.Internal,
+    grpc.StatusCode.PERMISSION_DENIED: errors.Unauthenticated,
+    grpc.StatusCode.CANCELLED: errors.Unreachable,  # by the server's end, not by us: nothing else reaches this table
+}
+
+
+def status_of(error: BaseException) -> grpc.StatusCode:
+    """Returns the code of the nearest listed ancestor; INTERNAL for a stranger."""
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), grpc.StatusCode.INTERNAL)
+
+
+def reason_name(reason: errors.Reason) -> str:
+    """Returns the reason as it stands in `ErrorInfo`, without the prefix of the enum."""
+    return errors_pb2.ErrorReason.Name(reason).removeprefix(_PREFIX)
+
+
+def to_status(error: BaseException) -> status_pb2.Status:
+    """Returns the whole status with its details. A stranger's text never crosses the wire."""
+    code = code_pb2.Code.Value(status_of(error).name)
+    if isinstance(error, errors.RoundhouseError):
+        return status_pb2.Status(code=code, message=error.message, details=_details(error))
+    if isinstance(error, TimeoutError):
+        late = errors.DeadlineExceeded("the deadline passed: allow more time")
+        return status_pb2.Status(code=code, message=late.message, details=_details(late))
+    fault = errors.Internal("internal error: the log of the server has the traceback")
+    return status_pb2.Status(code=code, message=fault.message, details=_details(fault))
+
+
+def error_of(error: grpc.RpcError) -> errors.RoundhouseError:
+    """Returns our error for what a call raised, details included; what no server of ours sent is mapped by its code."""
+    code, message = error.code(), error.details() or ""
+    kind = _CLASS.get(code, errors.Internal)
+    packed = metadata_value(error.trailing_metadata(), STATUS_DETAILS_KEY)
+    if isinstance(packed, bytes):
+        return _from_details(kind, message, status_pb2.Status.FromString(packed))
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
+        return kind(message, reason=errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE)
+    return kind(message or code.name)
+
+
+def _details(error: errors.RoundhouseError) -> list[AnyMessage]:
+    details = [
+        error_details_pb2.ErrorInfo(reason=reason_name(error.own_reason), domain=DOMAIN, metadata=error.metadata)
+    ]
+    more: list[object] = []
+    if error.fields:
+        violation = error_details_pb2.BadRequest.FieldViolation
+        fields = [violation(field=each.field, description=each.description) for each in error.fields]
+        more.append(error_details_pb2.BadRequest(field_violations=fields))
+    if error.quota:
+        lack = error_details_pb2.QuotaFailure.Violation
+        more.append(
+            error_details_pb2.QuotaFailure(
+                violations=[lack(subject=each.subject, description=each.description) for each in error.quota]
+            )
+        )
+    if error.resource is not None:
+        more.append(
+            error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=error.resource.name)
+        )
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        more.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = []
+    for message in [*details, *more]:
+        each = AnyMessage()
+        each.Pack(message)  # type: ignore[arg-type]
+        packed.append(each)
+    return packed
+
+
+def _from_details(
+    kind: type[errors.RoundhouseError], message: str, status: status_pb2.Status
+) -> errors.RoundhouseError:
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    quota, retry, resource = (
+        error_details_pb2.QuotaFailure(),
+        error_details_pb2.RetryInfo(),
+        error_details_pb2.ResourceInfo(),
+    )
+    present = {
+        type(each) for each in (info, bad, quota, retry, resource) for packed in status.details if packed.Unpack(each)
+    }
+    name = _PREFIX + info.reason
+    known = name in errors_pb2.ErrorReason.keys()  # noqa: SIM118 - not a dict; `in` on the wrapper is not defined
+    return kind(
+        status.message or message,
+        reason=cast("errors.Reason", errors_pb2.ErrorReason.Value(name)) if known else None,
+        fields=[errors.FieldViolation(each.field, each.description) for each in bad.field_violations],
+        quota=[errors.QuotaViolation(each.subject, each.description) for each in quota.violations],
+        resource=errors.Resource(resource.resource_type, resource.resource_name) if type(resource) in present else None,
+        retry_after_s=retry.retry_delay.ToMilliseconds() / 1000 if type(retry) in present else None,
+        metadata=dict(info.metadata),
+    )
