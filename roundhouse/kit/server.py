@@ -63,11 +63,12 @@ async def serve(
     *,
     grace_s: float = 2.0,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
+    is_healthy: bool = True,
 ) -> AsyncIterator[Serving]:
     """Serves for the block; leaving it refuses new calls, gives running ones `grace_s` seconds, and cancels the rest.
 
-    Health starts as SERVING for the server as a whole and for each service. Raises Usage if the port is in use, or if
-    the host is exposed without TLS and `insecure` is not set.
+    Health starts as `is_healthy` says, for the server as a whole and for each service. Raises Usage if the port is in
+    use, or if the host is exposed without TLS and `insecure` is not set.
     """
     check_exposure(listen.host, has_tls=listen.tls is not None, insecure=listen.insecure)
     server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)])
@@ -77,10 +78,10 @@ async def serve(
     served = [each.handlers() for each in services]
     server.add_generic_rpc_handlers([*served, *reflection.handlers([*names, health.SERVICE_NAME])])
     serving = Serving(listen.host, _bind(server, listen), checks)
+    for name in ("", *names):
+        await serving.set_healthy(is_healthy, name)
     await server.start()
     try:
-        for name in ("", *names):
-            await serving.set_healthy(True, name)
         yield serving
     finally:
         await checks.enter_graceful_shutdown()

@@ -39,6 +39,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
     ERROR_REASON_MUTATION_EXISTS: _ClassVar[ErrorReason]
+    ERROR_REASON_CHAT_TEMPLATE_MISSING: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_FIELD_INVALID: ErrorReason
 ERROR_REASON_PROMPT_TOO_LONG: ErrorReason
@@ -72,3 +73,4 @@ ERROR_REASON_STORE_UNKNOWN: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_MUTATION_EXISTS: ErrorReason
+ERROR_REASON_CHAT_TEMPLATE_MISSING: ErrorReason
