@@ -1,0 +1,1 @@
+"""Computes: one process, one model, one gRPC server, one step thread."""

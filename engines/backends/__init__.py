@@ -1,0 +1,1 @@
+"""What computes: one package for each kind of model and library."""

@@ -1,0 +1,89 @@
+"""The tokenizer of a model directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from tokenizers import Tokenizer as Backend
+from transformers import AutoTokenizer
+
+from engines.text.decode import Decoder
+from engines.text.transcript import Transcript
+from roundhouse.kit.errors import InvalidArgument, NotReady, NotServed
+from roundhouse.kit.fields import invalid
+from roundhouse.v1 import errors_pb2
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """Returns the tokenizer of a model directory; raises InvalidArgument (MODEL_BROKEN) or NotServed."""
+    try:
+        loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        reason = errors_pb2.ERROR_REASON_MODEL_BROKEN
+        text = f'the tokenizer in "{directory}" cannot be loaded ({_first_line(error)}): repair the model directory'
+        raise InvalidArgument(text, reason=reason) from error
+    if not loaded.is_fast:
+        raise NotServed(f'the tokenizer in "{directory}" has no tokenizer.json: convert it to the fast format')
+    return Tokenizer(loaded, end_ids(directory))
+
+
+def end_ids(directory: Path) -> frozenset[int]:
+    """Returns the ids that end an output: those of the generation config, else of the config, as transformers does."""
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+        if ends is not None:
+            return frozenset([ends] if isinstance(ends, int) else ends)
+    return frozenset()
+
+
+class Tokenizer:
+    """Encodes, decodes, and writes conversations out. May be used from several threads at a time."""
+
+    def __init__(self, loaded: Any, end_ids: frozenset[int]) -> None:
+        self._loaded = loaded
+        # Used directly: the methods of transformers set truncation and padding on it at each call, and that fails while
+        # another thread decodes.
+        self._backend: Backend = loaded.backend_tokenizer
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        added = self._backend.get_added_tokens_decoder()
+        self._special_ids = frozenset(token for token, description in added.items() if description.special)
+        self.end_ids = end_ids
+        self.has_chat_template = bool(loaded.chat_template)
+        self.size = self._backend.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Returns the ids of a text."""
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids, without special tokens."""
+        return self._backend.decode(ids, skip_special_tokens=True)
+
+    def transcript(self, stops: tuple[str, ...]) -> Transcript:
+        """Opens the text of one output, which ends at the first of the stop texts."""
+        return Transcript(Decoder(self.decode, self._special_ids), stops)
+
+    def render_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
+        """Returns the prompt for the assistant's next turn, from (role, text) of each message.
+
+        Raises NotReady if the model has no chat template, and InvalidArgument if the template refuses the messages.
+        """
+        if not self.has_chat_template:
+            reason = errors_pb2.ERROR_REASON_CHAT_TEMPLATE_MISSING
+            raise NotReady("the model has no chat template: use Generate with a prompt", reason=reason)
+        conversation = [{"role": role, "content": text} for role, text in messages]
+        try:
+            text = self._loaded.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:
+            raise invalid("messages", f"the model's chat template refuses them: {_first_line(error)}") from error
+        return self.encode(text, add_special_tokens=False)  # the template writes them itself
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

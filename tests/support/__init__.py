@@ -1,0 +1,1 @@
+"""What tests share: processes of ours, started for real."""

@@ -1,0 +1,120 @@
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from engines.text.tokenizer import Tokenizer, end_ids, load_tokenizer
+from roundhouse.kit.errors import InvalidArgument, NotReady
+from tests.support.tiny_models import BEGIN, END, byte_level_tokenizer, write_tokenizer
+
+MESSAGES = [("system", "be brief"), ("user", "what is the fox?")]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"), byte_level_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def tokenizer(directory: Path) -> Tokenizer:
+    return load_tokenizer(directory)
+
+
+def test_texts_are_encoded_as_transformers_does(directory: Path, tokenizer: Tokenizer) -> None:
+    theirs = AutoTokenizer.from_pretrained(directory)
+    text = "the fox, 10 € — 日本語 <|end|> 🦊"
+    assert tokenizer.encode(text) == theirs.encode(text)
+    assert tokenizer.encode(text, add_special_tokens=False) == theirs.encode(text, add_special_tokens=False)
+
+
+def test_ids_are_decoded_as_transformers_does(directory: Path, tokenizer: Tokenizer) -> None:
+    theirs = AutoTokenizer.from_pretrained(directory)
+    ids = theirs.encode("the fox <|end|> , naïve .")
+    assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_a_conversation_is_written_by_the_template(directory: Path, tokenizer: Tokenizer) -> None:
+    theirs = AutoTokenizer.from_pretrained(directory)
+    conversation = [{"role": role, "content": text} for role, text in MESSAGES]
+    expected = theirs.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
+    assert tokenizer.render_chat(MESSAGES) == expected
+    assert tokenizer.has_chat_template
+
+
+def test_a_conversation_that_the_template_refuses_is_the_callers_to_mend(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InvalidArgument, match=r"messages: .* no tools here"):
+        tokenizer.render_chat([("tool", "42")])
+
+
+def test_without_a_template_there_is_no_chat(tmp_path: Path) -> None:
+    plain = load_tokenizer(write_tokenizer(tmp_path, byte_level_tokenizer(), chat_template=None))
+    assert not plain.has_chat_template
+    with pytest.raises(NotReady, match="no chat template"):
+        plain.render_chat(MESSAGES)
+
+
+def test_a_transcript_decodes_and_stops(tokenizer: Tokenizer) -> None:
+    transcript = tokenizer.transcript(("brown",))
+    ids = [*tokenizer.encode("the 🦊 is "), *tokenizer.encode(END), *tokenizer.encode("brown and quick")]
+    shown = [transcript.write(token) for token in ids]
+    assert "".join(shown) + transcript.close() == "the 🦊 is "
+    assert transcript.matched_stop == "brown"
+
+
+def test_a_transcript_gives_at_its_close_all_that_was_held_back(tokenizer: Tokenizer) -> None:
+    transcript = tokenizer.transcript(("foxes",))
+    ids = [*tokenizer.encode("the fo"), tokenizer.encode("🦊")[0]]
+    shown = "".join(transcript.write(token) for token in ids)
+    assert shown == "the "
+    assert shown + transcript.close() == tokenizer.decode(ids) == "the fo\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        ({"generation_config.json": {"eos_token_id": [3, 5]}, "config.json": {"eos_token_id": 7}}, {3, 5}),
+        ({"generation_config.json": {}, "config.json": {"eos_token_id": 7}}, {7}),
+        ({"config.json": {"eos_token_id": 7}}, {7}),
+        ({"config.json": {}}, set()),
+        ({}, set()),
+    ],
+    ids=["generation config", "says nothing", "config", "nobody says", "no files"],
+)
+def test_the_ids_that_end_an_output(tmp_path: Path, files: dict[str, object], ids: set[int]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    assert end_ids(tmp_path) == ids
+
+
+def test_a_directory_without_a_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="tokenizer") as refused:
+        load_tokenizer(tmp_path)
+    assert "\n" not in refused.value.message
+
+
+def test_special_tokens_are_known(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode(f"{BEGIN}the{END}")) == "the"
+    assert tokenizer.size == 320
+
+
+def test_threads_may_encode_while_others_decode(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("the quick brown fox " * 50)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(50):
+                assert tokenizer.encode(tokenizer.decode(ids)) == ids
+                tokenizer.render_chat(MESSAGES)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

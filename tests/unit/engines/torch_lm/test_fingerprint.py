@@ -1,0 +1,45 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engines.backends.torch_lm.fingerprint import fingerprint
+from tests.support.tiny_models import write_tiny_model
+
+CPU = torch.device("cpu")
+
+
+def test_the_same_files_have_the_same_fingerprint_wherever_they_are(
+    model_directory: Callable[[str], Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(model_directory("qwen3"), copy)
+    (copy / "README.md").write_text("decides nothing", encoding="utf-8")
+    given = fingerprint(model_directory("qwen3"), dtype="float32", device=CPU)
+    assert given == fingerprint(copy, dtype="float32", device=CPU)
+    assert len(given) == 64
+
+
+@pytest.mark.parametrize("change", ["weights", "tokenizer", "template", "dtype"])
+def test_what_decides_the_output_changes_the_fingerprint(
+    model_directory: Callable[[str], Path], tmp_path: Path, change: str
+) -> None:
+    directory, dtype = tmp_path / "copy", "float32"
+    shutil.copytree(model_directory("qwen3"), directory)
+    before = fingerprint(directory, dtype=dtype, device=CPU)
+    match change:
+        case "weights":
+            write_tiny_model(directory, "qwen3", seed=1)
+        case "tokenizer":
+            path = directory / "tokenizer.json"
+            path.write_text(
+                json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"padding": None}), encoding="utf-8"
+            )
+        case "template":
+            (directory / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+        case "dtype":
+            dtype = "bfloat16"
+    assert fingerprint(directory, dtype=dtype, device=CPU) != before
