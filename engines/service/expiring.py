@@ -1,0 +1,43 @@
+"""A mapping that forgets: entries live for a time, and only so many of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from roundhouse.kit.clock import Clock
+
+T = TypeVar("T")
+
+
+class Expiring(Generic[T]):
+    """Keeps each entry for `ttl_s` seconds after it was put, and at most the `limit` newest."""
+
+    def __init__(self, clock: Clock, *, ttl_s: float, limit: int) -> None:
+        self._clock = clock
+        self._ttl_s = ttl_s
+        self._limit = limit
+        self._entries: OrderedDict[str, tuple[float, T]] = OrderedDict()  # oldest first
+
+    def put(self, key: str, value: T) -> None:
+        """Keeps `value`, as new; an entry of this key is replaced."""
+        self._entries.pop(key, None)
+        self._entries[key] = (self._clock.monotonic() + self._ttl_s, value)
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
+        self._forget()
+
+    def get(self, key: str) -> T | None:
+        """Returns the value of `key`; None if there is none any more."""
+        self._forget()
+        entry = self._entries.get(key)
+        return None if entry is None else entry[1]
+
+    def __len__(self) -> int:
+        self._forget()
+        return len(self._entries)
+
+    def _forget(self) -> None:
+        now_s = self._clock.monotonic()
+        while self._entries and next(iter(self._entries.values()))[0] <= now_s:
+            self._entries.popitem(last=False)

@@ -1,0 +1,65 @@
+"""Writes receipts: what a cancel proved, from the cache's own counters. Pure."""
+
+from __future__ import annotations
+
+from engines.model import Cause, End, FinishReason
+from engines.service.events import cause_of
+from engines.service.identity import Identity
+from engines.service.run import Run
+from roundhouse.kit.times import to_duration, to_timestamp
+from roundhouse.v1 import receipt_pb2
+
+
+def ended(identity: Identity, run: Run, end: End, now_s: float) -> receipt_pb2.CancelReceipt:
+    """Returns the receipt of a run that has ended; it is the same for whoever asks, however often.
+
+    What ended by itself, or by another cause than its client, had ended before any later cancel: ALREADY_FINISHED. Its
+    counts are those of its own end.
+    """
+    was_cancelled = end.reason is FinishReason.CANCELLED and end.cause is Cause.CLIENT
+    release = end.release
+    return receipt_pb2.CancelReceipt(
+        deployment=identity.deployment,
+        request_id=run.request_id,
+        outcome=receipt_pb2.CANCEL_OUTCOME_CANCELLED if was_cancelled else receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED,
+        level=receipt_pb2.CANCEL_LEVEL_FREED,
+        cause=cause_of(end),
+        positions=[receipt_pb2.ChoicePosition(choice=0, output_token_count=end.output_token_count)],
+        prompt_token_count=run.prompt_token_count,
+        output_token_count=end.output_token_count,
+        freed_block_count=release.free_after - release.free_before,
+        free_block_count_before=release.free_before,
+        free_block_count=release.free_after,
+        total_block_count=release.total,
+        steps_after=release.steps_after,
+        elapsed=to_duration(run.cancel_lead_s + release.cancel_to_release_s),
+        attempt=run.attempt,
+        replica=identity.replica,
+        receipt_time=to_timestamp(now_s),
+    )
+
+
+def unproven(identity: Identity, run: Run, now_s: float) -> receipt_pb2.CancelReceipt:
+    """Returns the receipt of a run that was told to end but whose step does not come to one."""
+    return receipt_pb2.CancelReceipt(
+        deployment=identity.deployment,
+        request_id=run.request_id,
+        outcome=receipt_pb2.CANCEL_OUTCOME_UNPROVEN,
+        level=receipt_pb2.CANCEL_LEVEL_REQUESTED,
+        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
+        prompt_token_count=run.prompt_token_count,
+        attempt=run.attempt,
+        replica=identity.replica,
+        receipt_time=to_timestamp(now_s),
+    )
+
+
+def not_arrived(identity: Identity, request_id: str, now_s: float) -> receipt_pb2.CancelReceipt:
+    """Returns the receipt of a request that this engine has not seen."""
+    return receipt_pb2.CancelReceipt(
+        deployment=identity.deployment,
+        request_id=request_id,
+        outcome=receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED,
+        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
+        receipt_time=to_timestamp(now_s),
+    )

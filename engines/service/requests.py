@@ -1,0 +1,108 @@
+"""The requests of an engine: that run, that ended lately, and that were cancelled before they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from engines.model import Cause, End, FinishReason
+from engines.service import receipts
+from engines.service.expiring import Expiring
+from engines.service.identity import Identity
+from engines.service.run import Run
+from engines.service.wakeups import Wakeups
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import AlreadyExists, Conflict
+from roundhouse.v1 import errors_pb2, receipt_pb2
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How long what is over is remembered, and how much of it: each entry takes about a kilobyte."""
+
+    receipt_ttl_s: float = 600.0
+    receipt_limit: int = 10_000
+    tombstone_ttl_s: float = 60.0
+    tombstone_limit: int = 10_000
+    receipt_wait_s: float = 10.0  # a step that takes longer hangs; a caller learns that rather than wait with it
+
+
+class Requests:
+    """Knows every request by (principal, request id). Belongs to the event loop."""
+
+    def __init__(self, identity: Identity, wakeups: Wakeups, clock: Clock, memory: Memory | None = None) -> None:
+        self._identity = identity
+        self._wakeups = wakeups
+        self._clock = clock
+        self._memory = memory = memory or Memory()
+        self._live: dict[str, Run] = {}
+        self._receipts: Expiring[receipt_pb2.CancelReceipt] = Expiring(
+            clock, ttl_s=memory.receipt_ttl_s, limit=memory.receipt_limit
+        )
+        self._tombstones: Expiring[receipt_pb2.CancelReceipt] = Expiring(
+            clock, ttl_s=memory.tombstone_ttl_s, limit=memory.tombstone_limit
+        )
+
+    @property
+    def live(self) -> Sequence[Run]:
+        """The runs that have not ended."""
+        return tuple(self._live.values())
+
+    def admit(self, principal: str, request_id: str, attempt: int) -> Run:
+        """Takes a request in, so that from now on it can be cancelled. The caller starts or refuses the run.
+
+        Raises AlreadyExists if the id is in use or remembered, Conflict if the request was cancelled before it came.
+        """
+        key = _key(principal, request_id)
+        if key in self._live or self._receipts.get(key) is not None:
+            message = f'request "{request_id}" exists: choose another request_id, or none'
+            raise AlreadyExists(message, reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS)
+        if self._tombstones.get(key) is not None:
+            message = (
+                f'request "{request_id}" was cancelled before it arrived: choose another request_id to run it anyway'
+            )
+            raise Conflict(message, reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED)
+        run = Run(key, request_id, attempt, self._wakeups, self._close)
+        self._live[key] = run
+        return run
+
+    async def cancel(self, principal: str, request_id: str) -> receipt_pb2.CancelReceipt:
+        """Ends a request, waits until its blocks are free, and returns the receipt: the same one at every call."""
+        key = _key(principal, request_id)
+        run = self._live.get(key)
+        if run is not None:
+            run.cancel(Cause.CLIENT)
+            await asyncio.wait([run.ended], timeout=self._memory.receipt_wait_s)
+            if not run.ended.done():
+                return receipts.unproven(self._identity, run, self._clock.now())
+        receipt = self._receipts.get(key)
+        if receipt is None:
+            # A request that was refused has left nothing behind, so it counts as one that never came.
+            receipt = self._tombstones.get(key) or receipts.not_arrived(self._identity, request_id, self._clock.now())
+            self._tombstones.put(key, receipt)
+        return receipt
+
+    def _close(self, run: Run, end: End | None) -> None:
+        del self._live[run.key]
+        if end is None:
+            return
+        self._receipts.put(run.key, receipts.ended(self._identity, run, end, self._clock.now()))
+        if end.reason is FinishReason.FAILED and not run.has_reader:  # a reader's call logs it
+            log.error("request failed", request_id=run.request_id, exc_info=end.error)
+        log.debug(
+            "request ended",
+            request_id=run.request_id,
+            reason=end.reason.name,
+            cause=None if end.cause is None else end.cause.name,
+            tokens=end.output_token_count,
+            duration_s=round(run.age_s(), 6),
+        )
+
+
+def _key(principal: str, request_id: str) -> str:
+    return f"{principal}/{request_id}"  # an id has no slash, so no two pairs give the same key
