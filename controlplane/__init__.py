@@ -1,0 +1,1 @@
+"""Decides what runs where, and relays requests to it."""

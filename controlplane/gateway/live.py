@@ -1,0 +1,83 @@
+"""The requests that this gateway keeps: where each one runs, and which were lost with their engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controlplane.gateway.pick import Flight
+from controlplane.model import Route
+from roundhouse.kit.errors import AlreadyExists
+from roundhouse.v1 import errors_pb2
+
+LOST_KEPT = 10_000  # as many as an engine keeps receipts
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """What names a request: the same id of another principal, or at another deployment, is another request."""
+
+    principal: str
+    deployment: str
+    request_id: str
+
+
+class LiveRequests:
+    """Requests being relayed and the engines they are at. One writer: the gateway's event loop."""
+
+    def __init__(self) -> None:
+        self.flights: dict[str, Flight] = {}
+        self._routes: dict[RequestKey, Route | None] = {}
+        self._lost: OrderedDict[RequestKey, Route] = OrderedDict()
+        self._picks = 0
+
+    @contextlib.contextmanager
+    def keep(self, key: RequestKey) -> Iterator[None]:
+        """Keeps a request for the block; raises AlreadyExists if its id is in use."""
+        if key in self._routes:
+            raise AlreadyExists(
+                f'request "{key.request_id}" is running at deployment "{key.deployment}": '
+                "choose another request_id, or leave it empty",
+                reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS,
+            )
+        self._routes[key] = None
+        try:
+            yield
+        finally:
+            del self._routes[key]
+
+    @contextlib.contextmanager
+    def at(self, key: RequestKey, route: Route) -> Iterator[None]:
+        """Notes that a kept request is at `route` for the block."""
+        self._picks += 1
+        self._routes[key] = route
+        self._fly(route, +1, self._picks)
+        try:
+            yield
+        finally:
+            self._fly(route, -1, self.flights[route.engine_uuid].last_pick)
+
+    def where(self, key: RequestKey) -> Route | None:
+        """Returns where a request is now, or was when its engine was lost."""
+        return self._routes.get(key) or self._lost.get(key)
+
+    def is_lost(self, key: RequestKey) -> bool:
+        """Tells whether the request ended with its engine; the newest 10,000 are remembered."""
+        return key in self._lost
+
+    def lose(self, key: RequestKey, route: Route) -> None:
+        """Notes that the request ended with its engine."""
+        self._lost[key] = route
+        while len(self._lost) > LOST_KEPT:
+            self._lost.popitem(last=False)
+
+    def forget_engines(self, present: frozenset[str]) -> None:
+        """Drops what is known of engines that are gone and have no request here."""
+        for engine in [each for each, flight in self.flights.items() if each not in present and flight.count == 0]:
+            del self.flights[engine]
+
+    def _fly(self, route: Route, change: int, pick: int) -> None:
+        flight = self.flights.get(route.engine_uuid, Flight())
+        self.flights[route.engine_uuid] = Flight(flight.count + change, pick)

@@ -1,0 +1,35 @@
+"""Chooses the replica for a request. Pure: no clock, no I/O, no logging."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from controlplane.model import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """What this gateway itself knows of an engine: its requests there now, and the number of its last pick."""
+
+    count: int = 0
+    last_pick: int = 0
+
+
+_NONE = Flight()
+
+
+def pick(routes: Iterable[Route], flights: Mapping[str, Flight], *, tried: Collection[str] = ()) -> Route | None:
+    """Returns the least loaded ready replica that was not tried yet; None if there is none.
+
+    `flights` and `tried` are by engine uuid. What this gateway has at an engine is exact, and counts first; what was
+    reported is up to two seconds old and decides between equals; among equals still, the one picked longest ago goes
+    first.
+    """
+
+    def load(route: Route) -> tuple[int, int, int, str]:
+        flight = flights.get(route.engine_uuid, _NONE)
+        return flight.count, route.running_count + route.waiting_count, flight.last_pick, route.replica_uid
+
+    ready = [each for each in routes if each.is_ready and each.engine_uuid not in tried]
+    return min(ready, key=load, default=None)

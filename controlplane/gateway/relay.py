@@ -1,0 +1,145 @@
+"""Relays one request: to a ready replica, its answer back as bytes, and the client's leaving on to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from controlplane.gateway.cancel import Canceller
+from controlplane.gateway.engines import Engines, passed_on
+from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.pick import pick
+from controlplane.model import Route, Routes
+from roundhouse.kit.channel import cancelling
+from roundhouse.kit.errors import NotFound, NotReady, Resource, RoundhouseError, Unreachable
+from roundhouse.kit.status import error_of
+from roundhouse.kit.tasks import Background
+from roundhouse.v1 import errors_pb2
+
+log = structlog.get_logger()
+
+MAX_ATTEMPTS = 3  # before the first token; a fleet of which three replicas just died is better told of
+RETRY_AFTER_S = 1.0  # agents report every second
+_PASSED_BACK = ("roundhouse-request-id", "roundhouse-location")
+
+
+class Relay:
+    """Relays requests for one gateway."""
+
+    def __init__(
+        self,
+        routes: Callable[[], Routes],
+        engines: Engines,
+        live: LiveRequests,
+        canceller: Canceller,
+        background: Background,
+    ) -> None:
+        self._routes, self._engines, self._live = routes, engines, live
+        self._canceller, self._background = canceller, background
+
+    async def relay(self, key: RequestKey, method: str, body: bytes, context: Any) -> None:
+        """Streams the answer of a replica to the client.
+
+        A replica that turns out to be gone before its first message is replaced by another one; after that the stream
+        ends with UNAVAILABLE (ENGINE_LOST). However the client leaves, the engine is told.
+        """
+        passed = passed_on(context.invocation_metadata())
+        with self._live.keep(key):
+            tried: set[str] = set()
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                route = self._pick(key.deployment, tried)
+                tried.add(route.engine_uuid)
+                call = self._engines.stream(
+                    route,
+                    method,
+                    body,
+                    principal=key.principal,
+                    attempt=attempt,
+                    timeout_s=context.time_remaining(),
+                    passed=passed,
+                )
+                with self._live.at(key, route):
+                    async with cancelling(call):
+                        if await self._stream(key, route, call, context, may_retry=attempt < MAX_ATTEMPTS):
+                            return
+
+    async def _stream(
+        self,
+        key: RequestKey,
+        route: Route,
+        call: grpc.aio.UnaryStreamCall[bytes, bytes],
+        context: Any,
+        *,
+        may_retry: bool,
+    ) -> bool:
+        """Returns whether the answer is complete; false: nothing was sent and another replica may be asked."""
+        has_sent = False
+        try:
+            message = await call.read()
+            await context.send_initial_metadata(
+                [(name, value) for name, value in await call.initial_metadata() if name in _PASSED_BACK]
+            )
+            while message is not grpc.aio.EOF:
+                has_sent = True
+                await context.write(message)
+                message = await call.read()
+        except asyncio.CancelledError:
+            # The deadline of the call travels with it, and the engine keeps it itself.
+            remaining_s = context.time_remaining()
+            if remaining_s is None or remaining_s > 0:
+                self._background.start(self._canceller.leave(key, route), name=f"cancel {key.request_id}")
+            raise
+        except grpc.RpcError as error:
+            ours = error_of(error)
+            if not _is_lost(error, ours):
+                raise
+            log.warning("engine lost", replica=_name(route), engine=route.engine_uuid, request_id=key.request_id)
+            if has_sent or not may_retry:
+                self._live.lose(key, route)
+                raise _lost(key, route) from error
+            return False
+        return True
+
+    def _pick(self, deployment: str, tried: set[str]) -> Route:
+        routes = self._routes()
+        found = routes.replicas.get(deployment)
+        if found is None:
+            raise NotFound(
+                f'deployment "{deployment}" does not exist: check the name, or create it',
+                resource=Resource("roundhouse.v1.Deployment", f"deployments/{deployment}"),
+            )
+        if deployment in routes.deleting:
+            raise NotReady(
+                f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
+                reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
+            )
+        route = pick(found, self._live.flights, tried=tried)
+        if route is None:
+            raise Unreachable(
+                f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return route
+
+
+def _is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:
+    """Tells whether the engine is gone or refuses everybody, as against refusing this request."""
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return True  # not by us, so by a server that went down with the call accepted
+    return isinstance(ours, Unreachable)
+
+
+def _lost(key: RequestKey, route: Route) -> Unreachable:
+    return Unreachable(
+        f'the engine of "{_name(route)}" was lost while it ran request "{key.request_id}": send it again',
+        reason=errors_pb2.ERROR_REASON_ENGINE_LOST,
+        metadata={"replica": f"deployments/{route.deployment}/replicas/{route.index}"},
+    )
+
+
+def _name(route: Route) -> str:
+    return f"{route.deployment}-{route.index}"

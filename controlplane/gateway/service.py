@@ -1,0 +1,93 @@
+"""Serves `InferenceService` for the whole fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from controlplane.gateway.cancel import Canceller
+from controlplane.gateway.engines import Engines
+from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.relay import Relay
+from controlplane.model import Routes
+from roundhouse.kit.errors import NotFound, Resource
+from roundhouse.kit.fields import FieldCheck
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.names import ID_RULE, is_id
+from roundhouse.kit.tasks import Background
+from roundhouse.v1 import inference_service_pb2 as pb
+
+PRINCIPAL = "local"  # everybody, while there is no authentication
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
+_LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients are gone
+
+
+class Gateway:
+    """The requests of one gateway, which needs their deployment and id alone; engines check the rest."""
+
+    def __init__(self, routes: Latest[Routes], relay: Relay, canceller: Canceller) -> None:
+        self._routes, self._relay, self._canceller = routes, relay, canceller
+
+    async def Generate(self, request: pb.GenerateRequest, context: Any) -> None:
+        """Relays the continuation of a prompt."""
+        await self._start(request, "Generate", context)
+
+    async def Chat(self, request: pb.ChatRequest, context: Any) -> None:
+        """Relays the answer to a conversation."""
+        await self._start(request, "Chat", context)
+
+    async def CancelRequest(self, request: pb.CancelRequestRequest, context: Any) -> pb.CancelRequestResponse:
+        """Cancels a request, whoever started it."""
+        key = _key(request, needs_id=True)
+        if key.deployment not in self._routes.get().replicas:
+            raise NotFound(
+                f'deployment "{key.deployment}" does not exist: check the name',
+                resource=Resource("roundhouse.v1.Deployment", f"deployments/{key.deployment}"),
+            )
+        receipt = await self._canceller.cancel(key, request.location, context.time_remaining())
+        return pb.CancelRequestResponse(receipt=receipt)
+
+    async def _start(self, request: pb.GenerateRequest | pb.ChatRequest, method: str, context: Any) -> None:
+        request.request_id = request.request_id or uuid.uuid4().hex
+        await self._relay.relay(_key(request, needs_id=False), method, request.SerializeToString(), context)
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
+    """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
+    engines, live = Engines(gateway_id or uuid.uuid4().hex), LiveRequests()
+    canceller = Canceller(routes.get, engines, live)
+    try:
+        async with Background(grace_s=_LEAVE_S) as leaving:
+            following = asyncio.create_task(_follow(routes, engines, live), name="gateway routes")
+            try:
+                yield Gateway(routes, Relay(routes.get, engines, live, canceller, leaving), canceller)
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+    finally:
+        await engines.keep_only(frozenset())
+
+
+async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests) -> None:
+    """Lets go of engines that are gone."""
+    async for now in routes.watch():
+        present = [each for replicas in now.replicas.values() for each in replicas]
+        live.forget_engines(frozenset(each.engine_uuid for each in present))
+        await engines.keep_only(frozenset(each.address for each in present))
+
+
+def _key(request: pb.GenerateRequest | pb.ChatRequest | pb.CancelRequestRequest, *, needs_id: bool) -> RequestKey:
+    check = FieldCheck()
+    check.require(
+        is_id(request.deployment), "deployment", f'"{request.deployment}" is not a deployment id: use {ID_RULE}'
+    )
+    known = bool(_REQUEST_ID.match(request.request_id))
+    cure = "use 1 to 64 characters of [A-Za-z0-9._:-]" + ("" if needs_id else ", or leave it empty")
+    check.require(known, "request_id", f'"{request.request_id}" is not a request id: {cure}')
+    check.raise_if_any()
+    return RequestKey(PRINCIPAL, request.deployment, request.request_id)

@@ -1,0 +1,129 @@
+"""The values that decisions are made of: what is wanted, what is known, what is placed. No wire, no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+GpuUuid = NewType("GpuUuid", str)
+ReplicaUid = NewType("ReplicaUid", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Memory that one replica needs on its GPU (or in the memory of the host), in bytes."""
+
+    total_bytes: int
+    weight_bytes: int = 0
+    kv_cache_bytes: int = 0
+    overhead_bytes: int = 0
+    is_stated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A deployment, as placement sees it."""
+
+    deployment: str  # bare id
+    uid: str
+    generation: int
+    replica_count: int
+    need: Need
+    strategy: str
+    gpu_count: int | None  # how many distinct GPUs all replicas may use together
+    allows_sharing: bool
+    is_deleting: bool = False
+    drain_grace_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a replica is, or stops being."""
+
+    deployment: str
+    deployment_uid: str
+    index: int
+    replica_uid: ReplicaUid
+    epoch: int
+    node: NodeId
+    gpus: tuple[GpuUuid, ...]  # empty: in the memory of the host
+    reserved_bytes: int
+    is_stopping: bool = False
+    drain_grace_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as last reported."""
+
+    uuid: GpuUuid
+    index: int
+    total_bytes: int
+    used_bytes: int
+    utilization_fraction: float
+    is_healthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine as last reported."""
+
+    replica_uid: ReplicaUid
+    gpus: tuple[GpuUuid, ...]
+    reserved_bytes: int
+    measured_bytes: int
+    is_gone: bool  # STOPPED: no process, memory released
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as last reported.
+
+    `is_ready` is false while it is UNKNOWN or LOST; `applied` orders its newest applied assignment.
+    """
+
+    id: NodeId
+    is_ready: bool
+    gpus: tuple[Gpu, ...]
+    engines: tuple[Engine, ...]
+    host_total_bytes: int
+    host_available_bytes: int
+    applied: tuple[int, int] = (0, 0)  # (term, generation)
+    refused: Mapping[ReplicaUid, str] | None = None  # replicas that it will not start, with its reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaced:
+    """A replica for which there is no place, why, and what each GPU lacks."""
+
+    deployment: str
+    index: int
+    reason: str
+    lacks: tuple[tuple[str, str], ...] = ()  # (subject such as "nodes/a/gpus/0", sentence with the numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A replica that can be called, with what proves to its engine that the call is meant for it."""
+
+    deployment: str
+    index: int
+    replica_uid: ReplicaUid
+    epoch: int
+    node: NodeId
+    address: str  # host:port of the engine
+    engine_uuid: str
+    engine_key: bytes
+    is_ready: bool  # READY by a report that is not older than the lease; a draining engine can still be asked to cancel
+    running_count: int
+    waiting_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Every deployment that exists, and the replicas of each that have an engine. What a gateway knows of the fleet."""
+
+    replicas: Mapping[str, tuple[Route, ...]]  # by bare deployment id; an empty tuple: it exists, nothing runs
+    deleting: frozenset[str] = frozenset()

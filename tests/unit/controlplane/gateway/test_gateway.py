@@ -1,0 +1,266 @@
+"""The gateway over real gRPC, in front of engines that do as a script says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+
+from controlplane.gateway.engines import HOP_KEY
+from controlplane.gateway.service import open_gateway
+from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from roundhouse.internal.v1 import hop_pb2
+from roundhouse.kit.channel import cancelling, open_channel
+from roundhouse.kit.errors import NoCapacity, Unreachable
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.metadata import metadata_value
+from roundhouse.kit.server import Listen, serve
+from roundhouse.kit.service import Service
+from roundhouse.kit.status import error_of, reason_name
+from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, inference_service_pb2_grpc, receipt_pb2
+
+DESCRIPTOR = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
+Script = Callable[["Engine", Any, Any], Awaitable[None]]
+
+
+def text(piece: str) -> inference_service_pb2.GenerateResponse:
+    event = generation_pb2.GenerationEvent(delta=generation_pb2.Delta(text=piece))
+    return inference_service_pb2.GenerateResponse(events=[event])
+
+
+async def tells_its_name(engine: Engine, request: Any, context: Any) -> None:
+    await context.write(text(engine.name))
+
+
+async def never_ends(engine: Engine, request: Any, context: Any) -> None:
+    await context.write(text(engine.name))
+    await asyncio.Event().wait()
+
+
+async def breaks_after_the_first_token(engine: Engine, request: Any, context: Any) -> None:
+    await context.write(text(engine.name))
+    raise Unreachable("going down: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def refuses_everybody(engine: Engine, request: Any, context: Any) -> None:
+    raise Unreachable("draining: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def is_full(engine: Engine, request: Any, context: Any) -> None:
+    raise NoCapacity("the queue is full: wait", reason=errors_pb2.ERROR_REASON_QUEUE_FULL, retry_after_s=2)
+
+
+@dataclass
+class Engine:
+    """An engine that does as its script says, and remembers what reached it."""
+
+    name: str
+    script: Script
+    hops: list[hop_pb2.Hop] = field(default_factory=list)
+    metadata: list[Any] = field(default_factory=list)
+    remaining_s: list[float | None] = field(default_factory=list)
+    cancels: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    has: set[str] = field(default_factory=set)
+
+    async def Generate(self, request: Any, context: Any) -> None:
+        packed = metadata_value(context.invocation_metadata(), HOP_KEY)
+        assert isinstance(packed, bytes)
+        self.hops.append(hop_pb2.Hop.FromString(packed))
+        self.metadata.append(context.invocation_metadata())
+        self.remaining_s.append(context.time_remaining())
+        self.has.add(request.request_id)
+        await context.send_initial_metadata([("roundhouse-location", f"at-{self.name}"), ("secret", "x")])
+        await self.script(self, request, context)
+
+    async def CancelRequest(self, request: Any, context: Any) -> Any:
+        self.cancels.put_nowait(request.request_id)
+        found = request.request_id in self.has
+        outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED if found else receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        receipt = receipt_pb2.CancelReceipt(request_id=request.request_id, outcome=outcome, replica=self.name)
+        return inference_service_pb2.CancelRequestResponse(receipt=receipt)
+
+
+@dataclass
+class House:
+    """A gateway, its engines, and a client."""
+
+    routes: Latest[Routes]
+    stub: Any
+    address: str
+
+    def request(self, request_id: str = "", deployment: str = "chat") -> inference_service_pb2.GenerateRequest:
+        return inference_service_pb2.GenerateRequest(deployment=deployment, request_id=request_id)
+
+    async def collect(self, request_id: str = "", **options: Any) -> str:
+        async with cancelling(self.stub.Generate(self.request(request_id), **options)) as call:
+            return "".join([event.delta.text async for message in call for event in message.events])
+
+    async def cancel(self, request_id: str) -> receipt_pb2.CancelReceipt:
+        request = inference_service_pb2.CancelRequestRequest(deployment="chat", request_id=request_id)
+        response: inference_service_pb2.CancelRequestResponse = await self.stub.CancelRequest(request)
+        return response.receipt
+
+
+def route(index: int, address: str, *, ready: bool = True) -> Route:
+    return Route("chat", index, ReplicaUid(f"r{index}"), 1, NodeId("a"), address, f"e{index}", b"key", ready, 0, 0)
+
+
+@contextlib.asynccontextmanager
+async def house(*engines: Engine, ready: bool = True) -> AsyncIterator[House]:
+    async with contextlib.AsyncExitStack() as stack:
+        addresses = []
+        for each in engines:
+            serving = await stack.enter_async_context(
+                serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, each)], grace_s=0)
+            )
+            addresses.append(serving.address)
+        routes = Latest(Routes({"chat": tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))}))
+        gateway = await stack.enter_async_context(open_gateway(routes, gateway_id="g"))
+        front = await stack.enter_async_context(
+            serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, gateway)], grace_s=0)
+        )
+        channel = await stack.enter_async_context(open_channel(front.address))
+        yield House(routes, inference_service_pb2_grpc.InferenceServiceStub(channel), front.address)
+
+
+def reason_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
+    return error.code(), reason_name(error_of(error).own_reason)
+
+
+async def test_a_request_reaches_its_engine_with_identity_deadline_and_metadata_but_not_our_reserved_keys() -> None:
+    engine = Engine("one", tells_its_name)
+    async with house(engine) as it:
+        forged = hop_pb2.Hop(engine_key=b"forged", principal="root").SerializeToString()
+        metadata = [("traceparent", "00-1"), (HOP_KEY, forged), ("roundhouse-other", "x")]
+        assert await it.collect(metadata=metadata, timeout=20) == "one"
+    [hop] = engine.hops
+    assert (hop.engine_uuid, hop.engine_key, hop.principal, hop.keeper, hop.attempt) == ("e0", b"key", "local", "g", 1)
+    assert metadata_value(engine.metadata[0], "traceparent") == "00-1"
+    assert metadata_value(engine.metadata[0], "roundhouse-other") is None
+    assert engine.remaining_s[0] is not None
+    assert 0 < engine.remaining_s[0] <= 20
+
+
+async def test_the_client_learns_the_location_and_nothing_else_of_the_engine() -> None:
+    async with house(Engine("one", tells_its_name)) as it:
+        call = it.stub.Generate(it.request())
+        assert metadata_value(await call.initial_metadata(), "roundhouse-location") == "at-one"
+        assert metadata_value(await call.initial_metadata(), "secret") is None
+        call.cancel()
+
+
+async def test_requests_in_flight_are_spread_over_the_replicas() -> None:
+    engines = [Engine(name, never_ends) for name in "abc"]
+    async with house(*engines) as it, contextlib.AsyncExitStack() as calls:
+        seen = []
+        for _ in range(6):
+            call = await calls.enter_async_context(cancelling(it.stub.Generate(it.request())))
+            seen.append((await call.read()).events[0].delta.text)
+        assert sorted(seen) == ["a", "a", "b", "b", "c", "c"]
+
+
+async def test_an_engine_that_refuses_before_its_first_message_is_replaced_by_another() -> None:
+    engines = [Engine("bad", refuses_everybody), Engine("good", tells_its_name)]
+    async with house(*engines) as it:
+        assert await it.collect("r") == "good"
+    assert [hop.attempt for each in engines for hop in each.hops] in ([1, 2], [1])
+
+
+async def test_an_engine_that_is_not_there_is_replaced_by_another() -> None:
+    async with house(Engine("good", tells_its_name)) as it:
+        present = it.routes.get().replicas["chat"]
+        it.routes.set(Routes({"chat": (*present, route(7, "127.0.0.1:1"))}))
+        assert [await it.collect() for _ in range(4)] == ["good"] * 4
+
+
+async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and_what_came_stays() -> None:
+    async with house(Engine("half", breaks_after_the_first_token), Engine("other", tells_its_name)) as it:
+        present = it.routes.get().replicas["chat"]
+        it.routes.set(Routes({"chat": (present[0],)}))
+        call = it.stub.Generate(it.request("r"))
+        assert (await call.read()).events[0].delta.text == "half"
+        with pytest.raises(grpc.RpcError) as refusal:
+            await call.read()
+        assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+        it.routes.set(Routes({"chat": (present[1],)}))
+        assert (await it.cancel("r")).outcome == receipt_pb2.CANCEL_OUTCOME_LOST
+
+
+async def test_a_refusal_of_the_request_itself_passes_through_with_its_details() -> None:
+    engines = [Engine("full", is_full), Engine("too", is_full)]
+    async with house(*engines) as it:
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect()
+        assert reason_of(refusal.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert error_of(refusal.value).retry_after_s == 2
+    assert sum(len(each.hops) for each in engines) == 1
+
+
+async def test_a_client_that_leaves_has_its_request_cancelled_at_the_engine() -> None:
+    engine = Engine("one", never_ends)
+    async with house(engine) as it:
+        call = it.stub.Generate(it.request("mine"))
+        await call.read()
+        call.cancel()
+        assert await asyncio.wait_for(engine.cancels.get(), 10) == "mine"
+
+
+async def test_a_request_id_in_use_is_refused_and_the_first_goes_on() -> None:
+    async with house(Engine("one", never_ends)) as it:
+        first = it.stub.Generate(it.request("same"))
+        await first.read()
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect("same")
+        assert reason_of(refusal.value) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS")
+        assert not first.done()
+        first.cancel()
+
+
+async def test_a_cancel_finds_a_request_that_this_gateway_did_not_start() -> None:
+    engines = [Engine("a", tells_its_name), Engine("b", tells_its_name, has={"elsewhere"})]
+    async with house(*engines) as it:
+        receipt = await it.cancel("elsewhere")
+        assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_CANCELLED, "b")
+
+
+async def test_a_cancel_that_nobody_knows_says_not_arrived_only_if_all_were_asked() -> None:
+    async with house(Engine("a", tells_its_name)) as it:
+        assert (await it.cancel("ghost")).outcome == receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        present = it.routes.get().replicas["chat"]
+        it.routes.set(Routes({"chat": (*present, route(7, "127.0.0.1:1"))}))
+        receipt = await it.cancel("ghost2")
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        assert list(receipt.unreachable) == ["deployments/chat/replicas/7"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "request_id", "deployment", "want"),
+    [
+        pytest.param(Routes({}), "", "chat", ("NOT_FOUND", "DEPLOYMENT_NOT_FOUND"), id="unknown deployment"),
+        pytest.param(Routes({"chat": ()}), "", "chat", ("UNAVAILABLE", "NO_READY_REPLICA"), id="no replica"),
+        pytest.param(
+            Routes({"chat": ()}, frozenset({"chat"})),
+            "",
+            "chat",
+            ("FAILED_PRECONDITION", "DEPLOYMENT_DELETING"),
+            id="being deleted",
+        ),
+        pytest.param(Routes({}), "", "", ("INVALID_ARGUMENT", "FIELD_INVALID"), id="no deployment named"),
+        pytest.param(Routes({}), "", "deployments/chat", ("INVALID_ARGUMENT", "FIELD_INVALID"), id="a name, not an id"),
+        pytest.param(Routes({}), "a b", "chat", ("INVALID_ARGUMENT", "FIELD_INVALID"), id="a request id with a space"),
+    ],
+)
+async def test_a_request_that_cannot_be_routed_is_refused(
+    routes: Routes, request_id: str, deployment: str, want: tuple[str, str]
+) -> None:
+    async with house() as it:
+        it.routes.set(routes)
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.stub.Generate(it.request(request_id, deployment)).read()
+        code, reason = reason_of(refusal.value)
+        assert (code.name, reason) == want
