@@ -1,0 +1,1 @@
+"""Moves the fleet towards what is wanted."""

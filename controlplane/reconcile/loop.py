@@ -1,0 +1,152 @@
+"""Reads intent and facts, plans, and writes placements and assignments; again whenever something may have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
+from controlplane.reconcile.plan import Action, Forget, MarkStopping, Place, Remove, plan
+from controlplane.reconcile.refused import Refused
+from controlplane.reconcile.snapshot import read_snapshot
+from controlplane.store.protocol import Compare, Listing
+from roundhouse.kit.backoff import Backoff
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import Conflict, RoundhouseError
+from roundhouse.kit.latest import Latest
+
+log = structlog.get_logger()
+
+_PAUSE = Backoff(first_s=0.1, cap_s=5.0)  # between rounds that fail
+
+
+class Records(Protocol):
+    """What the loop needs of the store."""
+
+    async def list(self, prefix: str) -> Listing:
+        """Returns the entries under a prefix."""
+
+    async def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str]) -> int:
+        """Writes all or nothing; raises Conflict if a compare does not hold."""
+
+
+class Fleet(Protocol):
+    """What the loop needs of the fleet's registry."""
+
+    def nodes(self) -> Mapping[NodeId, Node]:
+        """Returns every node that was heard of since the start, as last reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last round came to."""
+
+    unplaced: Mapping[tuple[str, int], Unplaced]  # by (bare deployment id, index)
+    observed: Mapping[str, int]  # by uid of the deployment: the generation that was acted upon
+
+
+class Reconciler:
+    """The loop. A hint that is lost costs a period; what one round raises, the next one makes good."""
+
+    def __init__(
+        self,
+        store: Records,
+        fleet: Fleet,
+        *,
+        term: int,
+        clock: Clock,
+        period_s: float = 1.0,
+        new_uid: Callable[[], ReplicaUid] = lambda: ReplicaUid(str(uuid.uuid4())),
+    ) -> None:
+        self._store, self._fleet, self._term, self._clock = store, fleet, term, clock
+        self._period_s, self._new_uid = period_s, new_uid
+        self._hinted = asyncio.Event()
+        self._refused = Refused()
+        self.outcome = Latest(Outcome({}, {}))
+
+    @property
+    def unplaced(self) -> Mapping[tuple[str, int], Unplaced]:
+        """Returns the replicas without a place, and those that their node refuses and no other takes, and why."""
+        return self.outcome.get().unplaced
+
+    def hint(self) -> None:
+        """Says that a look is worth while. From the event loop's thread."""
+        self._hinted.set()
+
+    async def run(self) -> None:
+        """Runs rounds until it is cancelled."""
+        failed_count = 0
+        while True:
+            self._hinted.clear()  # before the reading, so that no change falls between
+            pause_s = self._period_s
+            try:
+                await self.round()
+                failed_count = 0
+            except Conflict as conflict:
+                log.debug("round overtaken", error=conflict.message)
+                continue
+            except Exception as error:
+                pause_s = _PAUSE.delay_s(failed_count)
+                failed_count += 1
+                is_fault = not isinstance(error, RoundhouseError)
+                log.error("round failed", error=str(error), attempt=failed_count, exc_info=error if is_fault else None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 may swallow a cancel
+                    await self._hinted.wait()
+
+    async def round(self) -> None:
+        """Looks once and writes what is to be done; raises Conflict if somebody wrote at the same time."""
+        seen = await read_snapshot(self._store, self._term)
+        nodes = self._fleet.nodes()
+        self._refused.note(seen.placements, nodes, self._clock.monotonic())
+        planned = plan(
+            seen.wanted,
+            seen.placements,
+            nodes,
+            orders=seen.orders,
+            refused=self._refused.spots,
+            new_uid=self._new_uid,
+        )
+        change = seen.change(planned)
+        if change is not None:
+            revision = await self._store.commit(change.compares, change.puts, change.deletes)
+            for action in planned.actions:
+                _log(action, revision)
+        self._tell(seen.wanted, planned.unplaced)
+
+    def _tell(self, wanted: Sequence[Wanted], unplaced: Sequence[Unplaced]) -> None:
+        outcome = Outcome(
+            {(each.deployment, each.index): each for each in unplaced},
+            {each.uid: each.generation for each in wanted},
+        )
+        if outcome != self.outcome.get():
+            self.outcome.set(outcome)
+
+
+def _log(action: Action, revision: int) -> None:
+    match action:
+        case Forget(deployment):
+            log.info("deployment gone", deployment=deployment, revision=revision)
+        case Place(placement):
+            _log_replica("replica placed", placement, revision)
+        case MarkStopping(placement):
+            _log_replica("replica stops", placement, revision)
+        case Remove(placement):
+            _log_replica("replica gone", placement, revision)
+
+
+def _log_replica(event: str, placement: Placement, revision: int) -> None:
+    log.info(
+        event,
+        replica=f"{placement.deployment}-{placement.index}",
+        node=placement.node,
+        gpu=",".join(placement.gpus),
+        bytes=placement.reserved_bytes,
+        revision=revision,
+    )

@@ -1,0 +1,78 @@
+"""The SQLite file: made, checked, opened."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import Connection
+
+from roundhouse.kit.errors import Usage
+
+_APPLICATION = 0x526E6448  # "RndH": says whose file it is
+_VERSION = 1
+
+# A deleted key keeps its row, without a value, until compaction; a watch tells it from there. So the history is as long
+# as what was deleted lately, however much is written.
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE entries (
+  key TEXT NOT NULL UNIQUE, value BLOB, create_revision INTEGER NOT NULL, revision INTEGER NOT NULL
+) STRICT;
+CREATE INDEX entries_by_revision ON entries (revision);
+CREATE INDEX deletions_by_revision ON entries (revision) WHERE value IS NULL;
+CREATE TABLE history (epoch TEXT NOT NULL, revision INTEGER NOT NULL, compacted_revision INTEGER NOT NULL) STRICT;
+INSERT INTO history VALUES ('{{epoch}}', 0, 0);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+
+def prepare(path: Path) -> str:
+    """Makes the file if it is not there, checks it, and returns the epoch of its history; raises Usage."""
+    with _refusals(path):
+        path.touch(mode=0o600)
+        with contextlib.closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
+            if _value(connection, "SELECT count(*) FROM sqlite_schema") == 0:
+                connection.executescript(_SCHEMA.format(epoch=uuid.uuid4()))
+            _check(connection, path)
+            return str(_value(connection, "SELECT epoch FROM history"))
+
+
+def connect(path: Path, timeout_s: float, *, reads_only: bool = False) -> Connection:
+    """Opens a file that is prepared; waits `timeout_s` seconds for a lock that another process holds."""
+    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)  # transactions are ours to begin
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # NORMAL would lose acknowledged commits with the power
+    connection.execute(f"PRAGMA query_only = {int(reads_only)}")
+    return connection
+
+
+def _check(connection: Connection, path: Path) -> None:
+    if _value(connection, "PRAGMA application_id") != _APPLICATION:
+        raise Usage(f"{path} belongs to another program: choose another directory with --state-dir")
+    version = _value(connection, "PRAGMA user_version")
+    if version != _VERSION:
+        raise Usage(f"{path} has version {version} and this program knows {_VERSION}: start the version that wrote it")
+    found = str(_value(connection, "PRAGMA quick_check(1)"))
+    if found != "ok":
+        raise sqlite3.DatabaseError(" ".join(found.split()))
+
+
+def _value(connection: Connection, query: str) -> object:
+    return connection.execute(query).fetchone()[0]
+
+
+@contextlib.contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Usage(f"the store {path} cannot be opened: {error}: check its permissions and who has it open") from error
+    except sqlite3.DatabaseError as error:
+        raise Usage(f"the store {path} is broken: {error}: restore a backup, or move it away to begin anew") from error
+    except OSError as error:
+        raise Usage(f"the store {path} cannot be opened: {error.strerror}: choose another --state-dir") from error

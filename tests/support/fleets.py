@@ -1,0 +1,87 @@
+"""Nodes, deployments and placements in a few words, for tests of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from controlplane.model import Engine, Gpu, GpuUuid, Need, Node, NodeId, Placement, ReplicaUid, Wanted
+from controlplane.placement.place import Proposal
+
+GIB = 1024**3
+
+
+def gpu(
+    node: str, index: int, *, total_gib: float = 24, used_gib: float = 0, busy: float = 0.0, is_healthy: bool = True
+) -> Gpu:
+    """Returns a GPU called `{node}-{index}`."""
+    uuid = GpuUuid(f"{node}-{index}")
+    return Gpu(uuid, index, int(total_gib * GIB), int(used_gib * GIB), busy, is_healthy)
+
+
+def node(
+    name: str,
+    gpus: Sequence[Gpu] | int = 1,
+    *,
+    engines: Sequence[Engine] = (),
+    is_ready: bool = True,
+    host_gib: int = 64,
+) -> Node:
+    """Returns a node with these GPUs, or with so many idle ones of 24 GiB."""
+    found = tuple(gpu(name, index) for index in range(gpus)) if isinstance(gpus, int) else tuple(gpus)
+    return Node(NodeId(name), is_ready, found, tuple(engines), host_gib * GIB, host_gib * GIB)
+
+
+def wanted(
+    deployment: str = "chat",
+    replica_count: int = 1,
+    *,
+    need_gib: float = 5,
+    gpu_count: int | None = None,
+    allows_sharing: bool = True,
+    uid: str = "",
+    is_deleting: bool = False,
+    drain_grace_s: float = 30.0,
+    strategy: str = "idle_first",
+) -> Wanted:
+    """Returns a deployment with the uid `uid-{deployment}`."""
+    return Wanted(
+        deployment=deployment,
+        uid=uid or f"uid-{deployment}",
+        generation=1,
+        replica_count=replica_count,
+        need=Need(int(need_gib * GIB)),
+        strategy=strategy,
+        gpu_count=gpu_count,
+        allows_sharing=allows_sharing,
+        is_deleting=is_deleting,
+        drain_grace_s=drain_grace_s,
+    )
+
+
+def placement(
+    replica: str, place: str, *, gib: float = 5, uid: str = "", epoch: int = 1, is_stopping: bool = False
+) -> Placement:
+    """Returns the placement of `chat-0` on `a-0`, the GPU of node a, or on the host of node `a`."""
+    deployment, _, index = replica.rpartition("-")
+    host, _, gpu_index = place.partition("-")
+    return Placement(
+        deployment=deployment,
+        deployment_uid=uid or f"uid-{deployment}",
+        index=int(index),
+        replica_uid=ReplicaUid(f"{replica}/{epoch}"),
+        epoch=epoch,
+        node=NodeId(host),
+        gpus=(GpuUuid(place),) if gpu_index else (),
+        reserved_bytes=int(gib * GIB),
+        is_stopping=is_stopping,
+    )
+
+
+def engine(of: Placement, *, measured_gib: float = 0, is_gone: bool = False) -> Engine:
+    """Returns what a node reports of the engine of a placement."""
+    return Engine(of.replica_uid, of.gpus, of.reserved_bytes, int(measured_gib * GIB), is_gone)
+
+
+def where(proposals: Iterable[Proposal | Placement]) -> list[str]:
+    """Returns the GPU of each, or the node if it is on the host."""
+    return [each.gpus[0] if each.gpus else each.node for each in proposals]

@@ -1,0 +1,292 @@
+"""Where replicas go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+import pytest
+
+from controlplane.model import Node, Placement, Wanted
+from controlplane.placement.place import Places, place
+from tests.support.fleets import engine, gpu, node, placement, wanted, where
+
+
+def put(wanted: Wanted, nodes: Sequence[Node], placements: Sequence[Placement] = ()) -> Places:
+    standing = {each.index for each in placements if each.deployment_uid == wanted.uid and not each.is_stopping}
+    missing = [index for index in range(wanted.replica_count) if index not in standing]
+    exclusive = [] if wanted.allows_sharing else [wanted.uid]
+    return place(wanted, missing, placements=placements, nodes=nodes, exclusive=exclusive)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    wanted: Wanted
+    nodes: Sequence[Node]
+    want: Sequence[str]
+    placements: Sequence[Placement] = field(default=())
+
+
+LOADED = placement("chat-0", "a-0", gib=10)
+SEED = [
+    Case("three_replicas_share_the_one_gpu", wanted(replica_count=3), [node("a")], ["a-0", "a-0", "a-0"]),
+    Case(
+        "three_replicas_with_a_gpu_count_of_two_are_two_and_one",
+        wanted(replica_count=3, gpu_count=2),
+        [node("a", 2)],
+        ["a-0", "a-1", "a-0"],
+    ),
+    Case("idle_gpus_take_turns", wanted(replica_count=3), [node("a", 2)], ["a-0", "a-1", "a-0"]),
+    Case(
+        "without_sharing_each_gpu_takes_one",
+        wanted(replica_count=3, allows_sharing=False),
+        [node("a", 2)],
+        ["a-0", "a-1"],
+    ),
+]
+RANK = [
+    Case(
+        "the_least_utilized_comes_first",
+        wanted(),
+        [node("a", [gpu("a", 0, busy=0.9), gpu("a", 1, busy=0.1), gpu("a", 2, busy=0.5)])],
+        ["a-1"],
+    ),
+    Case(
+        "a_difference_within_five_points_counts_for_nothing",
+        wanted(),
+        [node("a", [gpu("a", 0, busy=0.149), gpu("a", 1, busy=0.101)])],
+        ["a-0"],
+    ),
+    Case(
+        "a_replica_that_is_not_reported_yet_counts_as_load",
+        wanted(replica_count=2),
+        [node("a", [gpu("a", 0), gpu("a", 1, busy=0.15)])],
+        ["a-0", "a-1"],
+    ),
+    Case(
+        "much_load_outweighs_a_replica_that_is_not_reported_yet",
+        wanted(replica_count=2),
+        [node("a", [gpu("a", 0), gpu("a", 1, busy=0.5)])],
+        ["a-0", "a-0"],
+    ),
+    Case(
+        "of_equally_utilized_the_least_reserved_comes_first",
+        wanted("other"),
+        [node("a", 2, engines=[engine(LOADED, measured_gib=2)])],
+        ["a-1"],
+        [LOADED],
+    ),
+    Case(
+        "of_equally_reserved_the_one_with_fewer_replicas_comes_first",
+        wanted("other"),
+        [
+            node(
+                "a",
+                2,
+                engines=[
+                    engine(placement("x-0", "a-0", gib=2)),
+                    engine(placement("x-1", "a-0", gib=2)),
+                    engine(placement("x-2", "a-1", gib=4)),
+                ],
+            )
+        ],
+        ["a-1"],
+        [placement("x-0", "a-0", gib=2), placement("x-1", "a-0", gib=2), placement("x-2", "a-1", gib=4)],
+    ),
+    Case(
+        "of_equal_gpus_the_one_on_the_emptier_node_comes_first",
+        wanted(replica_count=4),
+        [node("a", 2), node("b", 2)],
+        ["a-0", "b-0", "a-1", "b-1"],
+    ),
+    Case("of_equals_the_first_by_name_and_index_comes_first", wanted(), [node("b", 2), node("a", 2)], ["a-0"]),
+]
+FIT = [
+    Case("an_exact_fit_is_a_fit", wanted(need_gib=24), [node("a")], ["a-0"]),
+    Case("what_is_a_byte_too_large_does_not_fit", wanted(need_gib=24.000001), [node("a")], []),
+    Case(
+        "foreign_memory_is_not_available",
+        wanted(need_gib=20),
+        [node("a", [gpu("a", 0, used_gib=5), gpu("a", 1, used_gib=3)])],
+        ["a-1"],
+    ),
+    Case(
+        "an_engine_that_has_loaded_is_not_counted_twice",
+        wanted("other", need_gib=14),
+        [node("a", [gpu("a", 0, used_gib=10)], engines=[engine(LOADED, measured_gib=10)])],
+        ["a-0"],
+        [LOADED],
+    ),
+    Case(
+        "an_engine_that_takes_more_than_it_reserved_counts_with_what_it_takes",
+        wanted("other", need_gib=14),
+        [node("a", [gpu("a", 0, used_gib=11)], engines=[engine(LOADED, measured_gib=11)])],
+        [],
+        [LOADED],
+    ),
+    Case(
+        "an_engine_that_nobody_placed_keeps_its_memory",
+        wanted(need_gib=15),
+        [node("a", engines=[engine(placement("x-0", "a-0", gib=10))])],
+        [],
+    ),
+    Case(
+        "an_engine_that_is_gone_does_not",
+        wanted(need_gib=15),
+        [node("a", engines=[engine(placement("x-0", "a-0", gib=10), is_gone=True)])],
+        ["a-0"],
+    ),
+    Case(
+        "a_replica_that_is_stopping_keeps_its_memory",
+        wanted("other", need_gib=15),
+        [node("a")],
+        [],
+        [placement("chat-0", "a-0", gib=10, is_stopping=True)],
+    ),
+    Case("a_node_that_does_not_report_takes_nothing", wanted(), [node("a", is_ready=False), node("b")], ["b-0"]),
+    Case(
+        "a_gpu_that_has_failed_takes_nothing",
+        wanted(),
+        [node("a", [gpu("a", 0, is_healthy=False), gpu("a", 1)])],
+        ["a-1"],
+    ),
+    Case(
+        "a_gpu_with_replicas_takes_none_that_shares_with_nobody",
+        wanted("solo", 2, allows_sharing=False),
+        [node("a", 2)],
+        ["a-1"],
+        [placement("chat-0", "a-0", gib=1)],
+    ),
+]
+HOSTS = [
+    Case(
+        "without_any_gpu_hosts_take_turns",
+        wanted(replica_count=3),
+        [node("a", 0), node("b", 0)],
+        ["a", "b", "a"],
+    ),
+    Case("a_host_takes_nothing_while_there_is_a_gpu", wanted(replica_count=2), [node("a", 0), node("b")], ["b-0"] * 2),
+    Case("not_even_what_no_gpu_can_hold", wanted(need_gib=30), [node("a", 0), node("b")], []),
+    Case(
+        "a_host_is_used_when_every_gpu_has_failed",
+        wanted(),
+        [node("a", 0), node("b", [gpu("b", 0, is_healthy=False)])],
+        ["a"],
+    ),
+    Case("a_host_has_its_memory_and_no_more", wanted(replica_count=3, need_gib=30), [node("a", 0)], ["a", "a"]),
+]
+GPU_COUNT = [
+    Case(
+        "a_gpu_count_of_one_packs",
+        wanted(replica_count=3, gpu_count=1),
+        [node("a", 4)],
+        ["a-0"] * 3,
+    ),
+    Case(
+        "the_set_is_one_on_which_everything_fits",
+        wanted(replica_count=4, gpu_count=2),
+        [node("a", [gpu("a", 0, used_gib=18), gpu("a", 1, busy=0.5), gpu("a", 2, busy=0.9)])],
+        ["a-1", "a-2", "a-1", "a-2"],
+    ),
+    Case(
+        "counts_differ_more_only_where_memory_forces_them_to",
+        wanted(replica_count=4, gpu_count=2),
+        [node("a", [gpu("a", 0, used_gib=18), gpu("a", 1)])],
+        ["a-0", "a-1", "a-1", "a-1"],
+    ),
+    Case(
+        "of_the_even_sets_the_idlest_is_taken",
+        wanted(replica_count=2, gpu_count=2),
+        [node("a", [gpu("a", 0, busy=0.9), gpu("a", 1, busy=0.2), gpu("a", 2, busy=0.1)])],
+        ["a-2", "a-1"],
+    ),
+    Case(
+        "the_set_spreads_over_nodes",
+        wanted(replica_count=2, gpu_count=2),
+        [node("a", 2), node("b", 2)],
+        ["a-0", "b-0"],
+    ),
+    Case(
+        "replicas_that_stand_belong_to_the_set",
+        wanted(replica_count=4, gpu_count=2),
+        [node("a", 3)],
+        ["a-0", "a-0"],
+        [placement("chat-0", "a-2"), placement("chat-1", "a-2")],
+    ),
+    Case(
+        "replicas_that_stop_do_not",
+        wanted(replica_count=2, gpu_count=1),
+        [node("a", 2)],
+        ["a-1", "a-1"],
+        [placement("chat-0", "a-0", is_stopping=True)],
+    ),
+    Case(
+        "the_set_stays_when_one_of_it_does_not_report",
+        wanted(replica_count=3, gpu_count=2),
+        [node("a"), node("b"), node("c", is_ready=False)],
+        ["a-0"],
+        [placement("chat-0", "c-0"), placement("chat-1", "c-0")],
+    ),
+    Case(
+        "fewer_gpus_than_asked_for_take_their_share_only",
+        wanted(replica_count=5, gpu_count=3),
+        [node("a", 2)],
+        ["a-0", "a-1", "a-0", "a-1"],
+    ),
+    Case(
+        "one_replica_waits_for_each_gpu_that_is_missing",
+        wanted(replica_count=5, gpu_count=4),
+        [node("a", 3)],
+        ["a-0", "a-1", "a-2", "a-0"],
+    ),
+    Case(
+        "fewer_replicas_than_gpus_asked_for_take_one_each",
+        wanted(replica_count=2, gpu_count=3),
+        [node("a", 3)],
+        ["a-0", "a-1"],
+    ),
+    Case(
+        "hosts_count_as_gpus_where_there_are_none",
+        wanted(replica_count=3, gpu_count=2),
+        [node("a", 0), node("b", 0), node("c", 0)],
+        ["a", "b", "a"],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*SEED, *RANK, *FIT, *HOSTS, *GPU_COUNT], ids=attrgetter("name"))
+def test_replicas_go(case: Case) -> None:
+    places = put(case.wanted, case.nodes, case.placements)
+    assert where(places.proposals) == case.want
+    missing = case.wanted.replica_count - sum(
+        each.deployment_uid == case.wanted.uid and not each.is_stopping for each in case.placements
+    )
+    assert len(places.proposals) + len(places.unplaced) == missing
+    assert all(each.reserved_bytes == case.wanted.need.total_bytes for each in places.proposals)
+
+
+def test_a_replica_of_one_that_shares_with_nobody_keeps_all_others_off() -> None:
+    alone = [placement("solo-0", "a-0", gib=1)]
+    places = place(wanted(replica_count=2), [0, 1], placements=alone, nodes=[node("a", 2)], exclusive=["uid-solo"])
+    assert where(places.proposals) == ["a-1", "a-1"]
+
+
+def test_a_place_that_is_to_be_avoided_is() -> None:
+    avoid = {(node("a").id, gpu("a", 0).uuid)}
+    places = place(wanted(), [0], placements=[], nodes=[node("a", 2)], avoid=avoid)
+    assert where(places.proposals) == ["a-1"]
+
+
+def test_a_replica_that_is_placed_anew_does_not_hold_on_to_its_old_gpu() -> None:
+    standing = [placement("chat-0", "a-0"), placement("chat-1", "a-1")]
+    avoid = {(node("a").id, gpu("a", 0).uuid)}
+    places = place(wanted(replica_count=2, gpu_count=2), [0], placements=standing, nodes=[node("a", 3)], avoid=avoid)
+    assert where(places.proposals) == ["a-2"]
+
+
+def test_an_unknown_strategy_places_nothing_and_says_which_are_known() -> None:
+    places = put(wanted(strategy="by_taste"), [node("a")])
+    assert places.proposals == ()
+    assert places.unplaced[0].reason == 'the strategy "by_taste" is unknown: use idle_first'

@@ -1,0 +1,70 @@
+"""What a node is told to run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.model import Placement
+from controlplane.reconcile.assign import assignment_of
+from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_RUNNING, DESIRED_STATE_STOPPED
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
+from tests.support.fleets import GIB, placement
+from tests.support.records import deployment_record
+
+EMPTY = AssignmentRecord()
+
+
+def assign(
+    placements: list[Placement], record: DeploymentRecord | None, before: AssignmentRecord = EMPTY
+) -> AssignmentRecord:
+    return assignment_of(placements, {} if record is None else {record.deployment.uid: record}, before)
+
+
+def test_a_replica_that_is_placed_is_to_run_with_everything_it_needs() -> None:
+    record = deployment_record(generation=7)
+    (engine,) = assign([placement("chat-0", "a-1", epoch=3)], record).engines
+    assert engine.replica == "deployments/chat/replicas/0"
+    assert (engine.replica_uid, engine.placement_epoch, engine.deployment_generation) == ("chat-0/3", 3, 7)
+    assert engine.desired_state == DESIRED_STATE_RUNNING
+    assert engine.spec == record.engine_spec
+    assert (list(engine.gpu_uuids), engine.reserved_memory_bytes) == (["a-1"], 5 * GIB)
+
+
+def test_a_replica_that_is_stopping_is_to_stop_within_its_grace() -> None:
+    (engine,) = assign([placement("chat-0", "a-0", is_stopping=True)], deployment_record()).engines
+    assert (engine.desired_state, engine.drain_grace_s) == (DESIRED_STATE_STOPPED, 30.0)
+
+
+def test_the_order_of_the_placements_makes_no_difference() -> None:
+    placements = [placement(f"chat-{index}", "a-0", gib=1) for index in (10, 2, 1)]
+    first, second = assign(placements, deployment_record()), assign(placements[::-1], deployment_record())
+    assert first == second
+    assert [each.replica.rpartition("/")[2] for each in first.engines] == ["1", "2", "10"]
+
+
+def test_a_replica_keeps_the_generation_it_was_started_with_while_its_spec_is_the_same() -> None:
+    one, two = placement("chat-0", "a-0"), placement("chat-1", "a-0")
+    before = assign([one], deployment_record(generation=1))
+    after = assign([one, two], deployment_record(replica_count=2, generation=2), before)
+    assert [each.deployment_generation for each in after.engines] == [1, 2]
+    assert after.engines[0] == before.engines[0]
+
+
+def test_a_replica_takes_the_generation_that_changes_its_spec() -> None:
+    one = placement("chat-0", "a-0")
+    changed = deployment_record(generation=2)
+    changed.engine_spec.options.batch_size = 8
+    (engine,) = assign([one], changed, assign([one], deployment_record(generation=1))).engines
+    assert (engine.deployment_generation, engine.spec.options.batch_size) == (2, 8)
+
+
+def test_a_replica_whose_deployment_is_gone_stops_with_what_it_was_started_with() -> None:
+    one = placement("chat-0", "a-0")
+    before = assign([one], deployment_record(generation=4))
+    (engine,) = assign([replace(one, is_stopping=True)], None, before).engines
+    assert engine.desired_state == DESIRED_STATE_STOPPED
+    assert (engine.spec, engine.deployment_generation) == (before.engines[0].spec, 4)
+
+
+def test_a_node_without_placements_runs_nothing() -> None:
+    assert assign([], None, assign([placement("chat-0", "a-0")], deployment_record())) == EMPTY

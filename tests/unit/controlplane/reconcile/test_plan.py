@@ -1,0 +1,213 @@
+"""What is done about placements, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+
+from controlplane.model import Node, NodeId, Placement, ReplicaUid, Wanted
+from controlplane.reconcile.plan import Action, Forget, MarkStopping, Order, Place, Plan, Remove, ReplicaKey, plan
+from tests.support.fleets import engine, node, placement, wanted, where
+
+ORDER = (3, 40)  # of the assignment that every node has
+Spots = Mapping[ReplicaKey, Sequence[tuple[NodeId, None]]]
+
+
+def planned(
+    wanted: Sequence[Wanted], placements: Sequence[Placement], nodes: Sequence[Node], refused: Spots | None = None
+) -> Plan:
+    orders: Mapping[NodeId, Order] = {each.id: ORDER for each in nodes}
+    fresh = count(1)
+    return plan(
+        wanted,
+        placements,
+        {each.id: each for each in nodes},
+        orders=orders,
+        refused=refused or {},
+        new_uid=lambda: ReplicaUid(f"new-{next(fresh)}"),
+    )
+
+
+def outline(actions: Sequence[Action]) -> list[str]:
+    """Returns one line for each action."""
+    words = {Place: "place", MarkStopping: "stop", Remove: "remove"}
+    return [
+        f"forget {each.deployment}"
+        if isinstance(each, Forget)
+        else f"{words[type(each)]} {each.placement.deployment}-{each.placement.index} on {where([each.placement])[0]}"
+        for each in actions
+    ]
+
+
+def stopping(of: Placement, grace_s: float = 30.0) -> Placement:
+    return replace(of, is_stopping=True, drain_grace_s=grace_s)
+
+
+def test_missing_replicas_are_placed() -> None:
+    found = planned([wanted(replica_count=3)], [placement("chat-1", "a-0")], [node("a")])
+    assert outline(found.actions) == ["place chat-0 on a-0", "place chat-2 on a-0"]
+    assert where(found.placements) == ["a-0"] * 3
+
+
+def test_a_placement_carries_what_its_replica_needs() -> None:
+    (action,) = planned([wanted(need_gib=7)], [], [node("a")]).actions
+    assert action == Place(replace(placement("chat-0", "a-0", gib=7), replica_uid=ReplicaUid("new-1")))
+
+
+def test_nothing_is_done_once_intent_and_facts_agree() -> None:
+    found = planned([wanted(replica_count=2)], [placement("chat-0", "a-0"), placement("chat-1", "a-0")], [node("a")])
+    assert (found.actions, found.unplaced) == ((), ())
+
+
+def test_without_a_node_nothing_is_placed_and_the_reason_is_told() -> None:
+    found = planned([wanted()], [], [])
+    assert found.actions == ()
+    assert [each.reason for each in found.unplaced] == [
+        'replica "chat-0" needs 5 GiB; no node is connected: start a node agent'
+    ]
+
+
+def test_one_deployment_after_the_other_takes_what_is_left() -> None:
+    found = planned([wanted("first", 2, need_gib=10), wanted("second", need_gib=10)], [], [node("a")])
+    assert outline(found.actions) == ["place first-0 on a-0", "place first-1 on a-0"]
+    assert [(each.deployment, each.index) for each in found.unplaced] == [("second", 0)]
+
+
+def test_a_deployment_that_fits_is_not_held_up_by_one_that_does_not() -> None:
+    found = planned([wanted("first", need_gib=100), wanted("second")], [], [node("a")])
+    assert outline(found.actions) == ["place second-0 on a-0"]
+
+
+def test_a_deployment_that_shares_with_nobody_keeps_others_off_its_gpu() -> None:
+    solo = wanted("solo", allows_sharing=False)
+    found = planned([wanted(replica_count=2), solo], [placement("solo-0", "a-0", gib=1)], [node("a", 2)])
+    assert outline(found.actions) == ["place chat-0 on a-1", "place chat-1 on a-1"]
+
+
+def test_the_highest_indexes_are_stopped_when_fewer_are_wanted() -> None:
+    standing = [placement(f"chat-{index}", "a-0", gib=1) for index in range(4)]
+    found = planned([wanted(replica_count=2, drain_grace_s=7)], standing, [node("a")])
+    assert outline(found.actions) == ["stop chat-2 on a-0", "stop chat-3 on a-0"]
+    assert [each.drain_grace_s for each in found.placements if each.is_stopping] == [7, 7]
+
+
+def test_a_replica_that_is_wanted_again_while_it_stops_gets_another_placement() -> None:
+    found = planned([wanted()], [stopping(placement("chat-0", "a-0", epoch=4))], [node("a")])
+    assert outline(found.actions) == ["place chat-0 on a-0"]
+    assert [(each.epoch, each.is_stopping) for each in found.placements] == [(4, True), (5, False)]
+
+
+def test_of_two_placements_of_a_replica_the_newer_stays() -> None:
+    standing = [placement("chat-0", "a-0", epoch=1), placement("chat-0", "a-1", epoch=2)]
+    assert outline(planned([wanted()], standing, [node("a", 2)]).actions) == ["stop chat-0 on a-0"]
+
+
+def test_a_deployment_that_is_deleted_stops_within_its_grace() -> None:
+    standing = [placement("chat-0", "a-0"), placement("chat-1", "a-0")]
+    found = planned([wanted(is_deleting=True, drain_grace_s=5)], standing, [node("a")])
+    assert outline(found.actions) == ["stop chat-0 on a-0", "stop chat-1 on a-0"]
+    assert [(each.is_stopping, each.drain_grace_s) for each in found.placements] == [(True, 5)] * 2
+
+
+def test_deleting_shortens_a_drain_that_runs_and_never_extends_it() -> None:
+    standing = [stopping(placement("chat-0", "a-0"), 60), stopping(placement("chat-1", "a-0"), 1)]
+    running = node("a", engines=[engine(each) for each in standing])
+    found = planned([wanted(is_deleting=True, drain_grace_s=5)], standing, [running])
+    assert outline(found.actions) == ["stop chat-0 on a-0"]
+    assert [each.drain_grace_s for each in found.placements] == [5, 1]
+
+
+def test_a_deleted_deployment_is_forgotten_with_its_last_placement() -> None:
+    last = stopping(placement("chat-0", "a-0"))
+    done = replace(node("a"), applied=ORDER)
+    found = planned([wanted(is_deleting=True)], [last], [done])
+    assert outline(found.actions) == ["remove chat-0 on a-0", "forget chat"]
+    assert planned([wanted(is_deleting=True)], [], []).actions == (Forget("chat", "uid-chat"),)
+
+
+def test_a_deleted_deployment_is_not_forgotten_while_an_engine_of_it_runs() -> None:
+    last = stopping(placement("chat-0", "a-0"))
+    running = replace(node("a", engines=[engine(last)]), applied=ORDER)
+    assert planned([wanted(is_deleting=True)], [last], [running]).actions == ()
+
+
+def test_a_placement_goes_when_its_node_reports_the_engine_stopped() -> None:
+    last = stopping(placement("chat-0", "a-0"))
+    done = replace(node("a", engines=[engine(last, is_gone=True)]), applied=ORDER)
+    assert outline(planned([], [last], [done]).actions) == ["remove chat-0 on a-0"]
+
+
+def test_a_placement_stays_while_its_node_has_not_taken_over_the_order_to_stop() -> None:
+    last = stopping(placement("chat-0", "a-0"))
+    for applied in ((0, 0), (3, 39), (2, 99)):
+        assert planned([], [last], [replace(node("a"), applied=applied)]).actions == ()
+
+
+def test_a_placement_stays_while_its_node_is_absent_or_does_not_report() -> None:
+    standing = [placement("chat-0", "a-0"), stopping(placement("chat-1", "a-0"))]
+    lost = replace(node("a", is_ready=False), applied=ORDER)
+    assert planned([wanted()], standing, [lost]).actions == ()
+    assert planned([wanted()], standing, []).actions == ()
+    assert planned([wanted()], standing, [node("b")]).actions == ()
+
+
+def test_memory_that_a_stopping_replica_gave_back_is_used_in_the_same_round() -> None:
+    last = stopping(placement("old-0", "a-0", gib=20))
+    done = replace(node("a", engines=[engine(last, is_gone=True)]), applied=ORDER)
+    found = planned([wanted(need_gib=20)], [last], [done])
+    assert outline(found.actions) == ["remove old-0 on a-0", "place chat-0 on a-0"]
+
+
+def test_a_deployment_of_the_same_name_adopts_nothing_of_one_that_is_gone() -> None:
+    old = placement("chat-0", "a-0", uid="uid-of-the-old-one", epoch=9)
+    found = planned([wanted()], [old], [node("a")])
+    assert outline(found.actions) == ["stop chat-0 on a-0", "place chat-0 on a-0"]
+    assert [(each.deployment_uid, each.epoch) for each in found.placements] == [
+        ("uid-of-the-old-one", 9),
+        ("uid-chat", 1),
+    ]
+
+
+def refusing(name: str, *refused: Placement) -> Node:
+    return replace(node(name), refused={each.replica_uid: "3.0 GiB are left" for each in refused})
+
+
+def test_a_replica_that_its_node_refuses_moves_to_another_place() -> None:
+    refused = placement("chat-0", "a-0", epoch=2)
+    found = planned([wanted()], [refused], [refusing("a", refused), node("b")])
+    assert outline(found.actions) == ["stop chat-0 on a-0", "place chat-0 on b-0"]
+    assert [(each.epoch, each.is_stopping, each.drain_grace_s) for each in found.placements] == [
+        (2, True, 0.0),
+        (3, False, 30.0),
+    ]
+
+
+def test_a_replica_that_is_refused_and_fits_nowhere_else_stays_and_both_reasons_are_told() -> None:
+    refused = placement("chat-0", "a-0")
+    found = planned([wanted()], [refused], [refusing("a", refused)])
+    assert found.actions == ()
+    assert [each.reason for each in found.unplaced] == [
+        'node a refuses it: 3.0 GiB are left; elsewhere: replica "chat-0" needs 5 GiB; '
+        "GPU 0 of node a was refused by its node: see the message of the replica, or add a node"
+    ]
+
+
+def test_a_replica_does_not_go_back_to_where_it_was_refused_lately() -> None:
+    refused = placement("chat-0", "b")
+    nodes = [node("a", 0), replace(node("b", 0), refused={refused.replica_uid: "no"}), node("c", 0)]
+    lately: Spots = {("uid-chat", 0): [(NodeId("a"), None)]}
+    assert outline(planned([wanted()], [refused], nodes, lately).actions) == ["stop chat-0 on b", "place chat-0 on c"]
+
+
+def test_a_refusal_of_a_node_that_no_longer_reports_moves_nothing() -> None:
+    refused = placement("chat-0", "a-0")
+    lost = replace(refusing("a", refused), is_ready=False)
+    assert planned([wanted()], [refused], [lost, node("b")]).actions == ()
+
+
+def test_a_refused_replica_keeps_to_the_gpu_count() -> None:
+    standing = [placement("chat-0", "a-0"), placement("chat-1", "b-0")]
+    nodes = [refusing("a", standing[0]), node("b"), node("c")]
+    found = planned([wanted(replica_count=2, gpu_count=1)], standing, nodes)
+    assert outline(found.actions) == ["stop chat-0 on a-0", "place chat-0 on b-0"]
