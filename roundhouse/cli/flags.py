@@ -1,0 +1,107 @@
+"""The flags of `roundhouse launch` that say what is wanted, spelt as in Xinference where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from roundhouse.client import deployment
+from roundhouse.kit.config import parse_bytes
+from roundhouse.kit.errors import Usage
+from roundhouse.v1 import deployment_pb2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Reads a size such as `5GiB`."""
+    try:
+        return None if value is None else parse_bytes(value, parameter.opts[-1])
+    except Usage as error:
+        raise click.UsageError(error.message, context) from error
+
+
+def _labels(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Reads labels such as `team=search`."""
+    labels = {}
+    for each in values:
+        key, equals, text = each.partition("=")
+        if not (key and equals):
+            raise click.UsageError(f'{parameter.opts[-1]} is "{each}": write KEY=VALUE', context)
+        labels[key] = text
+    return labels
+
+
+_WHAT = (
+    click.argument("name", required=False),
+    click.option("-u", "--model-uid", metavar="NAME", help="The same as NAME."),
+    click.option("-n", "--model-name", metavar="MODEL", help='Without a path, a model that ships with us: "demo".'),
+    click.option("-mp", "--model-path", metavar="DIR", type=Path, help="A Hugging Face model directory on the nodes."),
+    click.option(
+        "-r", "--replica", "replica_count", metavar="N", type=int, default=1, help="How many replicas; default 1."
+    ),
+    click.option(
+        "--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="A label; repeatable."
+    ),
+)
+_WHERE = (
+    click.option("--gpu-count", metavar="N", type=int, help="How many distinct GPUs all replicas together use."),
+    click.option(
+        "--memory", "memory_bytes", metavar="SIZE", callback=_size, help="What a replica needs, as 5GiB; else computed."
+    ),
+    click.option("--strategy", default="", help="How GPUs are ranked; the cluster's choice if absent."),
+)
+_HOW = (
+    click.option(
+        "-en", "--model-engine", "engine", metavar="ENGINE", default="", help="The engine type; default torch."
+    ),
+    click.option(
+        "-ev", "--env", nargs=2, multiple=True, metavar="NAME VALUE", help="A variable for engines; repeatable."
+    ),
+    click.option("--batch-size", metavar="N", type=int, help="The most sequences in a step."),
+    click.option(
+        "--batch-interval", "batch_interval_s", metavar="SECONDS", type=float, help="How long an idle engine gathers."
+    ),
+    click.option("--max-model-len", metavar="TOKENS", type=int, help="The most tokens of prompt and output together."),
+    click.option(
+        "--kv-cache-memory", "kv_cache_memory_bytes", metavar="SIZE", callback=_size, help="Memory of the KV cache."
+    ),
+)
+
+
+def deployment_flags(command: Command) -> Command:
+    """Gives a command all flags that `deployment_of` takes."""
+    for decorate in reversed((*_WHAT, *_WHERE, *_HOW)):
+        command = decorate(command)
+    return command
+
+
+def deployment_of(
+    *,
+    name: str | None,
+    model_uid: str | None,
+    model_name: str | None,
+    model_path: Path | None,
+    labels: dict[str, str],
+    env: Sequence[tuple[str, str]],
+    **settings: Any,
+) -> deployment_pb2.Deployment:
+    """Returns the deployment that the flags describe; raises click.UsageError if they name none, or no model."""
+    names = {each for each in (name, model_uid) if each}
+    if len(names) > 1:
+        raise click.UsageError(f"two names, {name} and {model_uid}: give one")
+    if model_path is None and model_name is None:
+        raise click.UsageError("no model: give --model-path DIR, or --model-name demo")
+    if not (names or model_name):
+        raise click.UsageError("no name: give one, as in roundhouse launch NAME --model-path DIR")
+    return deployment(
+        names.pop() if names else str(model_name),
+        path=None if model_path is None else str(model_path.absolute()),
+        builtin=model_name if model_path is None else None,
+        labels=labels,
+        env=dict(env),
+        **settings,
+    )

@@ -1,0 +1,85 @@
+"""`roundhouse nodes`: the machines, their GPUs, and what those are doing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from roundhouse.cli.output import console, print_json, short_enum, state_text, table
+from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.units import format_share
+from roundhouse.cli.watch import show_watch
+from roundhouse.client.names import replica_label
+from roundhouse.kit.units import format_bytes
+from roundhouse.v1 import node_pb2
+
+
+@click.command(short_help="Shows the nodes, their GPUs and what those do.")
+@click.option("--watch", "is_watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
+@json_option
+@click.pass_obj
+@asynchronous
+async def nodes(session: Session, is_watch: bool, as_json: bool) -> None:
+    """Shows the nodes: a line for each GPU, with use, memory and the replicas on it, and one for the host."""
+    async with session.client() as client:
+        if is_watch:
+            await show_watch(client.nodes.watch, node_table, as_json=as_json)
+            return
+        listing = await client.nodes.list()
+    if as_json:
+        print_json(listing)
+    elif listing.nodes:
+        console().print(node_table(listing.nodes))
+    else:
+        console().print("no node has connected: start an agent on each machine", style="dim")
+
+
+def node_table(items: Iterable[node_pb2.Node]) -> Table:
+    """Returns one line for the host of each node and one for each of its GPUs."""
+    return table(
+        ("NODE", "STATE", "DEVICE", "BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP", "REPLICAS"),
+        [row for node in sorted(items, key=lambda each: each.name) for row in (_host_row(node), *_gpu_rows(node))],
+        right=("BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP"),
+    )
+
+
+def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
+    host = node.host
+    on_gpus = {name for gpu in node.gpus for name in gpu.replicas}
+    return (
+        node.name.removeprefix("nodes/"),
+        state_text(short_enum(node_pb2.NodeState.Name(node.state))),
+        f"host, {host.cpu_count} cpu",
+        format_share(host.cpu_fraction),
+        format_bytes(host.total_memory_bytes - host.available_memory_bytes),
+        format_bytes(host.reserved_memory_bytes),
+        format_bytes(host.available_memory_bytes),
+        format_bytes(host.total_memory_bytes),
+        "",
+        _labels(name for name in node.replicas if name not in on_gpus),
+    )
+
+
+def _gpu_rows(node: node_pb2.Node) -> list[tuple[str | Text, ...]]:
+    return [
+        (
+            "",
+            state_text(short_enum(node_pb2.GpuState.Name(gpu.state))),
+            f"gpu {gpu.index}, {'simulated' if gpu.is_simulated else gpu.product_name.removeprefix('NVIDIA ')}",
+            format_share(gpu.utilization_fraction),
+            format_bytes(gpu.used_memory_bytes),
+            format_bytes(gpu.reserved_memory_bytes),
+            format_bytes(gpu.available_memory_bytes),
+            format_bytes(gpu.total_memory_bytes),
+            f"{gpu.temperature_celsius:.0f} °C" if gpu.HasField("temperature_celsius") else "",
+            _labels(gpu.replicas),
+        )
+        for gpu in node.gpus
+    ]
+
+
+def _labels(names: Iterable[str]) -> str:
+    return " ".join(sorted(replica_label(name) for name in names))

@@ -1,0 +1,105 @@
+"""Where output goes, and how it looks on a terminal, in a pipe, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO, cast
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+_PIPE_COLUMNS = 1000  # nobody's terminal ends there, so no line is cut or folded
+
+STATE_STYLES = {
+    "ready": "green",
+    "ok": "green",
+    "cancelled": "green",
+    "degraded": "yellow",
+    "pending": "yellow",
+    "preparing": "cyan",
+    "starting": "cyan",
+    "draining": "yellow",
+    "deleting": "yellow",
+    "stopped": "dim",
+    "unknown": "yellow",
+    "failed": "red",
+    "lost": "red",
+}
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Returns a console that takes what it prints literally: names and messages are not markup."""
+    out = sys.stdout if stream is None else stream
+    if out.isatty():
+        return Console(file=out, markup=False, emoji=False, highlight=False)
+    trimming = cast("TextIO", _Trimming(out))
+    return Console(file=trimming, markup=False, emoji=False, highlight=False, width=_PIPE_COLUMNS)
+
+
+class _Trimming:
+    """A stream without the spaces with which tables fill their lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes whole lines, as a console does."""
+        return self._stream.write("\n".join(line.rstrip() for line in text.split("\n")))
+
+    def flush(self) -> None:
+        """Flushes what was written."""
+        self._stream.flush()
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """Returns a message as protobuf JSON with the names of the contract; fields at their default are there too."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def print_json(message: Message) -> None:
+    """Prints a message as one document."""
+    print(json.dumps(to_dict(message), indent=2, ensure_ascii=False), flush=True)
+
+
+def print_json_line(message: Message) -> None:
+    """Prints a message as one line of a stream."""
+    print(json.dumps(to_dict(message), ensure_ascii=False), flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
+    """Returns a table without lines. Columns in `right` hold numbers; one that is empty in every row is left out."""
+    filled = list(rows)
+    kept = [index for index in range(len(columns)) if any(row[index] for row in filled)]
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for index in kept:
+        justify: JustifyMethod = "right" if columns[index] in right else "left"
+        grid.add_column(columns[index], justify=justify, no_wrap=index != kept[-1], overflow="fold")
+    for row in filled:
+        grid.add_row(*(row[index] for index in kept))
+    return grid
+
+
+def state_text(state: str) -> Text:
+    """Returns a state in lower case and its colour."""
+    return Text(state, style=STATE_STYLES.get(state, ""))
+
+
+def short_enum(name: str) -> str:
+    """Returns `ready` for `REPLICA_STATE_READY`, `already finished` for `CANCEL_OUTCOME_ALREADY_FINISHED`."""
+    for prefix in (
+        "REPLICA_STATE_",
+        "DEPLOYMENT_STATE_",
+        "NODE_STATE_",
+        "GPU_STATE_",
+        "CANCEL_OUTCOME_",
+        "CANCEL_LEVEL_",
+    ):
+        name = name.removeprefix(prefix)
+    return name.lower().replace("_", " ")

@@ -1,0 +1,89 @@
+"""`roundhouse replicas`: where each replica is and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+from rich.table import Table
+
+from roundhouse.cli.output import console, print_json, short_enum, state_text, table
+from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.watch import show_watch
+from roundhouse.client.names import replica_label
+from roundhouse.client.replicas import ALL
+from roundhouse.kit.units import format_bytes
+from roundhouse.v1 import deployment_pb2
+
+
+@click.command(short_help="Shows the replicas, where they are and what they do.")
+@click.argument("name", default=ALL, metavar="[NAME]")
+@click.option("--watch", "is_watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
+@json_option
+@click.pass_obj
+@asynchronous
+async def replicas(session: Session, name: str, is_watch: bool, as_json: bool) -> None:
+    """Shows the replicas of deployment NAME, or of all: state, node, GPUs, memory, engine and load."""
+    async with session.client() as client:
+        if is_watch:
+            await show_watch(lambda: client.replicas.watch(name), replica_table, as_json=as_json)
+            return
+        listing = await client.replicas.list(name)
+    if as_json:
+        print_json(listing)
+        return
+    out = console()
+    if listing.replicas:
+        out.print(replica_table(listing.replicas))
+    else:
+        out.print("no replicas", style="dim")
+    for node in listing.unreachable:
+        out.print(f"{node} does not report: what is shown of it is old", style="yellow")
+
+
+def replica_table(items: Iterable[deployment_pb2.Replica]) -> Table:
+    """Returns one line for each replica."""
+    return table(
+        ("REPLICA", "STATE", "NODE", "GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE", "NOTE"),
+        [
+            (
+                replica_label(each.name),
+                state_text(short_enum(deployment_pb2.ReplicaState.Name(each.state))),
+                each.node.removeprefix("nodes/"),
+                ",".join(map(str, each.gpu_indexes)) or ("cpu" if each.node else ""),
+                format_bytes(each.reserved_memory_bytes) if each.node else "",
+                str(each.engine_pid or ""),
+                str(each.restart_count or ""),
+                _busy(each),
+                f"{each.load.free_block_count}/{each.load.total_block_count}" if each.HasField("load") else "",
+                note(each),
+            )
+            for each in sorted(items, key=_order)
+        ],
+        right=("GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE"),
+    )
+
+
+def where(replica: deployment_pb2.Replica) -> str:
+    """Returns where a replica is, for example `node-1 gpu 0`; empty if it has no place."""
+    if not replica.node:
+        return ""
+    gpus = f"gpu {','.join(map(str, replica.gpu_indexes))}" if replica.gpu_indexes else "cpu"
+    return f"{replica.node.removeprefix('nodes/')} {gpus}"
+
+
+def note(replica: deployment_pb2.Replica) -> str:
+    """Returns what there is to say beyond the state: nothing of one that serves."""
+    return "" if replica.state == deployment_pb2.REPLICA_STATE_READY else replica.message
+
+
+def _busy(replica: deployment_pb2.Replica) -> str:
+    if not replica.HasField("load"):
+        return ""
+    waiting = f"+{replica.load.waiting_count}" if replica.load.waiting_count else ""
+    return f"{replica.load.running_count}{waiting}"
+
+
+def _order(replica: deployment_pb2.Replica) -> tuple[str, int]:
+    deployment, _, index = replica.name.rpartition("/replicas/")
+    return deployment, int(index) if index.isdecimal() else 0

@@ -1,0 +1,31 @@
+"""The Python SDK: `Client` for asyncio, `SyncClient` for everybody else.
+
+What goes in and comes out are the messages of the contract, `roundhouse.v1`: a second set of types would have to be
+learnt, converted and kept in step, and would hide fields that a newer server sends. What fails raises an error of
+`roundhouse.kit.errors`, with its reason and details.
+"""
+
+from roundhouse.client.client import Client
+from roundhouse.client.connection import NotConnected
+from roundhouse.client.generation import Generation
+from roundhouse.client.requests import GenerationOptions, Messages, Prompt
+from roundhouse.client.specify import deployment
+from roundhouse.client.stream import Watch
+from roundhouse.client.sync import SyncClient, SyncGeneration, SyncWatch
+from roundhouse.client.wait import EngineFailed, Progress
+
+__all__ = [
+    "Client",
+    "EngineFailed",
+    "Generation",
+    "GenerationOptions",
+    "Messages",
+    "NotConnected",
+    "Progress",
+    "Prompt",
+    "SyncClient",
+    "SyncGeneration",
+    "SyncWatch",
+    "Watch",
+    "deployment",
+]

@@ -1,0 +1,24 @@
+"""Names of resources, from what people type."""
+
+from __future__ import annotations
+
+
+def deployment_name(deployment: str) -> str:
+    """Returns `deployments/chat` for `chat`; what is a name already stays as it is, and the server judges it."""
+    return deployment if "/" in deployment else f"deployments/{deployment}"
+
+
+def deployment_id(deployment: str) -> str:
+    """Returns `chat` for `deployments/chat`, as inference requests want it."""
+    return deployment.removeprefix("deployments/")
+
+
+def node_name(node: str) -> str:
+    """Returns `nodes/a` for `a`."""
+    return node if "/" in node else f"nodes/{node}"
+
+
+def replica_label(name: str) -> str:
+    """Returns `chat-0` for `deployments/chat/replicas/0`, as logs and people say it."""
+    parts = name.split("/")
+    return f"{parts[1]}-{parts[3]}" if len(parts) == 4 else name

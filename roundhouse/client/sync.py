@@ -1,0 +1,184 @@
+"""The client for programs without an event loop: the same names, blocking.
+
+Every method is the asynchronous one, run on a loop in a thread of its own; what is said there holds here too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from roundhouse.client.blocking import Blocking, LoopThread, blocking
+from roundhouse.client.client import DEFAULT_ADDRESS, UNARY_TIMEOUT_S, Client
+from roundhouse.client.deployments import Deployments
+from roundhouse.client.generation import Generation
+from roundhouse.client.nodes import Nodes
+from roundhouse.client.replicas import Replicas
+from roundhouse.client.stream import Watch
+from roundhouse.v1 import generation_pb2
+
+P = ParamSpec("P")
+Inner = TypeVar("Inner")
+Event = TypeVar("Event")
+
+
+class SyncWatch(Blocking[Watch[Event]]):
+    """What a watch sees, event by event. Leaving the block or the loop ends it."""
+
+    def cancel(self) -> None:
+        """Ends the watch; from any thread."""
+        self._loop.call(self._inner.cancel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __iter__(self) -> Iterator[Event]:
+        return self._loop.iterate(aiter(self._inner), self._inner.cancel)
+
+
+class SyncGeneration(Blocking[Generation]):
+    """An answer that is being generated. Leaving the block or the loop before the end cancels the request."""
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request."""
+        return self._inner.request_id
+
+    @property
+    def location(self) -> str:
+        """Where the request runs; empty until it has started."""
+        return self._inner.location
+
+    @property
+    def started(self) -> generation_pb2.Started | None:
+        """The first event, once it has come."""
+        return self._inner.started
+
+    @property
+    def finished(self) -> generation_pb2.Finished | None:
+        """How it ended, once it has."""
+        return self._inner.finished
+
+    @property
+    def usage(self) -> generation_pb2.Usage | None:
+        """What it cost, once it has ended."""
+        return self._inner.usage
+
+    def cancel(self) -> None:
+        """Ends the request; from any thread."""
+        self._loop.call(self._inner.cancel)
+
+    def events(self) -> Iterator[generation_pb2.GenerationEvent]:
+        """Yields every event as the contract has it."""
+        return self._loop.iterate(self._inner.events(), self._inner.cancel)
+
+    def text(self) -> str:
+        """Reads to the end and returns the text of what had not been read before."""
+        return self._loop.run(self._inner.text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __iter__(self) -> Iterator[generation_pb2.Delta]:
+        return self._loop.iterate(aiter(self._inner), self._inner.cancel)
+
+
+def _watching(
+    method: Callable[Concatenate[Inner, P], Watch[Event]],
+) -> Callable[Concatenate[Blocking[Inner], P], SyncWatch[Event]]:
+    """Returns the blocking twin of a method that watches."""
+
+    @functools.wraps(method)
+    def twin(self: Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> SyncWatch[Event]:
+        return SyncWatch(method(self._inner, *args, **kwargs), self._loop)
+
+    return twin
+
+
+def _generating(
+    method: Callable[Concatenate[Client, P], Generation],
+) -> Callable[Concatenate[Blocking[Client], P], SyncGeneration]:
+    """Returns the blocking twin of a method that generates."""
+
+    @functools.wraps(method)
+    def twin(self: Blocking[Client], /, *args: P.args, **kwargs: P.kwargs) -> SyncGeneration:
+        return SyncGeneration(method(self._inner, *args, **kwargs), self._loop)
+
+    return twin
+
+
+class SyncDeployments(Blocking[Deployments]):
+    """What is wanted to be served; see `Deployments`. `on_event` is called on the client's thread."""
+
+    create = blocking(Deployments.create)
+    get = blocking(Deployments.get)
+    list = blocking(Deployments.list)
+    scale = blocking(Deployments.scale)
+    delete = blocking(Deployments.delete)
+    watch = _watching(Deployments.watch)
+    wait_ready = blocking(Deployments.wait_ready)
+    wait_gone = blocking(Deployments.wait_gone)
+
+
+class SyncReplicas(Blocking[Replicas]):
+    """The replicas of one deployment, or of all; see `Replicas`."""
+
+    list = blocking(Replicas.list)
+    watch = _watching(Replicas.watch)
+
+
+class SyncNodes(Blocking[Nodes]):
+    """The machines of the fleet; see `Nodes`."""
+
+    get = blocking(Nodes.get)
+    list = blocking(Nodes.list)
+    watch = _watching(Nodes.watch)
+
+
+class SyncClient(Blocking[Client]):
+    """Talks to the control plane at `HOST:PORT`; see `Client`.
+
+    with SyncClient() as client:
+        for delta in client.chat("demo", "What is 12 + 7?"):
+            print(delta.text, end="")
+    """
+
+    def __init__(
+        self, address: str = DEFAULT_ADDRESS, *, ca: str | Path | None = None, timeout_s: float = UNARY_TIMEOUT_S
+    ) -> None:
+        super().__init__(Client(address, ca=ca, timeout_s=timeout_s), LoopThread())
+        self.address = address
+        self.deployments = SyncDeployments(self._inner.deployments, self._loop)
+        self.replicas = SyncReplicas(self._inner.replicas, self._loop)
+        self.nodes = SyncNodes(self._inner.nodes, self._loop)
+
+    generate = _generating(Client.generate)
+    chat = _generating(Client.chat)
+    cancel = blocking(Client.cancel)
+
+    def __enter__(self) -> Self:
+        self._loop.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every call and the thread."""
+        self._loop.run(self._inner.__aexit__(None, None, None))
+        self._loop.stop()

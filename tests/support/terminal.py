@@ -1,0 +1,63 @@
+"""A terminal with a command in it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+PATIENCE_S = 60.0
+
+
+class Terminal:
+    """Runs a command on a pseudo-terminal for the block, and reads what it shows."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**environ, "TERM": "xterm", "COLUMNS": "100"},
+        )
+        os.close(slave)
+        self._unread = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+    def read_until(self, text: str, within_s: float = PATIENCE_S) -> str:
+        """Returns what was shown up to and with `text`; fails if it does not come."""
+        wanted = text.encode()
+        while wanted not in self._unread:
+            ready, _, _ = select.select([self._master], [], [], within_s)
+            assert ready, f"{text!r} did not come, but {self._unread.decode(errors='replace')!r}"
+            self._unread += os.read(self._master, 4096)
+        shown, _, self._unread = self._unread.partition(wanted)
+        return (shown + wanted).decode(errors="replace")
+
+    def write(self, text: str) -> None:
+        """Types."""
+        os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        """Does what a terminal does at Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self, within_s: float = PATIENCE_S) -> int:
+        """Returns the exit status, which has to come by itself."""
+        return self.process.wait(timeout=within_s)

@@ -1,0 +1,115 @@
+"""Generating, chatting and cancelling."""
+
+import json
+import signal
+
+import pytest
+
+from tests.support.terminal import Terminal
+from tests.unit.cli.conftest import Cli
+
+
+def test_a_continuation_streams_to_standard_output_and_nothing_else_does(cli: Cli) -> None:
+    ended = cli("generate", "demo", "one two three")
+    assert (ended.status, ended.out, ended.err) == (0, "one two three\n", "")
+
+
+def test_a_prompt_may_come_from_standard_input(cli: Cli) -> None:
+    assert cli("generate", "demo", "-", stdin="from a pipe").out == "from a pipe\n"
+
+
+def test_sampling_flags_bound_the_answer(cli: Cli) -> None:
+    ended = cli("generate", "demo", "a b c", "--max-tokens", "2", "--temperature", "0", "--top-p", "0.5", "--stop", "z")
+    assert (ended.status, ended.out) == (0, "a b\n")
+
+
+def test_json_is_one_event_a_line_with_the_names_of_the_contract(cli: Cli) -> None:
+    ended = cli("generate", "demo", "one two", "--json", "--request-id", "mine")
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    assert [next(iter(event)) for event in events] == ["started", "delta", "delta", "finished", "usage"]
+    assert events[0]["started"]["request_id"] == "mine"
+    assert events[2]["delta"]["first_position"] == 1
+
+
+def test_ctrl_c_cancels_an_answer_and_ends_with_130(cli: Cli) -> None:
+    with cli.start("generate", "demo", "on and on", "--ignore-eos") as generating:
+        assert generating.stdout is not None
+        assert generating.stdout.read(2) == "on"
+        generating.send_signal(signal.SIGINT)
+        _, err = generating.communicate(timeout=30)
+    assert (generating.returncode, err.strip()) == (130, "")
+
+
+def test_an_answer_that_somebody_else_cancels_is_not_a_success(cli: Cli) -> None:
+    with cli.start("generate", "demo", "on and on", "--ignore-eos", "--request-id", "theirs") as generating:
+        assert generating.stdout is not None
+        assert generating.stdout.read(2) == "on"
+        receipt = cli("cancel", "demo", "theirs")
+        _, err = generating.communicate(timeout=30)
+    assert receipt.status == 0
+    assert dict(line.split(maxsplit=1) for line in receipt.out.splitlines())["outcome"].strip() == "cancelled"
+    assert "3 (97 → 100 free of 100)" in receipt.out
+    assert generating.returncode == 1
+    assert "roundhouse: the request was cancelled after" in err
+
+
+@pytest.mark.parametrize(("request_id", "outcome"), [("never", "NOT_ARRIVED"), ("ghost", "UNPROVEN")])
+def test_a_cancel_that_proves_no_end_is_not_a_success(cli: Cli, request_id: str, outcome: str) -> None:
+    ended = cli("cancel", "demo", request_id, "--json")
+    assert (ended.status, json.loads(ended.out)["outcome"]) == (1, f"CANCEL_OUTCOME_{outcome}")
+    assert outcome.lower().replace("_", " ") in cli("cancel", "demo", request_id).out
+
+
+def test_a_reader_that_has_seen_enough_ends_the_answer_without_a_word(cli: Cli) -> None:
+    with cli.start("generate", "demo", "on and on", "--ignore-eos") as generating:
+        assert generating.stdout is not None
+        assert generating.stdout.read(2) == "on"
+        generating.stdout.close()
+        assert generating.stderr is not None
+        assert generating.stderr.read() == ""
+    assert generating.returncode == 1
+
+
+def test_a_single_message_is_answered_once(cli: Cli) -> None:
+    assert cli("chat", "demo", "how are you").out == "how are you\n"
+
+
+def test_messages_from_a_pipe_are_answered_one_by_one(cli: Cli) -> None:
+    ended = cli("chat", "demo", stdin="first one\n\nsecond one\n")
+    assert (ended.status, ended.out) == (0, "first one\nsecond one\n")
+
+
+def test_at_a_terminal_ctrl_c_cancels_the_answer_and_the_conversation_goes_on(cli: Cli) -> None:
+    with Terminal(cli.command("chat", "demo", "--ignore-eos"), cli.environ()) as terminal:
+        for words in ("round and round", "again and again"):
+            terminal.read_until("› ")
+            terminal.write(f"{words}\n")
+            terminal.read_until(f"{words} {words}")
+            terminal.interrupt()
+            terminal.read_until("cancelled")
+        terminal.read_until("› ")
+        terminal.interrupt()
+        terminal.read_until("› ")
+        terminal.write("\x04")
+        assert terminal.end() == 0
+
+
+def test_at_a_terminal_an_error_is_shown_and_the_conversation_goes_on(cli: Cli) -> None:
+    with Terminal(cli.command("chat", "demo"), cli.environ()) as terminal:
+        terminal.read_until("› ")
+        terminal.write("break\n")
+        terminal.read_until("roundhouse: the engine of")
+        terminal.read_until("› ")
+        terminal.write("hello there\n")
+        shown = terminal.read_until("on demo-0")
+        assert "2 tokens in 300 ms, the first after 41 ms" in shown
+        terminal.read_until("› ")
+        terminal.write("\x04")
+        assert terminal.end() == 0
+
+
+def test_at_a_terminal_a_single_answer_that_is_cancelled_ends_with_130(cli: Cli) -> None:
+    with Terminal(cli.command("chat", "demo", "round and round", "--ignore-eos"), cli.environ()) as terminal:
+        terminal.read_until("round round")
+        terminal.interrupt()
+        assert terminal.end() == 130
