@@ -19,8 +19,8 @@ NODE := tests/node/node_modules/.package-lock.json
 help: ## prints the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(PACKAGE) ## starts a cluster here and shows it at work; serves until Ctrl-C, or with ONCE=1 ends by itself
-	@$(BIN)/roundhouse up --tour $(if $(ONCE),--once)
+run: $(PACKAGE) ## starts a cluster here and shows it at work, on PORT=50050; serves until Ctrl-C, or with ONCE=1 ends by itself
+	@$(BIN)/roundhouse up --tour --state-dir .roundhouse $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 test: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## runs the tests that need neither a GPU nor minutes; T="-k name" chooses
 	@$(BIN)/pytest -m "not slow and not gpu" $(T)
