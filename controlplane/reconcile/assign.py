@@ -7,23 +7,21 @@ from collections.abc import Iterable, Mapping
 from controlplane import wire
 from controlplane.model import Placement
 from roundhouse.internal.v1.agent_service_pb2 import EngineAssignment
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 
 
 def assignment_of(
-    placements: Iterable[Placement], records: Mapping[str, DeploymentRecord], before: AssignmentRecord
-) -> AssignmentRecord:
+    placements: Iterable[Placement], records: Mapping[str, DeploymentRecord], before: Iterable[EngineAssignment]
+) -> list[EngineAssignment]:
     """Returns the whole assignment of a node.
 
     placements: those on the node. records: deployments by uid. before: the node's present assignment; a replica that it
     runs with the same spec keeps the generation with which it was started, so that scaling a deployment touches nothing
     but the nodes that gain or lose a replica.
     """
-    present = {each.replica_uid: each for each in before.engines}
+    present = {each.replica_uid: each for each in before}
     ordered = sorted(placements, key=lambda each: (each.deployment, each.index, each.epoch, each.replica_uid))
-    return AssignmentRecord(
-        engines=[_engine(each, records.get(each.deployment_uid), present.get(each.replica_uid)) for each in ordered]
-    )
+    return [_engine(each, records.get(each.deployment_uid), present.get(each.replica_uid)) for each in ordered]
 
 
 def _engine(placement: Placement, record: DeploymentRecord | None, before: EngineAssignment | None) -> EngineAssignment:

@@ -38,7 +38,7 @@ class Snapshot:
     placements: tuple[Placement, ...]
     orders: Mapping[NodeId, Order]
     _records: Mapping[str, DeploymentRecord]  # by uid of the deployment
-    _assignments: Mapping[NodeId, AssignmentRecord]
+    _assignments: Mapping[NodeId, AssignmentRecord]  # also of nodes that run nothing now
     _revisions: Mapping[str, int]  # of every key that was read
 
     def change(self, plan: Plan) -> Change | None:
@@ -75,7 +75,8 @@ class Snapshot:
         puts = {}
         for node, here in on_node.items():
             before = self._assignments.get(node, AssignmentRecord())
-            after = assignment_of(here, self._records, before)
+            engines = assignment_of(here, self._records, wire.assigned_engines(before))
+            after = wire.assignment_record(engines)
             if after != before:
                 puts[wire.assignment_key(node)] = after.SerializeToString()
         return puts

@@ -57,10 +57,14 @@ class PlacementRecord(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
 
 class AssignmentRecord(_message.Message):
-    __slots__ = ("engines",)
+    __slots__ = ("engines", "specs", "spec_indexes")
     ENGINES_FIELD_NUMBER: _ClassVar[int]
+    SPECS_FIELD_NUMBER: _ClassVar[int]
+    SPEC_INDEXES_FIELD_NUMBER: _ClassVar[int]
     engines: _containers.RepeatedCompositeFieldContainer[_agent_service_pb2.EngineAssignment]
-    def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ...) -> None: ...
+    specs: _containers.RepeatedCompositeFieldContainer[_engine_spec_pb2.EngineSpec]
+    spec_indexes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ..., specs: _Optional[_Iterable[_Union[_engine_spec_pb2.EngineSpec, _Mapping]]] = ..., spec_indexes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class MutationRecord(_message.Message):
     __slots__ = ("body_hash", "method", "response", "time_s")

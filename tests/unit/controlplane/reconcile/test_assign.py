@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from controlplane import wire
 from controlplane.model import Placement
 from controlplane.reconcile.assign import assignment_of
-from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_RUNNING, DESIRED_STATE_STOPPED
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
+from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_RUNNING, DESIRED_STATE_STOPPED, EngineAssignment
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from tests.support.fleets import GIB, placement
 from tests.support.records import deployment_record
 
-EMPTY = AssignmentRecord()
-
 
 def assign(
-    placements: list[Placement], record: DeploymentRecord | None, before: AssignmentRecord = EMPTY
-) -> AssignmentRecord:
+    placements: list[Placement], record: DeploymentRecord | None, before: Sequence[EngineAssignment] = ()
+) -> list[EngineAssignment]:
     return assignment_of(placements, {} if record is None else {record.deployment.uid: record}, before)
 
 
 def test_a_replica_that_is_placed_is_to_run_with_everything_it_needs() -> None:
     record = deployment_record(generation=7)
-    (engine,) = assign([placement("chat-0", "a-1", epoch=3)], record).engines
+    (engine,) = assign([placement("chat-0", "a-1", epoch=3)], record)
     assert engine.replica == "deployments/chat/replicas/0"
     assert (engine.replica_uid, engine.placement_epoch, engine.deployment_generation) == ("chat-0/3", 3, 7)
     assert engine.desired_state == DESIRED_STATE_RUNNING
@@ -31,7 +31,7 @@ def test_a_replica_that_is_placed_is_to_run_with_everything_it_needs() -> None:
 
 
 def test_a_replica_that_is_stopping_is_to_stop_within_its_grace() -> None:
-    (engine,) = assign([placement("chat-0", "a-0", is_stopping=True)], deployment_record()).engines
+    (engine,) = assign([placement("chat-0", "a-0", is_stopping=True)], deployment_record())
     assert (engine.desired_state, engine.drain_grace_s) == (DESIRED_STATE_STOPPED, 30.0)
 
 
@@ -39,32 +39,42 @@ def test_the_order_of_the_placements_makes_no_difference() -> None:
     placements = [placement(f"chat-{index}", "a-0", gib=1) for index in (10, 2, 1)]
     first, second = assign(placements, deployment_record()), assign(placements[::-1], deployment_record())
     assert first == second
-    assert [each.replica.rpartition("/")[2] for each in first.engines] == ["1", "2", "10"]
+    assert [each.replica.rpartition("/")[2] for each in first] == ["1", "2", "10"]
 
 
 def test_a_replica_keeps_the_generation_it_was_started_with_while_its_spec_is_the_same() -> None:
     one, two = placement("chat-0", "a-0"), placement("chat-1", "a-0")
     before = assign([one], deployment_record(generation=1))
     after = assign([one, two], deployment_record(replica_count=2, generation=2), before)
-    assert [each.deployment_generation for each in after.engines] == [1, 2]
-    assert after.engines[0] == before.engines[0]
+    assert [each.deployment_generation for each in after] == [1, 2]
+    assert after[0] == before[0]
 
 
 def test_a_replica_takes_the_generation_that_changes_its_spec() -> None:
     one = placement("chat-0", "a-0")
     changed = deployment_record(generation=2)
     changed.engine_spec.options.batch_size = 8
-    (engine,) = assign([one], changed, assign([one], deployment_record(generation=1))).engines
+    (engine,) = assign([one], changed, assign([one], deployment_record(generation=1)))
     assert (engine.deployment_generation, engine.spec.options.batch_size) == (2, 8)
 
 
 def test_a_replica_whose_deployment_is_gone_stops_with_what_it_was_started_with() -> None:
     one = placement("chat-0", "a-0")
     before = assign([one], deployment_record(generation=4))
-    (engine,) = assign([replace(one, is_stopping=True)], None, before).engines
+    (engine,) = assign([replace(one, is_stopping=True)], None, before)
     assert engine.desired_state == DESIRED_STATE_STOPPED
-    assert (engine.spec, engine.deployment_generation) == (before.engines[0].spec, 4)
+    assert (engine.spec, engine.deployment_generation) == (before[0].spec, 4)
 
 
 def test_a_node_without_placements_runs_nothing() -> None:
-    assert assign([], None, assign([placement("chat-0", "a-0")], deployment_record())) == EMPTY
+    assert assign([], None, assign([placement("chat-0", "a-0")], deployment_record())) == []
+
+
+def test_a_record_holds_the_spec_of_many_replicas_once_and_gives_every_replica_its_own_back() -> None:
+    here = [placement(f"chat-{index}", "a-0", gib=1) for index in range(50)]
+    record = deployment_record()
+    record.engine_spec.env.add(name="LONG", value="x" * 10_000)
+    engines = assign(here, record)
+    stored = wire.assignment_record(engines)
+    assert stored.ByteSize() < 20_000
+    assert wire.assigned_engines(stored) == engines

@@ -1,0 +1,146 @@
+"""`python -m controlplane`: one control plane. Wires, and decides nothing else.
+
+Exit status: 0 after SIGTERM or SIGINT; 1 for a fault of ours, with a traceback in the log; 2 if it is started wrongly,
+or if its port or state directory is in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from controlplane.api.admission import Admission
+from controlplane.api.agent import AgentApi
+from controlplane.api.completing import Completing
+from controlplane.api.creating import Creating
+from controlplane.api.deleting import Deleting
+from controlplane.api.deployments import DeploymentApi
+from controlplane.api.mutations import Mutations
+from controlplane.api.node_views import NodeViews
+from controlplane.api.nodes import NodeApi
+from controlplane.api.scaling import Scaling
+from controlplane.api.sizing import Sizing
+from controlplane.api.statuses import Statuses
+from controlplane.api.watches import Watches
+from controlplane.cluster import begin_term
+from controlplane.config import Config, parse
+from controlplane.fleet.assignments import Assignments
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.models import Models
+from controlplane.fleet.registry import Registry
+from controlplane.fleet.routes import RouteKeeper
+from controlplane.gateway.service import open_gateway
+from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, canonical_strategy
+from controlplane.reconcile.loop import Reconciler
+from controlplane.store.protocol import Store
+from controlplane.store.sqlite import open_sqlite
+from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.kit import logs, process
+from roundhouse.kit.clock import SystemClock
+from roundhouse.kit.files import own_directory, write_atomically
+from roundhouse.kit.server import Serving, serve
+from roundhouse.kit.service import Service
+from roundhouse.v1 import deployment_service_pb2, inference_service_pb2, node_service_pb2
+
+NAME = "control plane"
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+log = structlog.get_logger()
+
+
+def main() -> None:
+    """Runs the control plane and ends the process."""
+    sys.exit(process.run(lambda stop: _run(sys.argv[1:], os.environ, stop), NAME))
+
+
+async def _run(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    strategies = sorted(STRATEGIES, key=lambda name: name != DEFAULT_STRATEGY)
+    config = parse(arguments, environ, strategies=strategies, strategy_of=canonical_strategy)
+    logs.configure(config.log_level)
+    async with running(config):
+        await stop.wait()
+        log.info("control plane stops")
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Serving]:
+    """Runs a control plane for the block; its address stands in the file `address` of its state directory meanwhile.
+
+    If one of its loops fails, the block is cancelled and the failure raised: a control plane that shows old facts is
+    worse than one that starts again.
+    """
+    with own_directory(config.state_dir, NAME) as state_dir:
+        address = state_dir / "address"
+        address.unlink(missing_ok=True)
+        async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store) as serving:
+            write_atomically(address, f"{serving.address}\n".encode())
+            log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
+            try:
+                yield serving
+            finally:
+                address.unlink(missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def _open(config: Config, store: Store) -> AsyncIterator[Serving]:
+    term = await begin_term(store)
+    clock = SystemClock()
+    registry = Registry(clock, term.cluster_id, config.node_lease_s)
+    intent = Intent(store)
+    keeper = RouteKeeper(intent, registry)
+    reconciler = Reconciler(store, registry, term=term.number, clock=clock)
+    models = Models(registry)
+    assignments = Assignments(intent, models, cluster_id=term.cluster_id, term=term.number)
+    sizing, admission = Sizing(registry, models), Admission(intent, registry)
+    statuses = Statuses(intent, registry, epoch=store.epoch, clock=clock)
+    mutations = Mutations(store, intent, clock, reconciler.hint)
+    completing = Completing(store, intent, statuses, sizing, reconciler.hint)
+    deployments = DeploymentApi(
+        Creating(store, mutations, statuses, sizing, admission, config.placement, clock),
+        Scaling(store, mutations, statuses, admission, clock),
+        Deleting(store, mutations, statuses, clock),
+        statuses,
+        Watches(store, intent, statuses),
+        epoch=store.epoch,
+    )
+    nodes = NodeApi(registry, intent, NodeViews(registry, intent, start_time_s=clock.now()), epoch=store.epoch)
+    agents = AgentApi(registry, assignments, reconciler.hint)
+    log.info("term begins", cluster=term.cluster_id, term=term.number)
+    async with intent.kept(), open_gateway(keeper.routes) as gateway:
+        services = [
+            Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
+            Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
+            Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
+            Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
+        ]
+        loops: Mapping[str, Loop] = {
+            "leases": registry.keep_leases,
+            "routes": keeper.run,
+            "statuses": lambda: statuses.run(reconciler.outcome.watch),
+            "reconcile": reconciler.run,
+            "completing": completing.run,
+            "mutations": mutations.keep_pruned,
+        }
+        async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, _running(loops):
+            yield serving
+
+
+@contextlib.asynccontextmanager
+async def _running(loops: Mapping[str, Loop]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each(), name=name) for name, each in loops.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The services that clients and agents call."""

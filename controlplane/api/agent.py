@@ -1,0 +1,80 @@
+"""Serves `AgentService`: whole reports come in, whole assignments go out. The end of a session stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from controlplane.api.reports import check_report, check_same, choose_version
+from controlplane.fleet.assignments import Assignments
+from controlplane.fleet.registry import Registry, Session
+from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse
+from roundhouse.kit.errors import Conflict, InvalidArgument
+
+log = structlog.get_logger()
+
+RESEND_S = 10.0
+
+
+class AgentApi:
+    """The methods of `AgentService`."""
+
+    def __init__(self, registry: Registry, assignments: Assignments, hint: Callable[[], None]) -> None:
+        self._registry, self._assignments, self._hint = registry, assignments, hint
+
+    async def Join(self, _: Any, context: Any) -> None:
+        """Holds the session of a node until the agent leaves or is replaced."""
+        first = await context.read()
+        if first is grpc.aio.EOF:
+            raise InvalidArgument("the call ended before its first report: send one")
+        version = choose_version(first)
+        check_report(first)
+        with self._registry.session(first) as session:
+            session.record(first)
+            self._hint()
+            log.info("agent connected", node=session.node, agent=first.agent_uid)
+            # Else gRPC sends it with the first write; if that is cancelled half done, no status can be sent any more.
+            await context.send_initial_metadata(())
+            try:
+                await self._hold(session, first, version, context)
+            finally:
+                log.info("agent disconnected", node=session.node, agent=first.agent_uid)
+
+    async def _hold(self, session: Session, first: JoinRequest, version: int, context: Any) -> None:
+        """Reads and writes until the agent has left; raises Conflict if a newer call takes its place."""
+        reading = asyncio.create_task(self._read(session, first, context), name=f"reports of {session.node}")
+        writing = asyncio.create_task(self._write(session, version, context), name=f"assignments of {session.node}")
+        replaced = asyncio.create_task(session.replaced.wait(), name=f"replacement of {session.node}")
+        tasks: set[asyncio.Task[Any]] = {reading, writing, replaced}
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if replaced in done:
+                raise Conflict(f'a newer call of the agent of node "{session.node}" has taken over: end this one')
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, session: Session, first: JoinRequest, context: Any) -> None:
+        while (report := await context.read()) is not grpc.aio.EOF:
+            check_same(first, report)
+            check_report(report)
+            if session.record(report):
+                self._hint()
+
+    async def _write(self, session: Session, version: int, context: Any) -> None:
+        with self._assignments.following(session.node) as marks:
+            while True:
+                now = self._assignments.now(session.node)
+                await context.write(
+                    JoinResponse(
+                        protocol_version=version, order=now.order, engines=now.engines, model_probes=now.probes
+                    )
+                )
+                await marks.take(RESEND_S)

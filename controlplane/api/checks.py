@@ -1,0 +1,185 @@
+"""What is wrong with a request, whatever the state. Pure; every violation is named at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.duration_pb2 import Duration
+
+from controlplane import wire
+from controlplane.placement.need import BLOCK_SIZES
+from controlplane.placement.strategies import STRATEGIES, canonical_strategy
+from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
+from roundhouse.kit.fields import FieldCheck
+from roundhouse.kit.names import ID_RULE, is_id
+from roundhouse.kit.times import from_duration
+from roundhouse.v1 import errors_pb2
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
+
+MAX_REPLICAS = 1000
+MAX_GRACE_S = 3600.0
+# Spellings of each engine type; the first is the canonical one.
+ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transformers", "")}
+_CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
+_DTYPES = ("", "auto", "float32", "bfloat16", "float16")
+_MIB = 1024 * 1024
+MAX_ENV_BYTES = 16 * 1024  # a node's assignment holds it once for each deployment; the store takes less than 1 MiB
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_REQUEST_ID = re.compile(r"[ -~]{0,64}\Z")
+
+
+def check_new(deployment: Deployment, request_id: str) -> None:
+    """Raises InvalidArgument or NotServed if this cannot be the deployment of a `CreateDeploymentRequest`."""
+    check = FieldCheck()
+    _check_name(check, deployment.name)
+    _check_texts(check, deployment)
+    _check_model(check, deployment.model)
+    count = deployment.replica_count if deployment.HasField("replica_count") else 1
+    check_replica_count(check, "deployment.replica_count", count)
+    _check_policy(check, deployment.placement, count)
+    _check_options(check, deployment.engine_options)
+    _check_env(check, deployment.env)
+    check_request_id(check, request_id)
+    check.raise_if_any()
+    _check_engine(deployment.engine)
+    _check_strategy(deployment.placement.strategy)
+    _check_served(deployment.env)
+
+
+def canonical_engine(spelling: str) -> str:
+    """Returns the one spelling of an engine type that `check_new` let pass."""
+    return _CANONICAL[spelling]
+
+
+def check_replica_count(check: FieldCheck, field: str, count: int) -> None:
+    """Notes a count that no deployment can have."""
+    check.require(0 <= count <= MAX_REPLICAS, field, f"{count} is out of range: use 0 to {MAX_REPLICAS}")
+
+
+def check_request_id(check: FieldCheck, request_id: str) -> None:
+    """Notes a `request_id` of a mutation that is malformed."""
+    good = bool(_REQUEST_ID.match(request_id))
+    check.require(good, "request_id", "use 1 to 64 printable ASCII characters, or leave it empty")
+
+
+def check_duration(check: FieldCheck, field: str, duration: Duration, longest_s: float) -> None:
+    """Notes a duration that is malformed, negative or too long."""
+    nanos_fit = abs(duration.nanos) < 1_000_000_000 and duration.seconds * duration.nanos >= 0
+    if check.require(nanos_fit, field, "seconds and nanos disagree in sign, or nanos exceed a second: mend it"):
+        seconds = from_duration(duration)
+        check.require(0 <= seconds <= longest_s, field, f"{seconds:g} s is out of range: use 0 to {longest_s:g} s")
+
+
+def _check_name(check: FieldCheck, name: str) -> None:
+    ids = wire.DEPLOYMENT.match(name)
+    form = f'"{name}" is malformed: use the form {wire.DEPLOYMENT.pattern}'
+    if check.require(ids is not None, "deployment.name", form) and ids is not None:
+        check.require(is_id(ids[0]), "deployment.name", f'"{ids[0]}" is not an id: use {ID_RULE}')
+
+
+def _check_texts(check: FieldCheck, deployment: Deployment) -> None:
+    labels, annotations = deployment.labels, deployment.annotations
+    check.require(len(labels) <= 64, "deployment.labels", f"{len(labels)} are too many: use at most 64")
+    for key, value in labels.items():
+        fits = 1 <= len(key) <= 63 and len(value) <= 255
+        check.require(
+            fits, "deployment.labels", f'"{key[:63]}": use keys of 1 to 63 characters and values of at most 255'
+        )
+    check.require(len(annotations) <= 64, "deployment.annotations", f"{len(annotations)} are too many: use at most 64")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+    check.require(size <= 16 * 1024, "deployment.annotations", f"{size} bytes are too many: use at most 16 KiB in all")
+
+
+def _check_model(check: FieldCheck, model: ModelSource) -> None:
+    field = "deployment.model"
+    kind = model.WhichOneof("source")
+    if not check.require(kind is not None, field, "is missing: set path or builtin"):
+        return
+    if kind == "builtin":
+        check.require(bool(model.builtin), f"{field}.builtin", "is empty: name a builtin model, for example demo")
+    else:
+        good = model.path.startswith("/") and "\0" not in model.path and len(model.path.encode()) <= 4096
+        check.require(good, f"{field}.path", f'"{model.path[:200]}" is not an absolute path: begin it with /')
+
+
+def _check_policy(check: FieldCheck, policy: PlacementPolicy, replica_count: int) -> None:
+    if policy.HasField("gpu_count"):
+        field, count = "deployment.placement.gpu_count", policy.gpu_count
+        if check.require(1 <= count <= MAX_REPLICAS, field, f"{count} is out of range: use 1 to {MAX_REPLICAS}"):
+            fits = count <= max(replica_count, 0)
+            check.require(
+                fits, field, f"{count} GPUs are more than {replica_count} replicas can use: ask for fewer GPUs"
+            )
+    if policy.HasField("memory_bytes"):
+        enough = policy.memory_bytes >= _MIB
+        check.require(
+            enough, "deployment.placement.memory_bytes", f"{policy.memory_bytes} is too little: use 1 MiB or more"
+        )
+
+
+def _check_options(check: FieldCheck, options: EngineOptions) -> None:
+    at = "deployment.engine_options."
+    for name, low, high in (
+        ("max_model_len", 16, 2**31 - 1),
+        ("batch_size", 1, 4096),
+        ("max_num_batched_tokens", 16, 65536),
+        ("kv_cache_memory_bytes", 1, 2**63 - 1),
+        ("max_waiting", 1, 100_000),
+    ):
+        if options.HasField(name):
+            value = getattr(options, name)
+            check.require(low <= value <= high, at + name, f"{value} is out of range: use {low} to {high}")
+    if options.HasField("batch_interval"):
+        check_duration(check, at + "batch_interval", options.batch_interval, 10.0)
+    if options.HasField("block_size"):
+        cure = f"use one of {', '.join(map(str, BLOCK_SIZES))}"
+        known = options.block_size in BLOCK_SIZES
+        check.require(known, at + "block_size", f"{options.block_size} is not served: {cure}")
+    known = options.dtype in _DTYPES
+    check.require(known, at + "dtype", f'"{options.dtype}" is unknown: use one of {", ".join(_DTYPES[1:])}')
+
+
+def _check_env(check: FieldCheck, env: Iterable[EnvVar]) -> None:
+    variables = list(env)
+    check.require(len(variables) <= 256, "deployment.env", f"{len(variables)} are too many: use at most 256")
+    size = sum(len(each.name.encode()) + len(each.value.encode()) for each in variables)
+    fits = size <= MAX_ENV_BYTES
+    check.require(fits, "deployment.env", f"{size} bytes are too many: use at most {MAX_ENV_BYTES} in all")
+    seen: set[str] = set()
+    for index, each in enumerate(variables):
+        field = f"deployment.env[{index}]"
+        named = bool(_ENV_NAME.match(each.name))
+        check.require(named, f"{field}.name", f'"{each.name[:100]}" is not a name: use [A-Za-z_][A-Za-z0-9_]*')
+        check.require(each.name not in seen, f"{field}.name", f'"{each.name[:100]}" is there twice: name each once')
+        seen.add(each.name)
+        check.require(each.WhichOneof("source") is not None, field, "has no value: set value")
+        check.require("\0" not in each.value, f"{field}.value", "holds a NUL: use text without it")
+
+
+def _check_engine(spelling: str) -> None:
+    if spelling not in _CANONICAL:
+        raise _unknown("deployment.engine", spelling, ENGINES, errors_pb2.ERROR_REASON_ENGINE_UNKNOWN)
+
+
+def _check_strategy(spelling: str) -> None:
+    if spelling and canonical_strategy(spelling) is None:
+        field = "deployment.placement.strategy"
+        raise _unknown(field, spelling, STRATEGIES, errors_pb2.ERROR_REASON_STRATEGY_UNKNOWN)
+
+
+def _unknown(field: str, value: str, known: Iterable[str], reason: Reason) -> InvalidArgument:
+    names = ", ".join(known)
+    violation = FieldViolation(field, f'"{value[:100]}" is unknown: use one of {names}')
+    message = f"{field}: {violation.description}"
+    return InvalidArgument(message, reason=reason, fields=[violation], metadata={"known": names})
+
+
+def _check_served(env: Iterable[EnvVar]) -> None:
+    secret = [
+        FieldViolation(f"deployment.env[{index}].{kind}", "is not served yet: use value")
+        for index, each in enumerate(env)
+        if (kind := each.WhichOneof("source")) in ("secret_value", "secret_ref")
+    ]
+    if secret:
+        raise NotServed("; ".join(f"{each.field}: {each.description}" for each in secret), fields=secret)

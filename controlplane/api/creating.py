@@ -1,0 +1,107 @@
+"""Creates deployments. Everything is looked up, computed and checked before one write makes it so."""
+
+from __future__ import annotations
+
+import uuid
+
+from controlplane import wire
+from controlplane.api.admission import Admission
+from controlplane.api.checks import canonical_engine, check_new
+from controlplane.api.mutations import Mutations, Write
+from controlplane.api.records import resource
+from controlplane.api.sizing import Sizing
+from controlplane.api.statuses import Statuses
+from controlplane.config import PlacementDefaults
+from controlplane.placement.strategies import canonical_strategy
+from controlplane.store.protocol import Compare, Store
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import AlreadyExists, NotReady
+from roundhouse.kit.times import to_timestamp
+from roundhouse.v1.deployment_pb2 import Deployment
+from roundhouse.v1.deployment_service_pb2 import CreateDeploymentRequest, CreateDeploymentResponse
+
+_METHOD = "roundhouse.v1.DeploymentService.CreateDeployment"
+_parse = CreateDeploymentResponse.FromString
+
+
+class Creating:
+    """Serves `CreateDeployment`."""
+
+    def __init__(
+        self,
+        store: Store,
+        mutations: Mutations,
+        statuses: Statuses,
+        sizing: Sizing,
+        admission: Admission,
+        defaults: PlacementDefaults,
+        clock: Clock,
+    ) -> None:
+        self._store, self._mutations, self._statuses = store, mutations, statuses
+        self._sizing, self._admission, self._defaults, self._clock = sizing, admission, defaults, clock
+
+    async def create(self, request: CreateDeploymentRequest) -> CreateDeploymentResponse:
+        """Returns the deployment as stored, or as it would be with `validate_only`."""
+        check_new(request.deployment, request.request_id)
+        answered = await self._mutations.replay(request, _METHOD, _parse)
+        if answered is not None:
+            return answered
+        (deployment,) = wire.DEPLOYMENT.parse(request.deployment.name, "deployment.name")
+        await self._require_free(deployment)
+        record = DeploymentRecord(deployment=self._stored(request.deployment))
+        await self._size(record, allow_pending=request.allow_pending)  # takes seconds, so it is not done in turn
+
+        async def decide() -> Write[CreateDeploymentResponse]:
+            await self._require_free(deployment)
+            wanted = wire.wanted(record)
+            if wanted is not None and not request.allow_pending:
+                self._admission.require_places(wanted)
+            response = CreateDeploymentResponse(deployment=self._statuses.preview(deployment, record))
+            key = wire.deployment_key(deployment)
+            return Write(response, [Compare(key, 0)], {key: record.SerializeToString()})
+
+        return await self._mutations.run(request, _METHOD, _parse, decide)
+
+    def _stored(self, asked: Deployment) -> Deployment:
+        """Returns what is kept of the deployment that was asked for, with the defaults of the cluster filled in."""
+        now = to_timestamp(self._clock.now())
+        deployment = Deployment(
+            name=asked.name,
+            uid=str(uuid.uuid4()),
+            generation=1,
+            create_time=now,
+            update_time=now,
+            labels=asked.labels,
+            annotations=asked.annotations,
+            model=asked.model,
+            engine=canonical_engine(asked.engine),
+            replica_count=asked.replica_count if asked.HasField("replica_count") else 1,
+            placement=asked.placement,
+            engine_options=asked.engine_options,
+            env=asked.env,
+        )
+        policy = deployment.placement
+        policy.strategy = canonical_strategy(policy.strategy or self._defaults.strategy) or ""
+        if not policy.HasField("allow_shared_gpu"):
+            policy.allow_shared_gpu = self._defaults.allows_sharing
+        return deployment
+
+    async def _size(self, record: DeploymentRecord, *, allow_pending: bool) -> None:
+        try:
+            sized = await self._sizing.size(record.deployment)
+        except NotReady:
+            if not allow_pending:
+                raise
+            return  # it is looked up when a node has joined
+        record.engine_spec.CopyFrom(sized.spec)
+        record.memory_need.CopyFrom(wire.memory_need(sized.need))
+
+    async def _require_free(self, deployment: str) -> None:
+        entry = await self._store.get(wire.deployment_key(deployment))
+        if entry is not None:
+            is_going = DeploymentRecord.FromString(entry.value).deployment.HasField("delete_time")
+            cure = (
+                "it is being deleted, wait until it is gone" if is_going else "choose another name, or scale that one"
+            )
+            raise AlreadyExists(f'deployment "{deployment}" exists: {cure}', resource=resource(deployment))

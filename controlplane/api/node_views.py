@@ -1,0 +1,118 @@
+"""Shows nodes to clients: what was reported last, and what the ledger knows of their memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from controlplane import wire
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.registry import Known, Registry
+from controlplane.model import GpuUuid, Placement
+from controlplane.placement.fit import Device, devices_of
+from roundhouse.kit.times import to_timestamp
+from roundhouse.v1 import condition_pb2, node_pb2
+from roundhouse.v1.condition_pb2 import Condition
+from roundhouse.v1.node_pb2 import Node
+
+
+class NodeViews:
+    """Every node that has joined since the start, and those on which something is placed."""
+
+    def __init__(self, registry: Registry, intent: Intent, *, start_time_s: float) -> None:
+        self._registry, self._intent, self._start_time_s = registry, intent, start_time_s
+
+    def ids(self) -> Sequence[str]:
+        """Returns the ids of all nodes, in order."""
+        return sorted({*self._registry.known, *self._intent.placed_nodes()})
+
+    def get(self, node: str) -> Node | None:
+        """Returns a node as it is now; None if it is not known at all."""
+        known, placements = self._registry.known.get(node), self._intent.placements_on(node)
+        if known is not None:
+            return _reported(known, placements)
+        return _unknown(node, placements, self._start_time_s) if placements else None
+
+
+def _reported(known: Known, placements: Sequence[Placement]) -> Node:
+    facts = known.report.node
+    node = Node(
+        name=wire.NODE.format(known.node.id),
+        uid=known.report.node_uid,
+        state=node_pb2.NODE_STATE_READY if known.is_ready else node_pb2.NODE_STATE_LOST,
+        state_time=to_timestamp(known.state_time_s),
+        report_time=to_timestamp(known.report_time_s),
+        hostname=facts.hostname,
+        agent_version=facts.agent_version,
+        labels=facts.labels,
+        host=facts.host,
+        replicas=_names(placements),
+        conditions=[_reporting(known), _gpus_healthy(known)],
+    )
+    node.gpus.extend(sorted(facts.gpus, key=lambda gpu: gpu.index))
+    devices = {each.gpu: each for each in devices_of([known.node], placements)}
+    for gpu in node.gpus:
+        here = [each for each in placements if gpu.uuid in each.gpus]
+        _enter(gpu, devices[GpuUuid(gpu.uuid)], _names(here))
+    simulated = {gpu.uuid for gpu in node.gpus if gpu.is_simulated}
+    on_host = [each for each in placements if simulated.issuperset(each.gpus)]
+    node.host.reserved_memory_bytes = sum(each.reserved_bytes for each in on_host)
+    return node
+
+
+def _enter(gpu: node_pb2.Gpu, device: Device, replicas: Sequence[str]) -> None:
+    """Fills in what the agent cannot know."""
+    gpu.reserved_memory_bytes = sum(each.reserved_bytes for each in device.occupants)
+    gpu.foreign_memory_bytes = device.foreign_bytes
+    gpu.available_memory_bytes = device.available_bytes
+    del gpu.replicas[:]
+    gpu.replicas.extend(replicas)
+
+
+def _unknown(node: str, placements: Sequence[Placement], start_time_s: float) -> Node:
+    since = to_timestamp(start_time_s)
+    silent = Condition(
+        type="Reporting",
+        status=condition_pb2.CONDITION_STATUS_UNKNOWN,
+        reason="NotHeardOf",
+        message="it has not reported since the control plane started: check its agent",
+        transition_time=since,
+    )
+    return Node(
+        name=wire.NODE.format(node),
+        state=node_pb2.NODE_STATE_UNKNOWN,
+        state_time=since,
+        replicas=_names(placements),
+        conditions=[silent],
+    )
+
+
+def _reporting(known: Known) -> Condition:
+    since = to_timestamp(known.state_time_s)
+    if known.is_ready:
+        return Condition(type="Reporting", status=condition_pb2.CONDITION_STATUS_TRUE, transition_time=since)
+    return Condition(
+        type="Reporting",
+        status=condition_pb2.CONDITION_STATUS_FALSE,
+        reason="LeaseExpired",
+        message="no report has arrived within the lease: check its agent and the network",
+        transition_time=since,
+    )
+
+
+def _gpus_healthy(known: Known) -> Condition:
+    since = to_timestamp(known.gpus_time_s)
+    failed = [gpu for gpu in known.report.node.gpus if gpu.state != node_pb2.GPU_STATE_OK]
+    if not failed:
+        return Condition(type="GpusHealthy", status=condition_pb2.CONDITION_STATUS_TRUE, transition_time=since)
+    return Condition(
+        type="GpusHealthy",
+        status=condition_pb2.CONDITION_STATUS_FALSE,
+        reason="GpuFailed",
+        message="; ".join(f"GPU {gpu.index} has failed: {gpu.state_message}" for gpu in failed),
+        transition_time=since,
+    )
+
+
+def _names(placements: Iterable[Placement]) -> Sequence[str]:
+    ordered = sorted(placements, key=lambda each: (each.deployment, each.index))
+    return list(dict.fromkeys(wire.REPLICA.format(each.deployment, each.index) for each in ordered))

@@ -1,0 +1,99 @@
+"""Serves `NodeService`: shows nodes as they are reported, with what the ledger adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from controlplane import wire
+from controlplane.api.node_views import NodeViews
+from controlplane.api.paging import page
+from controlplane.api.watching import stream
+from controlplane.fleet.changes import Marks
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.registry import Registry
+from controlplane.fleet.table import RowChange
+from controlplane.model import Placement
+from roundhouse.kit.errors import NotFound, Resource
+from roundhouse.v1 import errors_pb2, node_pb2
+from roundhouse.v1 import node_service_pb2 as pb
+from roundhouse.v1.watch_pb2 import Bookmark
+
+
+class NodeApi:
+    """The methods of `NodeService`."""
+
+    def __init__(self, registry: Registry, intent: Intent, views: NodeViews, *, epoch: str) -> None:
+        self._registry, self._intent, self._views, self._epoch = registry, intent, views, epoch
+
+    async def ListNodes(self, request: pb.ListNodesRequest, _: Any) -> pb.ListNodesResponse:
+        """Returns a page of nodes."""
+        shown, token = page(
+            self._views.ids(),
+            str,
+            epoch=self._epoch,
+            kind="list-nodes",
+            size=request.page_size,
+            token=request.page_token,
+        )
+        nodes = [each for each in map(self._views.get, shown) if each is not None]
+        silent = [each.name for each in nodes if each.state != node_pb2.NODE_STATE_READY]
+        return pb.ListNodesResponse(nodes=nodes, next_page_token=token, unreachable=silent)
+
+    async def GetNode(self, request: pb.GetNodeRequest, _: Any) -> pb.GetNodeResponse:
+        """Returns one node."""
+        return pb.GetNodeResponse(node=self._find(request.name))
+
+    async def WatchNodes(self, request: pb.WatchNodesRequest, context: Any) -> None:
+        """Streams one node, or all."""
+        only = None
+        if request.name:
+            (only,) = wire.NODE.parse(request.name)
+            self._find(request.name)
+        marks: Marks[str] = Marks()
+        sent: set[str] = set()
+
+        def mark(node: str) -> None:
+            if only is None or node == only:
+                marks.mark(node)
+
+        def mark_placed(change: RowChange[Placement]) -> None:
+            for row in (change.before, change.after):
+                if row is not None:
+                    mark(row.value.node)
+
+        def look(nodes: Sequence[str]) -> list[pb.NodeEvent]:
+            events = []
+            for each in nodes:
+                view = self._views.get(each)
+                if view is not None:
+                    sent.add(each)
+                    events.append(pb.NodeEvent(changed=view))
+                elif each in sent:
+                    sent.discard(each)
+                    events.append(pb.NodeEvent(deleted=wire.NODE.format(each)))
+            return events
+
+        with (
+            self._registry.changes.to(lambda change: mark(change.node)),
+            self._intent.placements.changes.to(mark_placed),
+        ):
+            await stream(
+                context,
+                first=look(self._views.ids() if only is None else [only]),
+                marks=marks,
+                look=look,
+                bookmark=lambda: pb.NodeEvent(bookmark=Bookmark()),
+                message=lambda events: pb.WatchNodesResponse(events=events),
+            )
+
+    def _find(self, name: str) -> node_pb2.Node:
+        (node,) = wire.NODE.parse(name)
+        view = self._views.get(node)
+        if view is None:
+            raise NotFound(
+                f'node "{node}" does not exist: check the name, or start its agent',
+                reason=errors_pb2.ERROR_REASON_NODE_NOT_FOUND,
+                resource=Resource("roundhouse.v1.Node", name),
+            )
+        return view

@@ -1,0 +1,118 @@
+"""Works out what the engines of a deployment are started with and need, from what nodes know of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TypeVar
+
+from controlplane import wire
+from controlplane.fleet.models import Models
+from controlplane.fleet.registry import Registry
+from controlplane.model import Need
+from controlplane.placement.need import CacheOptions, EngineDevice, ModelSize, OptionInvalid, compute_need
+from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_NOT_FOUND, MODEL_STATE_OK, ModelFacts
+from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
+from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotFound, Resource
+from roundhouse.kit.fields import invalid
+from roundhouse.v1 import errors_pb2, node_pb2
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, ModelSource
+
+LOOKUP_S = 5.0  # a node looks at the headers of a model in milliseconds, and reports every second
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """What one engine is started with, and the memory it needs."""
+
+    spec: EngineSpec
+    need: Need
+
+
+class Sizing:
+    """Asks nodes about models, and computes."""
+
+    def __init__(self, registry: Registry, models: Models) -> None:
+        self._registry, self._models = registry, models
+
+    async def size(self, deployment: Deployment) -> Sized:
+        """Returns the spec and the need of one replica.
+
+        Raises NotReady (NO_NODE), NotFound (MODEL_NOT_FOUND), InvalidArgument (MODEL_BROKEN, or FIELD_INVALID for an
+        option that the model cannot have) and DeadlineExceeded if no node answers.
+        """
+        facts = await self._models.facts(deployment.model, LOOKUP_S)
+        if facts.state != MODEL_STATE_OK:
+            raise _refusal(deployment.model, facts)
+        return sized(deployment, facts, self._devices())
+
+    def _devices(self) -> Collection[EngineDevice]:
+        """Returns on what the engines of this fleet compute: CPU-only nodes take none while there are GPUs."""
+        gpus = [gpu for known in self._registry.known.values() if known.is_ready for gpu in known.report.node.gpus]
+        usable = [gpu for gpu in gpus if gpu.state == node_pb2.GPU_STATE_OK]
+        return {"cpu" if gpu.is_simulated else "cuda" for gpu in usable} or {"cpu"}
+
+
+def sized(deployment: Deployment, facts: ModelFacts, devices: Collection[EngineDevice]) -> Sized:
+    """Returns the spec and the need of one replica, in a fleet whose engines compute on `devices`."""
+    options, policy = deployment.engine_options, deployment.placement
+    stated = CacheOptions(
+        max_model_len=_given(options, "max_model_len", options.max_model_len),
+        batch_size=_given(options, "batch_size", options.batch_size),
+        block_size=_given(options, "block_size", options.block_size),
+        kv_cache_memory_bytes=_given(options, "kv_cache_memory_bytes", options.kv_cache_memory_bytes),
+        dtype=options.dtype,
+    )
+    model = ModelSize(
+        parameter_count=facts.parameter_count,
+        weight_bytes=facts.weight_bytes,
+        dtype=facts.dtype,
+        context_tokens=facts.context_tokens,
+        kv_elements_per_token=facts.kv_elements_per_token,
+    )
+    # Where both kinds are, the larger need is reserved, that of an engine on the CPU: it holds wherever a replica goes.
+    device: EngineDevice = "cpu" if "cpu" in devices else "cuda"
+    memory_bytes = policy.memory_bytes if policy.HasField("memory_bytes") else None
+    try:
+        need, resolved = compute_need(model, stated, device, stated_bytes=memory_bytes)
+    except OptionInvalid as error:
+        raise invalid(f"deployment.engine_options.{error.field}", error.description) from error
+    spec = EngineSpec(
+        deployment=wire.DEPLOYMENT.parse(deployment.name)[0],
+        engine=deployment.engine,
+        model=deployment.model,
+        options=options,
+        env=deployment.env,
+    )
+    spec.options.max_model_len = resolved.max_model_len
+    spec.options.block_size = resolved.block_size
+    spec.options.kv_cache_memory_bytes = resolved.kv_cache_memory_bytes
+    if len(devices) == 1:
+        spec.options.dtype = resolved.dtype
+    return Sized(spec, need)
+
+
+def _given(options: EngineOptions, field: str, value: V) -> V | None:
+    return value if options.HasField(field) else None
+
+
+def _refusal(source: ModelSource, facts: ModelFacts) -> NotFound | InvalidArgument:
+    kind = source.WhichOneof("source") or "path"
+    name = source.builtin if kind == "builtin" else source.path
+    said = f": {facts.message}" if facts.message else ""
+    if facts.state == MODEL_STATE_NOT_FOUND:
+        cure = "name one that exists" if kind == "builtin" else "put it on the nodes, or correct the path"
+        return NotFound(
+            f'no node has the model "{name}"{said}: {cure}',
+            reason=errors_pb2.ERROR_REASON_MODEL_NOT_FOUND,
+            resource=Resource("roundhouse.v1.ModelSource", name),
+        )
+    message = f'the model "{name}" is broken{said}: mend or fetch it again'
+    return InvalidArgument(
+        message,
+        reason=errors_pb2.ERROR_REASON_MODEL_BROKEN,
+        fields=[FieldViolation(f"deployment.model.{kind}", message)],
+        resource=Resource("roundhouse.v1.ModelSource", name),
+    )

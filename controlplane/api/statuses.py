@@ -1,0 +1,195 @@
+"""Keeps the status of every deployment and replica up to date: what clients read and watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from controlplane import lifecycle, wire
+from controlplane.fleet.changes import Changes, Marks
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.registry import NodeChange, Registry
+from controlplane.lifecycle import Sighting
+from controlplane.model import Placement, Unplaced
+from controlplane.store.cursors import format_cursor
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.kit.clock import Clock
+from roundhouse.v1 import node_pb2
+from roundhouse.v1.deployment_pb2 import Deployment, Replica
+
+_NOT_LOOKED_UP = "its model has not been looked up yet, because no node was connected"
+
+
+class Outcome(Protocol):
+    """What the reconciler came to last."""
+
+    @property
+    def unplaced(self) -> Mapping[tuple[str, int], Unplaced]:
+        """Replicas without a place, by bare deployment id and index."""
+
+    @property
+    def observed(self) -> Mapping[str, int]:
+        """Generations acted upon, by uid of the deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The outcome before the first round."""
+
+    unplaced: Mapping[tuple[str, int], Unplaced]
+    observed: Mapping[str, int]
+
+
+Basis = tuple[int, Placement, Sighting]  # what a placed replica is shown by; the first is the deployment's generation
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A deployment and all its replicas, by index, also those that are being stopped."""
+
+    deployment: Deployment
+    replicas: tuple[Replica, ...]
+    basis: Mapping[str, Basis] = field(default_factory=dict, compare=False)  # of each placed replica, by its name
+
+
+class Statuses:
+    """Statuses by bare deployment id, computed anew when something they depend on has changed."""
+
+    def __init__(self, intent: Intent, registry: Registry, *, epoch: str, clock: Clock) -> None:
+        self._intent, self._registry, self._epoch, self._clock = intent, registry, epoch, clock
+        self._outcome: Outcome = Nothing({}, {})
+        self._problems: dict[str, str] = {}
+        self._known: dict[str, Status] = {}
+        self._stale: Marks[str] = Marks()
+        self.changes: Changes[str] = Changes()  # bare ids of deployments that are shown differently now
+
+    def get(self, deployment: str) -> Status | None:
+        """Returns the present status; None if there is no such deployment."""
+        if self._stale.forget(deployment) or deployment not in self._known:
+            self._refresh(deployment)
+        return self._known.get(deployment)
+
+    def ids(self) -> Sequence[str]:
+        """Returns the bare ids of all deployments, in order."""
+        return sorted(self._intent.deployments.rows)
+
+    def preview(self, deployment: str, record: DeploymentRecord) -> Deployment:
+        """Returns the deployment as it would be shown if `record` were stored."""
+        return self._compute(deployment, record, self._known.get(deployment)).deployment
+
+    def unreachable(self) -> Iterator[str]:
+        """Yields the names of nodes on which something is placed and that do not report."""
+        for node in sorted(self._intent.placed_nodes()):
+            if self._node_state(node) != node_pb2.NODE_STATE_READY:
+                yield wire.NODE.format(node)
+
+    def explain(self, deployment: str, problem: str) -> None:
+        """Notes why the model of a deployment could not be looked up."""
+        if self._problems.get(deployment) != problem:
+            self._problems[deployment] = problem
+            self._stale.mark(deployment)
+
+    async def run(self, outcomes: Callable[[], AsyncIterator[Outcome]]) -> None:
+        """Keeps all statuses up to date until cancelled; `outcomes` gives what the reconciler comes to."""
+        with self._intent.changes.to(self._stale.mark), self._registry.changes.to(self._mark_node):
+            for deployment in self._intent.deployments.rows:
+                self._stale.mark(deployment)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(outcomes()), name="follow outcomes")
+                group.create_task(self._refresh_stale(), name="refresh statuses")
+
+    async def _refresh_stale(self) -> None:
+        while True:
+            for deployment in await self._stale.take():
+                self._refresh(deployment)
+
+    async def _follow(self, outcomes: AsyncIterator[Outcome]) -> None:
+        async for outcome in outcomes:
+            before, self._outcome = self._outcome, outcome
+            changed = {deployment for (deployment, _), _ in before.unplaced.items() ^ outcome.unplaced.items()}
+            for deployment, row in self._intent.deployments.rows.items():
+                uid = row.value.deployment.uid
+                if deployment in changed or before.observed.get(uid) != outcome.observed.get(uid):
+                    self._stale.mark(deployment)
+
+    def _mark_node(self, change: NodeChange) -> None:
+        for placement in self._intent.placements_on(change.node):
+            if change.touches(placement):
+                self._stale.mark(placement.deployment)
+
+    def _refresh(self, deployment: str) -> None:
+        before, row = self._known.get(deployment), self._intent.deployments.rows.get(deployment)
+        if row is None:
+            self._problems.pop(deployment, None)
+            if self._known.pop(deployment, None) is not None:
+                self.changes.tell(deployment)
+            return
+        after = self._compute(deployment, row.value, before)
+        if after != before:
+            self._known[deployment] = after
+            self.changes.tell(deployment)
+
+    def _compute(self, deployment: str, record: DeploymentRecord, before: Status | None) -> Status:
+        now_s = self._clock.now()
+        wanted = Deployment()
+        wanted.CopyFrom(record.deployment)
+        wanted.etag = etag(self._epoch, wanted)
+        earlier = {each.name: each for each in before.replicas} if before is not None else {}
+        replicas, basis = [], {}
+        placed = self._placed(deployment, wanted.uid)
+        count = 0 if wanted.HasField("delete_time") else wanted.replica_count
+        for index in sorted({*range(count), *placed}):
+            name = f"{wanted.name}/replicas/{index}"
+            shown = earlier.get(name)
+            if index in placed:
+                seen = self._seen(placed[index])
+                basis[name] = (wanted.generation, placed[index], seen)
+                if shown is None or before is None or before.basis.get(name) != basis[name]:
+                    shown = lifecycle.placed_replica(wanted, placed[index], seen, before=shown, now_s=now_s)
+            else:
+                reason = self._reason(deployment, index, record)
+                shown = lifecycle.pending_replica(wanted, index, reason, before=shown, now_s=now_s)
+            replicas.append(shown)
+        whole = lifecycle.deployment(
+            wanted,
+            replicas,
+            observed=self._outcome.observed.get(wanted.uid, 0),
+            before=before.deployment if before is not None else None,
+            now_s=now_s,
+        )
+        return Status(whole, tuple(replicas), basis)
+
+    def _placed(self, deployment: str, uid: str) -> dict[int, Placement]:
+        """Returns the newest placement of each index."""
+        own = [each for each in self._intent.placements_of(deployment) if each.deployment_uid == uid]
+        return {each.index: each for each in sorted(own, key=lambda each: (not each.is_stopping, each.epoch))}
+
+    def _seen(self, placement: Placement) -> Sighting:
+        known = self._registry.known.get(placement.node)
+        if known is None:
+            return Sighting(node_pb2.NODE_STATE_UNKNOWN)
+        return Sighting(
+            node_state=self._node_state(placement.node),
+            engine=known.engines.get(placement.replica_uid),
+            refusal=known.refusals.get(placement.replica_uid, ""),
+            gpu_indexes=tuple(known.gpu_indexes[each] for each in placement.gpus if each in known.gpu_indexes),
+        )
+
+    def _node_state(self, node: str) -> node_pb2.NodeState:
+        known = self._registry.known.get(node)
+        if known is None:
+            return node_pb2.NODE_STATE_UNKNOWN
+        return node_pb2.NODE_STATE_READY if known.is_ready else node_pb2.NODE_STATE_LOST
+
+    def _reason(self, deployment: str, index: int, record: DeploymentRecord) -> str:
+        if not record.HasField("memory_need"):
+            return self._problems.get(deployment, _NOT_LOOKED_UP)
+        unplaced = self._outcome.unplaced.get((deployment, index))
+        return "" if unplaced is None else unplaced.reason
+
+
+def etag(epoch: str, wanted: Deployment) -> str:
+    """Returns the version of what is wanted of a deployment."""
+    return format_cursor(epoch, "etag", wanted.generation, wanted.uid)

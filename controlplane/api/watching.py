@@ -1,0 +1,48 @@
+"""Streams what there is, then what changes, at the pace of the reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from controlplane.fleet.changes import Marks
+
+BOOKMARK_S = 30.0
+_MOST = 100  # events in one message; a node with eight GPUs takes about 2 KiB
+
+K = TypeVar("K", bound=Hashable)
+E = TypeVar("E")
+
+
+async def stream(
+    context: Any,
+    *,
+    first: Sequence[E],
+    marks: Marks[K],
+    look: Callable[[Sequence[K]], Sequence[E]],
+    bookmark: Callable[[], E],
+    message: Callable[[Iterable[E]], Any],
+    bookmark_s: float = BOOKMARK_S,
+) -> None:
+    """Writes `first` and a bookmark, then what `look` sees in the things that were marked; never ends by itself.
+
+    A bookmark comes every `bookmark_s` seconds, whatever else does.
+    Marks gather while a write waits for the reader, so one that is behind gets the newest state and no backlog.
+    """
+    now_s = asyncio.get_running_loop().time
+    await _write(context, [*first, bookmark()], message)
+    due_s = now_s() + bookmark_s
+    while True:
+        events = list(look(await marks.take(max(0.0, due_s - now_s()))))
+        if now_s() >= due_s:
+            events.append(bookmark())
+            due_s = now_s() + bookmark_s
+        await _write(context, events, message)
+
+
+async def _write(context: Any, events: Sequence[E], message: Callable[[Iterable[E]], Any]) -> None:
+    left = iter(events)
+    while part := list(islice(left, _MOST)):
+        await context.write(message(part))

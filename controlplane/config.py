@@ -1,0 +1,109 @@
+"""What the control plane is started with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from roundhouse.kit import logs
+from roundhouse.kit.config import parse_bool, setting
+from roundhouse.kit.errors import Usage
+from roundhouse.kit.server import Listen
+from roundhouse.kit.tls import ServerTls, check_exposure
+
+DEFAULT_LISTEN = "127.0.0.1:50050"
+DEFAULT_LEASE_S = 7.0  # three reports may be lost, and after a cut an agent is back within 4 s
+_SHORTEST_LEASE_S, _LONGEST_LEASE_S = 1.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementDefaults:
+    """What holds for deployments that do not say."""
+
+    strategy: str
+    allows_sharing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of a control plane, checked."""
+
+    listen: Listen
+    state_dir: Path
+    placement: PlacementDefaults
+    node_lease_s: float = DEFAULT_LEASE_S
+    stop_grace_s: float = 2.0  # for calls that run when it is told to stop
+    log_level: logs.Level = "info"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raises Usage, which is printed like every other refusal to start."""
+        raise Usage(f"{message}: see --help")
+
+
+def parse(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    strategies: Sequence[str],
+    strategy_of: Callable[[str], str | None],
+) -> Config:
+    """Returns the settings; raises Usage with one readable line for each kind of mistake.
+
+    strategies: the names of those that exist, the default first. strategy_of: the one that a spelling means.
+    """
+    parsed = _parser(environ).parse_args(arguments)
+    if (parsed.tls_cert is None) != (parsed.tls_key is None):
+        raise Usage("--tls-cert and --tls-key belong together: give both")
+    tls = None if parsed.tls_cert is None else ServerTls(parsed.tls_cert, parsed.tls_key)
+    listen = Listen.parse(parsed.listen, tls=tls, insecure=parsed.insecure)
+    check_exposure(listen.host, has_tls=tls is not None, insecure=parsed.insecure)
+    if not _SHORTEST_LEASE_S <= parsed.node_lease <= _LONGEST_LEASE_S:
+        limits = f"{_SHORTEST_LEASE_S:g} to {_LONGEST_LEASE_S:g}"
+        raise Usage(f"--node-lease is {parsed.node_lease:g}: use seconds from {limits}")
+    return Config(
+        listen=listen,
+        state_dir=parsed.state_dir.absolute(),
+        placement=PlacementDefaults(_strategy(environ, strategies, strategy_of), _allows_sharing(environ)),
+        node_lease_s=parsed.node_lease,
+        log_level=parsed.log_level,
+    )
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="controlplane", description="Decides what runs where, and relays requests to it.")
+    add = parser.add_argument
+    add("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="port 0 takes any; default: %(default)s")
+    add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
+    add("--tls-cert", type=Path, metavar="FILE", help="certificate chain of this server, PEM")
+    add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+    add("--insecure", action="store_true", help="allow other hosts than this one to be served without TLS")
+    add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
+    add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
+    return parser
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> Path:
+    base = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - works without a home
+    return Path(base) / "roundhouse/controlplane"
+
+
+def _strategy(environ: Mapping[str, str], strategies: Sequence[str], strategy_of: Callable[[str], str | None]) -> str:
+    found = setting(environ, "LAUNCH_STRATEGY")
+    if found is None:
+        return strategies[0]
+    variable, spelling = found
+    strategy = strategy_of(spelling)
+    if strategy is None:
+        raise Usage(f'{variable} is "{spelling}", which is unknown: use one of {", ".join(strategies)}')
+    return strategy
+
+
+def _allows_sharing(environ: Mapping[str, str]) -> bool:
+    found = setting(environ, "ALLOW_MULTI_REPLICA_PER_GPU")
+    return True if found is None else parse_bool(found[1], found[0])

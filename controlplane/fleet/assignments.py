@@ -1,0 +1,53 @@
+"""Hands each node the whole of what it should run, as the store has it, with its place among all assignments."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from controlplane import wire
+from controlplane.fleet.changes import Marks
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.models import Models
+from controlplane.fleet.table import RowChange
+from roundhouse.internal.v1.agent_service_pb2 import EngineAssignment, Order
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord
+from roundhouse.v1.deployment_pb2 import ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All that a node should run, and the models that it should look up."""
+
+    order: Order
+    engines: Sequence[EngineAssignment]
+    probes: Sequence[ModelSource]
+
+
+class Assignments:
+    """The assignments of one term of the control plane."""
+
+    def __init__(self, intent: Intent, models: Models, *, cluster_id: str, term: int) -> None:
+        self._intent, self._models = intent, models
+        self._cluster_id, self._term = cluster_id, term
+
+    def now(self, node: str) -> Assignment:
+        """Returns the newest assignment of a node; it is empty, of generation 0, if none was ever written."""
+        row = self._intent.assignments.rows.get(node)
+        generation = 0 if row is None else row.revision
+        engines = () if row is None else wire.assigned_engines(row.value)
+        order = Order(cluster_id=self._cluster_id, term=self._term, generation=generation)
+        return Assignment(order, tuple(engines), tuple(self._models.probes))
+
+    @contextlib.contextmanager
+    def following(self, node: str) -> Iterator[Marks[str]]:
+        """Gives marks that are set whenever the assignment of a node has changed, for the block."""
+        marks: Marks[str] = Marks()
+
+        def look(change: RowChange[AssignmentRecord]) -> None:
+            if change.key == node:
+                marks.mark(node)
+
+        with self._intent.assignments.changes.to(look), self._models.changes.to(lambda _: marks.mark(node)):
+            yield marks

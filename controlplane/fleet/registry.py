@@ -1,0 +1,215 @@
+"""The one holder of what nodes report: whole reports in, views out. A node that falls silent for a lease is LOST."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from controlplane import wire
+from controlplane.fleet.changes import Changes
+from controlplane.model import Node, NodeId, Placement
+from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import AlreadyExists, Resource
+from roundhouse.v1 import errors_pb2
+
+log = structlog.get_logger()
+
+LEASE_S = 7.0  # reports come every second, and after a cut an agent is back within 4 s
+FORGET_S = 24 * 3600.0  # a node that is gone for good is shown for a day
+_TICK_S = 0.25  # how late a node may be found lost
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A node that has joined, as its newest report shows it."""
+
+    report: JoinRequest
+    report_time_s: float  # when the report arrived, in seconds since 1970
+    heard_s: float  # the same, monotonic
+    number: int  # counts the reports of all nodes
+    state_time_s: float  # when it became READY or LOST, in seconds since 1970
+    gpus_time_s: float  # when all its GPUs became healthy, or ceased to be
+    node: Node  # the same facts, as decisions want them
+    engines: Mapping[str, EngineReport]  # by replica uid
+    refusals: Mapping[str, str]  # what it will not start, and why, by replica uid
+    gpu_indexes: Mapping[str, int]  # by UUID
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its reports arrive; false: LOST."""
+        return self.node.is_ready
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChange:
+    """A node that reported, was lost or was forgotten. None: not known then, or now."""
+
+    node: str
+    before: Known | None
+    after: Known | None
+
+    def touches(self, placement: Placement) -> bool:
+        """Tells whether something else is known of a placement on this node now."""
+        before, after = self.before, self.after
+        if before is None or after is None or before.is_ready != after.is_ready:
+            return True
+        uid = placement.replica_uid
+        if before.engines.get(uid) != after.engines.get(uid):
+            return True
+        return (before.refusals.get(uid), before.gpu_indexes) != (after.refusals.get(uid), after.gpu_indexes)
+
+
+class Session:
+    """One call of an agent. Only the newest one of a node counts."""
+
+    def __init__(self, registry: Registry, node: str) -> None:
+        self._registry = registry
+        self.node = node
+        self.replaced = asyncio.Event()
+
+    def record(self, report: JoinRequest) -> bool:
+        """Takes over a report; returns whether there may be something to do about it.
+
+        That is so if the state of an engine has changed, or what is refused, or which order is applied.
+        """
+        return self._registry._record(self, report)
+
+
+class Registry:
+    """What is known of every node. One writer: the event loop's thread."""
+
+    def __init__(self, clock: Clock, cluster_id: str, lease_s: float = LEASE_S) -> None:
+        self._clock, self._cluster_id, self._lease_s = clock, cluster_id, lease_s
+        self._known: dict[str, Known] = {}
+        self._sessions: dict[str, tuple[Session, JoinRequest]] = {}
+        self.report_count = 0
+        self.changes: Changes[NodeChange] = Changes()
+
+    @property
+    def known(self) -> Mapping[str, Known]:
+        """Every node that has joined since the start, by id."""
+        return self._known
+
+    def nodes(self) -> Mapping[NodeId, Node]:
+        """Returns the same, as decisions want it."""
+        return {known.node.id: known.node for known in self._known.values()}
+
+    @contextlib.contextmanager
+    def session(self, first: JoinRequest) -> Iterator[Session]:
+        """Holds the session of an agent for the block, in place of an older one of that agent; records nothing yet.
+
+        Raises AlreadyExists if the node id is connected, and not LOST, from another machine or another state directory.
+        """
+        node = first.node_id
+        session = Session(self, node)
+        if node in self._sessions:
+            older, its_first = self._sessions[node]
+            known = self._known.get(node)
+            if _is_other(first, its_first) and known is not None and known.is_ready:
+                raise _connected(first, its_first)
+            older.replaced.set()
+        self._sessions[node] = (session, first)
+        try:
+            yield session
+        finally:
+            if self._is_newest(session):
+                del self._sessions[node]
+
+    def expire(self) -> None:
+        """Marks nodes LOST whose lease is over, and forgets those that have been lost for long."""
+        now_s = self._clock.monotonic()
+        for node, known in list(self._known.items()):
+            silent_s = now_s - known.heard_s
+            if known.is_ready and silent_s > self._lease_s:
+                lost = replace(known.node, is_ready=False)
+                log.warning("node lost", node=node, silent_s=round(silent_s, 3))
+                self._put(node, replace(known, node=lost, state_time_s=self._clock.now()))
+            elif silent_s > FORGET_S:
+                self._put(node, None)
+
+    def renew(self) -> None:
+        """Gives every node that is READY a whole lease from now."""
+        now_s = self._clock.monotonic()
+        for node, known in self._known.items():
+            if known.is_ready:
+                self._known[node] = replace(known, heard_s=now_s)
+
+    async def keep_leases(self) -> None:
+        """Finds lost nodes until cancelled."""
+        while True:
+            before_s = self._clock.monotonic()
+            await asyncio.sleep(_TICK_S)
+            late_s = self._clock.monotonic() - before_s - _TICK_S
+            if late_s > self._lease_s / 2:
+                # It was this process that stood still; reports wait to be read, and nobody is lost.
+                log.warning("event loop stalled", duration_s=round(late_s, 3))
+                self.renew()
+            self.expire()
+
+    def _record(self, session: Session, report: JoinRequest) -> bool:
+        if not self._is_newest(session):
+            return False
+        node, before = session.node, self._known.get(session.node)
+        now_s = self._clock.now()
+        self.report_count += 1
+        returns = before is None or not before.is_ready
+        engines = {each.replica_uid: each for each in report.engines}
+        fresh = wire.node(report, is_ready=True, cluster_id=self._cluster_id)
+        after = Known(
+            report=report,
+            report_time_s=now_s,
+            heard_s=self._clock.monotonic(),
+            number=self.report_count,
+            state_time_s=now_s if before is None or returns else before.state_time_s,
+            gpus_time_s=now_s
+            if before is None or _is_healthy(before.node) != _is_healthy(fresh)
+            else before.gpus_time_s,
+            node=fresh,
+            engines=engines,
+            refusals={each.replica_uid: each.message for each in report.refusals},
+            gpu_indexes={each.uuid: each.index for each in report.node.gpus},
+        )
+        if returns:
+            log.info("node joined", node=node, gpus=len(report.node.gpus), engines=len(engines))
+        self._put(node, after)
+        return before is None or returns or _matters(before.report) != _matters(report)
+
+    def _put(self, node: str, after: Known | None) -> None:
+        before = self._known.get(node)
+        if after is None:
+            del self._known[node]
+        else:
+            self._known[node] = after
+        self.changes.tell(NodeChange(node, before, after))
+
+    def _is_newest(self, session: Session) -> bool:
+        return self._sessions.get(session.node, (None,))[0] is session
+
+
+def _matters(report: JoinRequest) -> tuple[object, ...]:
+    states = {each.replica_uid: each.state for each in report.engines}
+    order = report.applied_order
+    return states, {each.replica_uid for each in report.refusals}, (order.cluster_id, order.term, order.generation)
+
+
+def _is_healthy(node: Node) -> bool:
+    return all(gpu.is_healthy for gpu in node.gpus)
+
+
+def _is_other(one: JoinRequest, other: JoinRequest) -> bool:
+    return (one.machine_id, one.node_uid) != (other.machine_id, other.node_uid)
+
+
+def _connected(refused: JoinRequest, holder: JoinRequest) -> AlreadyExists:
+    where = "another state directory" if refused.machine_id == holder.machine_id else "another machine"
+    return AlreadyExists(
+        f'node "{refused.node_id}" is connected from {where} (host "{holder.node.hostname}"): '
+        "stop that agent, or give this one another --node-id",
+        reason=errors_pb2.ERROR_REASON_NODE_CONNECTED,
+        resource=Resource("roundhouse.v1.Node", f"nodes/{refused.node_id}"),
+    )

@@ -1,0 +1,77 @@
+"""Keeps the routes that gateways pick from: which engines serve which deployment, and what proves a call to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.fleet.changes import Marks
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.registry import Known, NodeChange, Registry
+from controlplane.model import Placement, Route, Routes
+from roundhouse.kit.latest import Latest
+from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY
+
+
+class RouteKeeper:
+    """Follows intent and reports, and holds the routes that come of them."""
+
+    def __init__(self, intent: Intent, registry: Registry) -> None:
+        self._intent, self._registry = intent, registry
+        self.routes: Latest[Routes] = Latest(Routes({}))
+
+    async def run(self) -> None:
+        """Keeps `routes` up to date until cancelled."""
+        marks: Marks[str] = Marks()
+        with self._intent.changes.to(marks.mark), self._registry.changes.to(lambda change: self._mark(marks, change)):
+            for deployment in self._intent.deployments.rows:
+                marks.mark(deployment)
+            while True:
+                self._update(await marks.take())
+
+    def _mark(self, marks: Marks[str], change: NodeChange) -> None:
+        for placement in self._intent.placements_on(change.node):
+            if change.touches(placement):
+                marks.mark(placement.deployment)
+
+    def _update(self, deployments: list[str]) -> None:
+        before = self.routes.get()
+        replicas, deleting = dict(before.replicas), set(before.deleting)
+        for deployment in deployments:
+            row = self._intent.deployments.rows.get(deployment)
+            replicas.pop(deployment, None)
+            deleting.discard(deployment)
+            if row is not None:
+                placements = [
+                    each
+                    for each in self._intent.placements_of(deployment)
+                    if each.deployment_uid == row.value.deployment.uid
+                ]
+                found = (route_to(each, self._registry.known) for each in placements)
+                replicas[deployment] = tuple(each for each in found if each is not None)
+                if row.value.deployment.HasField("delete_time"):
+                    deleting.add(deployment)
+        after = Routes(replicas, frozenset(deleting))
+        if after != before:
+            self.routes.set(after)
+
+
+def route_to(placement: Placement, nodes: Mapping[str, Known]) -> Route | None:
+    """Returns how to call the engine of a placement; None if none is reported for it."""
+    known = nodes.get(placement.node)
+    report = known.engines.get(placement.replica_uid) if known is not None else None
+    if known is None or report is None or not (report.address and report.engine_uuid):
+        return None
+    is_current = report.placement_epoch == placement.epoch and not placement.is_stopping
+    return Route(
+        deployment=placement.deployment,
+        index=placement.index,
+        replica_uid=placement.replica_uid,
+        epoch=placement.epoch,
+        node=placement.node,
+        address=report.address,
+        engine_uuid=report.engine_uuid,
+        engine_key=report.engine_key,
+        is_ready=known.is_ready and is_current and report.state == REPLICA_STATE_READY,
+        running_count=report.load.running_count,
+        waiting_count=report.load.waiting_count,
+    )

@@ -1,0 +1,204 @@
+"""Between messages and the values of `controlplane.model`, and the keys under which things are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controlplane.model import Engine, Gpu, GpuUuid, Need, Node, NodeId, Placement, ReplicaUid, Wanted
+from roundhouse.internal.v1.agent_service_pb2 import (
+    DESIRED_STATE_RUNNING,
+    DESIRED_STATE_STOPPED,
+    EngineAssignment,
+    EngineReport,
+    JoinRequest,
+)
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, MemoryNeed, PlacementRecord
+from roundhouse.kit.names import NamePattern
+from roundhouse.v1 import deployment_pb2, node_pb2
+
+DEPLOYMENT = NamePattern("deployments/{deployment}")
+REPLICA = NamePattern("deployments/{deployment}/replicas/{index}")
+NODE = NamePattern("nodes/{node}")
+GPU = NamePattern("nodes/{node}/gpus/{index}")
+
+DRAIN_GRACE_S = 30.0  # unless a deletion says otherwise
+
+# Keys of the store.
+CLUSTER_KEY = "cluster"
+DEPLOYMENTS = "deployments/"
+PLACEMENTS = "placements/"
+ASSIGNMENTS = "assignments/"
+MUTATIONS = "mutations/"
+
+
+def deployment_key(deployment: str) -> str:
+    """Returns the key of a `DeploymentRecord`."""
+    return DEPLOYMENTS + deployment
+
+
+def placement_key(placement: Placement) -> str:
+    """Returns the key of a `PlacementRecord`."""
+    return f"{PLACEMENTS}{placement.deployment}/{placement.index}/{placement.replica_uid}"
+
+
+def assignment_key(node: str) -> str:
+    """Returns the key of an `AssignmentRecord`."""
+    return ASSIGNMENTS + node
+
+
+def mutation_key(request_id: str) -> str:
+    """Returns the key of a `MutationRecord`."""
+    return MUTATIONS + request_id
+
+
+def wanted(record: DeploymentRecord) -> Wanted | None:
+    """Returns a deployment as placement sees it; None while its need is not known, because no node could be asked."""
+    if not record.HasField("memory_need"):
+        return None
+    deployment = record.deployment
+    policy = deployment.placement
+    is_deleting = deployment.HasField("delete_time")
+    return Wanted(
+        deployment=DEPLOYMENT.parse(deployment.name)[0],
+        uid=deployment.uid,
+        generation=deployment.generation,
+        replica_count=deployment.replica_count,
+        need=need(record.memory_need),
+        strategy=policy.strategy,
+        gpu_count=policy.gpu_count if policy.HasField("gpu_count") else None,
+        allows_sharing=policy.allow_shared_gpu,
+        is_deleting=is_deleting,
+        drain_grace_s=record.drain_grace_s if is_deleting else DRAIN_GRACE_S,
+    )
+
+
+def need(message: MemoryNeed) -> Need:
+    """Returns the memory that one replica needs."""
+    return Need(
+        total_bytes=message.total_bytes,
+        weight_bytes=message.weight_bytes,
+        kv_cache_bytes=message.kv_cache_bytes,
+        overhead_bytes=message.overhead_bytes,
+        is_stated=message.is_stated,
+    )
+
+
+def memory_need(value: Need) -> MemoryNeed:
+    """Returns the memory that one replica needs, to be stored."""
+    return MemoryNeed(
+        total_bytes=value.total_bytes,
+        weight_bytes=value.weight_bytes,
+        kv_cache_bytes=value.kv_cache_bytes,
+        overhead_bytes=value.overhead_bytes,
+        is_stated=value.is_stated,
+    )
+
+
+def placement(record: PlacementRecord) -> Placement:
+    """Returns where a replica is."""
+    deployment, index = REPLICA.parse(record.replica)
+    return Placement(
+        deployment=deployment,
+        deployment_uid=record.deployment_uid,
+        index=int(index),
+        replica_uid=ReplicaUid(record.replica_uid),
+        epoch=record.placement_epoch,
+        node=NodeId(record.node_id),
+        gpus=tuple(map(GpuUuid, record.gpu_uuids)),
+        reserved_bytes=record.reserved_memory_bytes,
+        is_stopping=record.is_stopping,
+        drain_grace_s=record.drain_grace_s,
+    )
+
+
+def placement_record(value: Placement) -> PlacementRecord:
+    """Returns where a replica is, to be stored."""
+    return PlacementRecord(
+        replica=REPLICA.format(value.deployment, value.index),
+        replica_uid=value.replica_uid,
+        deployment_uid=value.deployment_uid,
+        placement_epoch=value.epoch,
+        node_id=value.node,
+        gpu_uuids=value.gpus,
+        reserved_memory_bytes=value.reserved_bytes,
+        is_stopping=value.is_stopping,
+        drain_grace_s=value.drain_grace_s,
+    )
+
+
+def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssignment:
+    """Returns what the node of a placement is told of it."""
+    return EngineAssignment(
+        replica=REPLICA.format(value.deployment, value.index),
+        replica_uid=value.replica_uid,
+        placement_epoch=value.epoch,
+        deployment_generation=record.deployment.generation,
+        desired_state=DESIRED_STATE_STOPPED if value.is_stopping else DESIRED_STATE_RUNNING,
+        spec=record.engine_spec,
+        gpu_uuids=value.gpus,
+        reserved_memory_bytes=value.reserved_bytes,
+        drain_grace_s=value.drain_grace_s if value.is_stopping else 0.0,
+    )
+
+
+def assignment_record(engines: Sequence[EngineAssignment]) -> AssignmentRecord:
+    """Returns the record of a node's assignment, in which a spec that many replicas run stands once."""
+    record = AssignmentRecord(engines=engines)
+    numbers: dict[bytes, int] = {}
+    for each in record.engines:
+        spec = each.spec.SerializeToString(deterministic=True)
+        if spec not in numbers:
+            numbers[spec] = len(numbers)
+            record.specs.append(each.spec)
+        record.spec_indexes.append(numbers[spec])
+        each.ClearField("spec")
+    return record
+
+
+def assigned_engines(record: AssignmentRecord) -> list[EngineAssignment]:
+    """Returns a node's assignment as it was before it became a record."""
+    engines = []
+    for each, number in zip(record.engines, record.spec_indexes, strict=True):
+        engine = EngineAssignment(spec=record.specs[number])
+        engine.MergeFrom(each)
+        engines.append(engine)
+    return engines
+
+
+def node(report: JoinRequest, *, is_ready: bool, cluster_id: str) -> Node:
+    """Returns a node as its newest report shows it; an order that another cluster gave counts as none."""
+    order = report.applied_order
+    host = report.node.host
+    return Node(
+        id=NodeId(report.node_id),
+        is_ready=is_ready,
+        gpus=tuple(map(gpu, report.node.gpus)),
+        engines=tuple(map(engine, report.engines)),
+        host_total_bytes=host.total_memory_bytes,
+        host_available_bytes=host.available_memory_bytes,
+        applied=(order.term, order.generation) if order.cluster_id == cluster_id else (0, 0),
+        refused={ReplicaUid(each.replica_uid): each.message for each in report.refusals},
+    )
+
+
+def gpu(message: node_pb2.Gpu) -> Gpu:
+    """Returns a GPU as last reported."""
+    return Gpu(
+        uuid=GpuUuid(message.uuid),
+        index=message.index,
+        total_bytes=message.total_memory_bytes,
+        used_bytes=message.used_memory_bytes,
+        utilization_fraction=message.utilization_fraction,
+        is_healthy=message.state == node_pb2.GPU_STATE_OK,
+    )
+
+
+def engine(report: EngineReport) -> Engine:
+    """Returns an engine as last reported."""
+    return Engine(
+        replica_uid=ReplicaUid(report.replica_uid),
+        gpus=tuple(map(GpuUuid, report.gpu_uuids)),
+        reserved_bytes=report.reserved_memory_bytes,
+        measured_bytes=report.measured_memory_bytes,
+        is_gone=report.state == deployment_pb2.REPLICA_STATE_STOPPED,
+    )

@@ -1,0 +1,262 @@
+"""CreateDeployment: what is refused, and that what is accepted runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from roundhouse.internal.v1 import agent_service_pb2 as agent_pb
+from roundhouse.kit.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NoCapacity,
+    NotFound,
+    NotReady,
+    NotServed,
+    RoundhouseError,
+)
+from roundhouse.v1 import deployment_pb2
+from roundhouse.v1 import deployment_service_pb2 as pb
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
+from tests.support.plane import Plane, plane_on, reason_of, refused, wanted
+from tests.support.scripted_agent import GIB, ScriptedAgent
+
+READY = deployment_pb2.DEPLOYMENT_STATE_READY
+
+
+def env(**fields: Any) -> list[EnvVar]:
+    return [EnvVar(**fields)]
+
+
+BAD_FIELDS: dict[str, tuple[Deployment, str]] = {
+    "name missing": (Deployment(model=ModelSource(builtin="demo")), "deployment.name"),
+    "name without collection": (Deployment(name="chat", model=ModelSource(builtin="demo")), "deployment.name"),
+    "name with capitals": (wanted("Chat"), "deployment.name"),
+    "name that is a number": (wanted("123"), "deployment.name"),
+    "name that is too long": (wanted("a" * 64), "deployment.name"),
+    "name that ends in a hyphen": (wanted("a-"), "deployment.name"),
+    "no model": (wanted(model=ModelSource()), "deployment.model"),
+    "relative path": (wanted(model=ModelSource(path="models/x")), "deployment.model.path"),
+    "path with NUL": (wanted(model=ModelSource(path="/a\0b")), "deployment.model.path"),
+    "replicas below 0": (wanted(replica_count=-1), "deployment.replica_count"),
+    "too many replicas": (wanted(replica_count=1001), "deployment.replica_count"),
+    "gpu_count 0": (wanted(placement=PlacementPolicy(gpu_count=0)), "deployment.placement.gpu_count"),
+    "more GPUs than replicas": (
+        wanted(replica_count=2, placement=PlacementPolicy(gpu_count=3)),
+        "deployment.placement.gpu_count",
+    ),
+    "memory below 1 MiB": (wanted(placement=PlacementPolicy(memory_bytes=1)), "deployment.placement.memory_bytes"),
+    "batch size 0": (wanted(engine_options=EngineOptions(batch_size=0)), "deployment.engine_options.batch_size"),
+    "context below 16": (
+        wanted(engine_options=EngineOptions(max_model_len=15)),
+        "deployment.engine_options.max_model_len",
+    ),
+    "context above the model's": (
+        wanted(engine_options=EngineOptions(max_model_len=4096)),
+        "deployment.engine_options.max_model_len",
+    ),
+    "cache below one sequence": (
+        wanted(engine_options=EngineOptions(kv_cache_memory_bytes=1024)),
+        "deployment.engine_options.kv_cache_memory_bytes",
+    ),
+    "odd block size": (wanted(engine_options=EngineOptions(block_size=17)), "deployment.engine_options.block_size"),
+    "unknown dtype": (wanted(engine_options=EngineOptions(dtype="int3")), "deployment.engine_options.dtype"),
+    "negative interval": (
+        wanted(engine_options=EngineOptions(batch_interval=Duration(seconds=-1))),
+        "deployment.engine_options.batch_interval",
+    ),
+    "interval above 10 s": (
+        wanted(engine_options=EngineOptions(batch_interval=Duration(seconds=11))),
+        "deployment.engine_options.batch_interval",
+    ),
+    "env name": (wanted(env=env(name="1X", value="")), "deployment.env[0].name"),
+    "env twice": (wanted(env=env(name="X", value="") + env(name="X", value="")), "deployment.env[1].name"),
+    "env without value": (wanted(env=env(name="X")), "deployment.env[0]"),
+    "env with a NUL": (wanted(env=env(name="X", value="a\0b")), "deployment.env[0].value"),
+    "env too big in all": (
+        wanted(env=[EnvVar(name=f"X{n}", value="x" * 8192) for n in range(3)]),
+        "deployment.env",
+    ),
+    "too many labels": (wanted(labels={f"k{n}": "" for n in range(65)}), "deployment.labels"),
+    "label key too long": (wanted(labels={"k" * 64: ""}), "deployment.labels"),
+    "annotations too big": (wanted(annotations={"k": "v" * 16384}), "deployment.annotations"),
+}
+
+
+@pytest.mark.parametrize(("deployment", "field"), BAD_FIELDS.values(), ids=BAD_FIELDS)
+async def test_a_bad_field_is_named_and_nothing_is_stored(plane: Plane, deployment: Deployment, field: str) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        error = await refused(
+            plane.deployments.CreateDeployment(pb.CreateDeploymentRequest(deployment=deployment, allow_pending=True))
+        )
+        assert isinstance(error, InvalidArgument)
+        assert reason_of(error) == "FIELD_INVALID"
+        assert field in [each.field for each in error.fields]
+        assert list((await plane.deployments.ListDeployments(pb.ListDeploymentsRequest())).deployments) == []
+
+
+async def test_every_bad_field_is_named_at_once(plane: Plane) -> None:
+    bad = wanted("X", replica_count=-1, model=ModelSource())
+    error = await refused(
+        plane.deployments.CreateDeployment(pb.CreateDeploymentRequest(deployment=bad, request_id="é" * 65))
+    )
+    assert {each.field for each in error.fields} == {
+        "deployment.name",
+        "deployment.model",
+        "deployment.replica_count",
+        "request_id",
+    }
+
+
+UNKNOWN: dict[str, tuple[dict[str, Any], type[RoundhouseError], str, str]] = {
+    "engine": ({"engine": "fortran"}, InvalidArgument, "ENGINE_UNKNOWN", "deployment.engine"),
+    "strategy": (
+        {"placement": PlacementPolicy(strategy="lucky")},
+        InvalidArgument,
+        "STRATEGY_UNKNOWN",
+        "deployment.placement.strategy",
+    ),
+    "secret": ({"env": env(name="A", secret_value="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_value"),
+    "secret_ref": ({"env": env(name="A", secret_ref="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_ref"),
+    "path": ({"model": ModelSource(path="/nowhere")}, NotFound, "MODEL_NOT_FOUND", ""),
+    "builtin": ({"model": ModelSource(builtin="nothing")}, NotFound, "MODEL_NOT_FOUND", ""),
+    "broken": ({"model": ModelSource(path="/broken")}, InvalidArgument, "MODEL_BROKEN", "deployment.model.path"),
+}
+
+
+@pytest.mark.parametrize(("fields", "kind", "reason", "field"), UNKNOWN.values(), ids=UNKNOWN)
+async def test_what_does_not_exist_is_refused_with_its_own_reason(
+    plane: Plane, fields: dict[str, Any], kind: type[RoundhouseError], reason: str, field: str
+) -> None:
+    agent = ScriptedAgent("one")
+    broken = agent_pb.MODEL_STATE_BROKEN
+    agent.knows(agent_pb.ModelFacts(source=ModelSource(path="/broken"), state=broken, message="config.json is missing"))
+    async with agent.joined(plane.address):
+        error = await refused(plane.create(**fields))
+        assert isinstance(error, kind)
+        assert reason_of(error) == reason
+        assert [each.field for each in error.fields] == ([field] if field else [])
+        if reason.endswith("_UNKNOWN"):
+            assert error.metadata["known"]
+        if reason == "MODEL_BROKEN":
+            assert "config.json is missing" in error.message
+
+
+async def test_a_created_deployment_becomes_ready_where_there_is_room(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address) as agent:
+        created = await plane.create(replica_count=3, placement=PlacementPolicy(gpu_count=2), engine="transformers")
+        assert (created.generation, created.engine, created.placement.strategy) == (1, "torch", "idle_first")
+        seen = await plane.until(lambda all_: all_["deployments/chat"].state == READY if all_ else False)
+        assert seen["deployments/chat"].ready_replica_count == 3
+        assert {each.type: each.status for each in seen["deployments/chat"].conditions} == {"Placed": 1, "Available": 1}
+        replicas = await plane.replicas()
+        assert sorted(each.gpu_indexes[0] for each in replicas) in ([0, 0, 1], [0, 1, 1])
+        assert {each.engine_pid for each in replicas} == {1000, 1001, 1002}
+        assert not any(hasattr(each, "engine_key") for each in replicas)
+        spec = next(iter((await agent.assigned(lambda each: len(each.engines) == 3)).engines)).spec
+        assert (spec.engine, spec.options.max_model_len, spec.options.dtype) == ("torch", 2048, "float32")
+
+
+async def test_a_question_about_a_model_ends_with_its_answer(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address) as agent:
+        await plane.create()
+        assert ModelSource(builtin="demo") in agent.probed
+        assert not (await agent.assigned(lambda each: not each.model_probes)).model_probes
+
+
+async def test_a_mended_model_is_found_at_the_next_try(plane: Plane) -> None:
+    agent, source = ScriptedAgent("one"), ModelSource(path="/model")
+    agent.knows(agent_pb.ModelFacts(source=source, state=agent_pb.MODEL_STATE_BROKEN, message="config.json is missing"))
+    async with agent.joined(plane.address):
+        assert reason_of(await refused(plane.create(model=source))) == "MODEL_BROKEN"
+        facts = next(iter(agent.models.values()))
+        agent.knows(agent_pb.ModelFacts(**{**_fields(facts), "source": source}))
+        assert (await plane.create(model=source)).uid
+
+
+async def test_no_room_is_refused_with_the_numbers_of_each_gpu(plane: Plane) -> None:
+    async with ScriptedAgent("one", gpu_count=2, gpu_bytes=GIB).joined(plane.address):
+        error = await refused(plane.create(placement=PlacementPolicy(memory_bytes=30 * GIB)))
+        assert isinstance(error, NoCapacity)
+        assert reason_of(error) == "DOES_NOT_FIT"
+        assert "30 GiB" in error.message
+        assert "1 GiB" in error.message
+        assert [each.subject for each in error.quota] == ["nodes/one/gpus/0", "nodes/one/gpus/1"]
+        assert reason_of(await refused(plane.get())) == "DEPLOYMENT_NOT_FOUND"
+
+
+async def test_a_third_replica_without_sharing_is_refused(tmp_path: Path) -> None:
+    async with plane_on(tmp_path / "state", allows_sharing=False) as plane, ScriptedAgent("one").joined(plane.address):
+        error = await refused(plane.create(replica_count=3))
+        assert isinstance(error, NoCapacity)
+        assert len(error.quota) == 2
+        assert (await plane.create(replica_count=2)).replica_count == 2
+
+
+async def test_what_is_stored_but_not_placed_yet_counts(plane: Plane) -> None:
+    async with ScriptedAgent("one", gpu_count=1, gpu_bytes=10 * GIB).joined(plane.address):
+        need = PlacementPolicy(memory_bytes=6 * GIB)
+        await plane.create("first", placement=need)
+        assert isinstance(await refused(plane.create("second", placement=need)), NoCapacity)
+
+
+async def test_without_a_node_nothing_is_created_unless_it_may_wait(plane: Plane) -> None:
+    error = await refused(plane.create())
+    assert isinstance(error, NotReady)
+    assert reason_of(error) == "NO_NODE"
+    waiting = await plane.create(allow_pending=True)
+    assert waiting.state == deployment_pb2.DEPLOYMENT_STATE_PENDING
+    async with ScriptedAgent("one").joined(plane.address):
+        await plane.until(lambda all_: all_["deployments/chat"].state == READY if all_ else False)
+
+
+async def test_what_may_wait_is_stored_though_it_does_not_fit(plane: Plane) -> None:
+    async with ScriptedAgent("one", gpu_count=1, gpu_bytes=GIB).joined(plane.address):
+        await plane.create(placement=PlacementPolicy(memory_bytes=2 * GIB), allow_pending=True)
+        [replica] = (
+            await plane.until_replicas(lambda all_: any("2 GiB" in each.message for each in all_.values()))
+        ).values()
+        assert replica.state == deployment_pb2.REPLICA_STATE_PENDING
+        placed = next(each for each in (await plane.get()).conditions if each.type == "Placed")
+        assert (placed.status, placed.reason) == (2, "DoesNotFit")
+
+
+async def test_a_name_in_use_is_refused(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        await plane.create()
+        error = await refused(plane.create())
+        assert isinstance(error, AlreadyExists)
+        assert reason_of(error) == "DEPLOYMENT_EXISTS"
+        assert error.resource is not None
+        assert error.resource.name == "deployments/chat"
+
+
+async def test_validate_only_answers_and_stores_nothing(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        request = pb.CreateDeploymentRequest(deployment=wanted(replica_count=2), validate_only=True, request_id="r")
+        answer = (await plane.deployments.CreateDeployment(request)).deployment
+        assert (answer.replica_count, answer.generation) == (2, 1)
+        assert reason_of(await refused(plane.get())) == "DEPLOYMENT_NOT_FOUND"
+        too_big = wanted(placement=PlacementPolicy(memory_bytes=100 * GIB))
+        request = pb.CreateDeploymentRequest(deployment=too_big, validate_only=True)
+        assert isinstance(await refused(plane.deployments.CreateDeployment(request)), NoCapacity)
+
+
+async def test_a_request_id_makes_the_call_repeatable(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        request = pb.CreateDeploymentRequest(deployment=wanted(), request_id="once")
+        first = await plane.deployments.CreateDeployment(request)
+        assert await plane.deployments.CreateDeployment(request) == first
+        other = pb.CreateDeploymentRequest(deployment=wanted(replica_count=2), request_id="once")
+        error = await refused(plane.deployments.CreateDeployment(other))
+        assert isinstance(error, AlreadyExists)
+        assert reason_of(error) == "MUTATION_EXISTS"
+        scale = pb.ScaleDeploymentRequest(name="deployments/chat", replica_count=2, request_id="once")
+        assert reason_of(await refused(plane.deployments.ScaleDeployment(scale))) == "MUTATION_EXISTS"
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    return {field.name: value for field, value in message.ListFields()}

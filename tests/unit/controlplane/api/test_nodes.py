@@ -1,0 +1,143 @@
+"""NodeService: what is shown of nodes, and how a watch goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundhouse.kit.errors import InvalidArgument, NotFound
+from roundhouse.v1 import node_pb2
+from roundhouse.v1 import node_service_pb2 as pb
+from roundhouse.v1.deployment_pb2 import PlacementPolicy
+from tests.support.plane import Plane, plane_on, reason_of, refused
+from tests.support.scripted_agent import GIB, ScriptedAgent
+
+
+async def node(plane: Plane, name: str = "one") -> node_pb2.Node:
+    found: pb.GetNodeResponse = await plane.nodes.GetNode(pb.GetNodeRequest(name=f"nodes/{name}"))
+    return found.node
+
+
+def conditions(shown: node_pb2.Node) -> dict[str, int]:
+    return {each.type: each.status for each in shown.conditions}
+
+
+async def test_a_node_is_shown_as_it_reports_with_what_the_ledger_adds(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        need = 3 * GIB
+        await plane.create(replica_count=3, placement=PlacementPolicy(gpu_count=2, memory_bytes=need))
+        await plane.until(lambda all_: any(each.ready_replica_count == 3 for each in all_.values()))
+        shown = await node(plane)
+        assert (shown.uid, shown.hostname, shown.state) == ("uid-of-one", "host-of-one", node_pb2.NODE_STATE_READY)
+        assert conditions(shown) == {"Reporting": 1, "GpusHealthy": 1}
+        assert list(shown.replicas) == [f"deployments/chat/replicas/{index}" for index in range(3)]
+        assert sorted(gpu.reserved_memory_bytes for gpu in shown.gpus) == [need, 2 * need]
+        assert all(
+            gpu.available_memory_bytes == gpu.total_memory_bytes - gpu.reserved_memory_bytes for gpu in shown.gpus
+        )
+        assert sorted(len(gpu.replicas) for gpu in shown.gpus) == [1, 2]
+        assert shown.host.reserved_memory_bytes == 3 * need  # engines of simulated GPUs compute on the host
+
+
+async def test_a_cpu_node_reserves_in_its_own_memory(plane: Plane) -> None:
+    async with ScriptedAgent("cpu", gpu_count=0).joined(plane.address):
+        await plane.create(placement=PlacementPolicy(memory_bytes=GIB))
+        await plane.until(lambda all_: any(each.ready_replica_count == 1 for each in all_.values()))
+        shown = await node(plane, "cpu")
+        assert (list(shown.gpus), shown.host.reserved_memory_bytes) == ([], GIB)
+
+
+async def test_a_gpu_that_fails_is_said_to(plane: Plane) -> None:
+    agent = ScriptedAgent("one")
+    async with agent.joined(plane.address):
+        agent.gpus[1].state = node_pb2.GPU_STATE_FAILED
+        agent.gpus[1].state_message = "fell off the bus"
+        agent.report()
+        call = plane.nodes.WatchNodes(pb.WatchNodesRequest())
+        async with plane.watching(call) as events:
+            async for event in events:
+                failed = [each for each in event.changed.conditions if each.type == "GpusHealthy" and each.status == 2]
+                if failed:
+                    assert failed[0].message == "GPU 1 has failed: fell off the bus"
+                    break
+
+
+async def test_what_is_unknown_is_not_found(plane: Plane) -> None:
+    async def first() -> Any:
+        return await plane.nodes.WatchNodes(pb.WatchNodesRequest(name="nodes/x")).read()
+
+    for call in (plane.nodes.GetNode(pb.GetNodeRequest(name="nodes/x")), first()):
+        error = await refused(call)
+        assert isinstance(error, NotFound)
+        assert reason_of(error) == "NODE_NOT_FOUND"
+
+
+@pytest.mark.parametrize("name", ["", "x", "nodes/", "nodes/A", "nodes/a/gpus/0"])
+async def test_a_malformed_name_is_refused(plane: Plane, name: str) -> None:
+    assert isinstance(await refused(plane.nodes.GetNode(pb.GetNodeRequest(name=name))), InvalidArgument)
+
+
+async def test_a_watch_begins_with_all_and_follows_every_report(plane: Plane) -> None:
+    one, two = ScriptedAgent("one"), ScriptedAgent("two")
+    async with one.joined(plane.address):
+        call = plane.nodes.WatchNodes(pb.WatchNodesRequest())
+        async with plane.watching(call) as events:
+            assert (await anext(events)).changed.name == "nodes/one"
+            assert (await anext(events)).HasField("bookmark")
+            async with two.joined(plane.address):
+                two.gpus[0].utilization_fraction = 0.5
+                two.report()
+                async for event in events:
+                    if event.changed.name == "nodes/two" and event.changed.gpus[0].utilization_fraction == 0.5:
+                        break
+
+
+async def test_a_watch_of_one_node_shows_no_other(plane: Plane) -> None:
+    one, two = ScriptedAgent("one"), ScriptedAgent("two")
+    async with one.joined(plane.address), two.joined(plane.address):
+        call = plane.nodes.WatchNodes(pb.WatchNodesRequest(name="nodes/two"))
+        async with plane.watching(call) as events:
+            assert (await anext(events)).changed.name == "nodes/two"
+            assert (await anext(events)).HasField("bookmark")
+            one.report()
+            two.gpus[0].power_watts = 77.0
+            two.report()
+            async for event in events:
+                assert event.changed.name == "nodes/two"
+                if event.changed.gpus[0].power_watts == 77.0:
+                    break
+
+
+async def test_a_silent_node_is_lost_and_its_replicas_are_not_ready(tmp_path: Path) -> None:
+    agent = ScriptedAgent("one")
+    agent.period_s = 0.05
+    async with plane_on(tmp_path / "state", lease_s=0.5) as plane:
+        async with agent.joined(plane.address):
+            await plane.create()
+            await plane.until_replicas(lambda all_: any(each.engine_pid for each in all_.values()))
+        assert agent.engines  # they go on, only the agent is silent
+        lost = await plane.until(
+            lambda all_: any(each.ready_replica_count == 0 and each.conditions[1].status == 2 for each in all_.values())
+        )
+        assert lost["deployments/chat"].conditions[0].status == 1  # its place is kept
+        [replica] = (
+            await plane.until_replicas(lambda all_: any("does not report" in each.message for each in all_.values()))
+        ).values()
+        assert {each.type: each.status for each in replica.conditions}["Reported"] == 2
+        shown = await node(plane)
+        assert shown.state == node_pb2.NODE_STATE_LOST
+        assert conditions(shown)["Reporting"] == 2
+
+
+async def test_a_node_that_was_not_heard_of_since_the_start_is_unknown(tmp_path: Path) -> None:
+    async with plane_on(tmp_path / "state") as plane, ScriptedAgent("one").joined(plane.address):
+        await plane.create()
+        await plane.until_replicas(lambda all_: any(each.node for each in all_.values()))
+    async with plane_on(tmp_path / "state") as plane:
+        shown = await node(plane)
+        assert shown.state == node_pb2.NODE_STATE_UNKNOWN
+        assert list(shown.replicas) == ["deployments/chat/replicas/0"]
+        [replica] = await plane.replicas()
+        assert {each.type: each.status for each in replica.conditions}["Reported"] == 3

@@ -1,0 +1,151 @@
+"""Routes: which engines can be called, and which are ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controlplane import wire
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.registry import LEASE_S, Registry
+from controlplane.fleet.routes import RouteKeeper
+from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid, Routes
+from controlplane.store.sqlite import SqliteStore, open_sqlite
+from roundhouse.internal.v1.agent_service_pb2 import EngineReport
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.v1 import deployment_pb2
+from roundhouse.v1.deployment_pb2 import Deployment
+from tests.support.clock import FakeClock
+from tests.support.scripted_agent import ScriptedAgent
+
+CHAT = Placement("chat", "uid", 0, ReplicaUid("r"), 1, NodeId("one"), (GpuUuid("SIM-one-0"),), 5)
+ENGINE = EngineReport(
+    replica="deployments/chat/replicas/0",
+    replica_uid="r",
+    placement_epoch=1,
+    state=deployment_pb2.REPLICA_STATE_READY,
+    engine_uuid="e",
+    engine_key=b"key",
+    address="127.0.0.1:1",
+    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3),
+)
+
+
+class Fleet:
+    """One deployment, one node, and the routes that come of them."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self.store, self.clock, self.agent = store, FakeClock(), ScriptedAgent("one")
+        self.registry, self.intent = Registry(self.clock, "cluster"), Intent(store)
+        self.keeper = RouteKeeper(self.intent, self.registry)
+
+    async def want(self, *placements: Placement, is_deleting: bool = False, uid: str = "uid") -> None:
+        """Stores the deployment and its placements."""
+        record = DeploymentRecord(deployment=Deployment(name="deployments/chat", uid=uid))
+        if is_deleting:
+            record.deployment.delete_time.FromSeconds(1)
+        puts = {wire.deployment_key("chat"): record.SerializeToString()}
+        puts |= {wire.placement_key(each): wire.placement_record(each).SerializeToString() for each in placements}
+        await self.store.commit([], puts)
+
+    def report(self, **fields: object) -> None:
+        """Records what the node says of the engine."""
+        engine = EngineReport()
+        engine.CopyFrom(ENGINE)
+        for name, value in fields.items():
+            setattr(engine, name, value)
+        self.agent.engines["r"] = engine
+        first = self.agent.message()
+        with self.registry.session(first) as session:
+            session.record(first)
+
+    async def until(self, holds: Callable[[Routes], bool]) -> Routes:
+        """Waits until something holds of the routes."""
+        async with asyncio.timeout(20):
+            async for routes in self.keeper.routes.watch():
+                if holds(routes):
+                    return routes
+        raise AssertionError("a watch never ends")
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    async with open_sqlite(tmp_path / "store") as store:
+        it = Fleet(store)
+        async with it.intent.kept():
+            task = asyncio.create_task(it.keeper.run())
+            yield it
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_a_ready_engine_is_a_ready_route(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    assert (await fleet.until(lambda routes: "chat" in routes.replicas)).replicas == {"chat": ()}
+    fleet.report()
+    [route] = (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).replicas["chat"]
+    assert (route.address, route.engine_uuid, route.engine_key, route.is_ready) == ("127.0.0.1:1", "e", b"key", True)
+    assert (route.running_count, route.waiting_count, route.index, route.node) == (2, 3, 0, "one")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": deployment_pb2.REPLICA_STATE_STARTING},
+        {"state": deployment_pb2.REPLICA_STATE_DRAINING},
+        {"placement_epoch": 2},
+    ],
+    ids=["starting", "draining", "of another epoch"],
+)
+async def test_an_engine_that_takes_no_requests_can_still_be_asked_to_cancel(
+    fleet: Fleet, fields: dict[str, object]
+) -> None:
+    await fleet.want(CHAT)
+    fleet.report(**fields)
+    [route] = (await fleet.until(lambda routes: bool(routes.replicas.get("chat")))).replicas["chat"]
+    assert not route.is_ready
+
+
+async def test_a_replica_that_is_to_stop_is_not_picked(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    fleet.report()
+    await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    await fleet.want(replace(CHAT, is_stopping=True))
+    await fleet.until(lambda routes: not routes.replicas["chat"][0].is_ready)
+
+
+@pytest.mark.parametrize("field", ["address", "engine_uuid"])
+async def test_an_engine_without_an_address_or_identity_is_no_route(fleet: Fleet, field: str) -> None:
+    await fleet.want(CHAT)
+    fleet.report()
+    await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    fleet.report(**{field: ""})
+    await fleet.until(lambda routes: routes.replicas["chat"] == ())
+
+
+async def test_the_engines_of_a_lost_node_are_not_ready(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    fleet.report()
+    await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    fleet.clock.advance(LEASE_S + 1)
+    fleet.registry.expire()
+    await fleet.until(lambda routes: not routes.replicas["chat"][0].is_ready)
+
+
+async def test_a_deployment_that_is_being_deleted_is_known_as_such_until_it_is_gone(fleet: Fleet) -> None:
+    await fleet.want(CHAT, is_deleting=True)
+    await fleet.until(lambda routes: routes.deleting == {"chat"})
+    await fleet.store.commit([], {}, [wire.deployment_key("chat")])
+    assert (await fleet.until(lambda routes: "chat" not in routes.replicas)).deleting == frozenset()
+
+
+async def test_placements_of_an_earlier_deployment_of_that_name_are_not_routed_to(fleet: Fleet) -> None:
+    fleet.report()
+    await fleet.want(CHAT, uid="a later one")
+    assert (await fleet.until(lambda routes: "chat" in routes.replicas)).replicas == {"chat": ()}

@@ -1,0 +1,143 @@
+"""Lifecycle: the state of a replica and of a deployment as tables, and times that stay while nothing changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from controlplane import lifecycle
+from controlplane.lifecycle import Sighting
+from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid
+from roundhouse.internal.v1.agent_service_pb2 import EngineReport
+from roundhouse.kit.times import from_timestamp, to_timestamp
+from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
+from roundhouse.v1.deployment_pb2 import Deployment, Replica
+
+WANTED = Deployment(name="deployments/chat", uid="d", generation=4, replica_count=3)
+PLACED = Placement("chat", "d", 0, ReplicaUid("r"), 2, NodeId("one"), (GpuUuid("g"),), 5)
+STOPPING = replace(PLACED, is_stopping=True)
+PENDING = deployment_pb2.REPLICA_STATE_PENDING
+PREPARING = deployment_pb2.REPLICA_STATE_PREPARING
+STARTING = deployment_pb2.REPLICA_STATE_STARTING
+READY = deployment_pb2.REPLICA_STATE_READY
+DRAINING = deployment_pb2.REPLICA_STATE_DRAINING
+STOPPED = deployment_pb2.REPLICA_STATE_STOPPED
+FAILED = deployment_pb2.REPLICA_STATE_FAILED
+IS_READY, UNKNOWN, LOST = node_pb2.NODE_STATE_READY, node_pb2.NODE_STATE_UNKNOWN, node_pb2.NODE_STATE_LOST
+TRUE = condition_pb2.CONDITION_STATUS_TRUE
+FALSE = condition_pb2.CONDITION_STATUS_FALSE
+NOT_KNOWN = condition_pb2.CONDITION_STATUS_UNKNOWN
+
+
+def reported(state: deployment_pb2.ReplicaState, message: str = "") -> EngineReport:
+    return EngineReport(replica_uid="r", state=state, message=message, state_time=to_timestamp(7), pid=9)
+
+
+CASES: dict[str, tuple[Placement, Sighting, deployment_pb2.ReplicaState, str, condition_pb2.ConditionStatus]] = {
+    "assigned, not taken over": (PLACED, Sighting(IS_READY), PREPARING, "has not taken it over", FALSE),
+    "refused": (PLACED, Sighting(IS_READY, refusal="no memory"), PREPARING, "no memory", FALSE),
+    "starting": (PLACED, Sighting(IS_READY, reported(STARTING, "loading")), STARTING, "loading", TRUE),
+    "ready": (PLACED, Sighting(IS_READY, reported(READY)), READY, "", TRUE),
+    "failed": (PLACED, Sighting(IS_READY, reported(FAILED, "died")), FAILED, "died", TRUE),
+    "stopping": (STOPPING, Sighting(IS_READY, reported(READY)), DRAINING, "stopping", TRUE),
+    "stopped": (STOPPING, Sighting(IS_READY, reported(STOPPED)), STOPPED, "", TRUE),
+    "stopping and gone": (STOPPING, Sighting(IS_READY), DRAINING, "stopping", FALSE),
+    "on a lost node": (PLACED, Sighting(LOST, reported(READY)), PREPARING, 'node "one" does not report', FALSE),
+    "on an unknown node": (PLACED, Sighting(UNKNOWN), PREPARING, 'node "one" does not report', NOT_KNOWN),
+}
+
+
+@pytest.mark.parametrize(("placement", "seen", "state", "message", "status"), CASES.values(), ids=CASES)
+def test_a_placed_replica_is_what_its_node_says(
+    placement: Placement,
+    seen: Sighting,
+    state: deployment_pb2.ReplicaState,
+    message: str,
+    status: condition_pb2.ConditionStatus,
+) -> None:
+    replica = lifecycle.placed_replica(WANTED, placement, seen, before=None, now_s=100)
+    assert (replica.name, replica.node, replica.state) == ("deployments/chat/replicas/0", "nodes/one", state)
+    assert message in replica.message
+    assert {each.type: each.status for each in replica.conditions}["Reported"] == status
+
+
+def test_the_time_of_a_state_is_the_nodes_where_it_says_it_and_ours_elsewhere() -> None:
+    ready = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY, reported(READY)), before=None, now_s=100)
+    assert from_timestamp(ready.state_time) == 7
+    lost = lifecycle.placed_replica(WANTED, PLACED, Sighting(LOST, reported(READY)), before=ready, now_s=200)
+    assert from_timestamp(lost.state_time) == 200
+    later = lifecycle.placed_replica(WANTED, PLACED, Sighting(LOST, reported(READY)), before=lost, now_s=300)
+    assert later == lost
+
+
+def test_a_replica_placed_again_begins_its_times_anew() -> None:
+    before = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY), before=None, now_s=100)
+    again = replace(PLACED, replica_uid=ReplicaUid("s"))
+    after = lifecycle.placed_replica(WANTED, again, Sighting(IS_READY), before=before, now_s=200)
+    assert from_timestamp(after.state_time) == 200
+    assert {from_timestamp(each.transition_time) for each in after.conditions} == {200}
+
+
+def test_a_replica_without_a_place_says_why_or_that_it_waits() -> None:
+    waits = lifecycle.pending_replica(WANTED, 2, "", before=None, now_s=1)
+    assert (waits.name, waits.message, waits.uid) == ("deployments/chat/replicas/2", "waits to be placed", "")
+    lacks = lifecycle.pending_replica(WANTED, 2, "needs more", before=waits, now_s=2)
+    assert (lacks.message, from_timestamp(lacks.state_time)) == ("needs more", 1)
+
+
+def replicas(*states: deployment_pb2.ReplicaState) -> list[Replica]:
+    return [Replica(name=f"deployments/chat/replicas/{index}", state=state) for index, state in enumerate(states)]
+
+
+STATES: dict[str, tuple[list[Replica], str, int, bool, bool]] = {
+    "nothing placed": (replicas(PENDING, PENDING, PENDING), "PENDING", 0, False, False),
+    "one without a place, none ready": (replicas(STARTING, PENDING, STARTING), "PENDING", 0, False, False),
+    "on the way": (replicas(PREPARING, STARTING, FAILED), "STARTING", 0, True, False),
+    "all ready": (replicas(READY, READY, READY), "READY", 3, True, True),
+    "some ready": (replicas(READY, FAILED, PENDING), "DEGRADED", 1, False, True),
+    "all failed": (replicas(FAILED, FAILED, FAILED), "FAILED", 0, True, False),
+    "all placed have failed": (replicas(FAILED, FAILED, PENDING), "FAILED", 0, False, False),
+    "surplus is not counted": (replicas(READY, READY, READY, DRAINING, PENDING), "READY", 3, True, True),
+}
+
+
+@pytest.mark.parametrize(("shown", "state", "ready", "is_placed", "is_available"), STATES.values(), ids=STATES)
+def test_a_deployment_is_what_its_replicas_are(
+    shown: list[Replica], state: str, ready: int, is_placed: bool, is_available: bool
+) -> None:
+    whole = lifecycle.deployment(WANTED, shown, observed=3, before=None, now_s=1)
+    assert deployment_pb2.DeploymentState.Name(whole.state) == f"DEPLOYMENT_STATE_{state}"
+    assert (whole.ready_replica_count, whole.observed_generation, whole.generation) == (ready, 3, 4)
+    assert {each.type: each.status == TRUE for each in whole.conditions} == {
+        "Placed": is_placed,
+        "Available": is_available,
+    }
+
+
+def test_a_deployment_that_wants_nothing_is_ready_and_not_available() -> None:
+    none = Deployment(name="deployments/chat", replica_count=0)
+    whole = lifecycle.deployment(none, [], observed=1, before=None, now_s=1)
+    assert whole.state == deployment_pb2.DEPLOYMENT_STATE_READY
+    assert [(each.type, each.reason) for each in whole.conditions] == [("Placed", ""), ("Available", "NoneWanted")]
+
+
+def test_a_deployment_that_is_being_deleted_says_so() -> None:
+    going = Deployment()
+    going.CopyFrom(WANTED)
+    going.delete_time.FromSeconds(1)
+    whole = lifecycle.deployment(going, replicas(DRAINING), observed=1, before=None, now_s=1)
+    assert whole.state == deployment_pb2.DEPLOYMENT_STATE_DELETING
+    assert whole.conditions[1].reason == "Deleting"
+
+
+def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
+    first = lifecycle.deployment(WANTED, replicas(PENDING, PENDING, PENDING), observed=1, before=None, now_s=1)
+    second = lifecycle.deployment(WANTED, replicas(READY, PENDING, READY), observed=1, before=first, now_s=2)
+    times = {each.type: from_timestamp(each.transition_time) for each in second.conditions}
+    assert times == {"Placed": 1, "Available": 2}
+    other = Deployment()
+    other.CopyFrom(WANTED)
+    other.uid = "another of the same name"
+    third = lifecycle.deployment(other, replicas(READY, PENDING, READY), observed=1, before=second, now_s=3)
+    assert {from_timestamp(each.transition_time) for each in third.conditions} == {3}
