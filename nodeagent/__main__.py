@@ -1,0 +1,129 @@
+"""Starts the node agent: reads what it is told, builds its parts, and lets go of the engines when it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from nodeagent import config as settings
+from nodeagent.aside import aside
+from nodeagent.assignment import AssignmentFile
+from nodeagent.bundle import Bundles
+from nodeagent.config import Config
+from nodeagent.gpus.host import PsutilHost
+from nodeagent.gpus.nvml import open_nvml
+from nodeagent.gpus.sampler import FIRST_SAMPLE_S, Gpus, NoGpus, Sampler
+from nodeagent.gpus.simulated import SimulatedGpus
+from nodeagent.identity import load, machine_id
+from nodeagent.launch import Launch
+from nodeagent.model import Occupant, Sample
+from nodeagent.models.lookup import Models, builtin_directory
+from nodeagent.process import boot_id
+from nodeagent.report import Reporter, Self
+from nodeagent.supervisor import Supervisor
+from nodeagent.uplink import Uplink
+from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.kit import logs, process
+from roundhouse.kit.channel import open_channel
+from roundhouse.kit.clock import SystemClock
+from roundhouse.kit.errors import Usage
+from roundhouse.kit.files import own_directory
+from roundhouse.kit.latest import Latest
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Runs the agent with the arguments of this process; returns its exit status."""
+    return process.run(lambda stop: _main(sys.argv[1:], os.environ, stop), "nodeagent")
+
+
+async def _main(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    config = settings.parse(arguments, environ)
+    logs.configure(config.log_level)
+    await serve(config, environ, stop)
+
+
+async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event) -> None:
+    """Runs the agent until `stop` is set. Engines run on after it, unless they are to be stopped with it."""
+    with own_directory(config.state_dir, "node agent") as state_dir:
+        node = load(state_dir, config.node_id)
+        clock, hint = SystemClock(), asyncio.Event()
+        occupants: Latest[tuple[Occupant, ...]] = Latest(())
+        samples: Latest[Sample | None] = Latest(None)
+        sampler = Sampler(
+            await _gpus(config, node.node_id),
+            PsutilHost(),
+            occupants,
+            samples,
+            period_s=config.sample_period_s,
+            clock=clock,
+        )
+        await sampler.first()
+        how = Launch(environ, host=config.engine_host, ports=config.engine_ports)
+        bundles, kept = Bundles(state_dir / "engines"), AssignmentFile(state_dir / "assignment.json")
+        supervisor = Supervisor(
+            how,
+            bundles,
+            kept,
+            occupants,
+            samples,
+            watch_period_s=config.sample_period_s,
+            clock=clock,
+            on_change=hint.set,
+        )
+        async with supervisor, Models(builtin_directory, on_change=hint.set) as models:
+            await sampler.take()  # once more, now that it is known which memory is that of our engines
+            who = Self(node, str(uuid.uuid4()), boot_id(), machine_id(), config.labels or {})
+            reporter = Reporter(who, supervisor, models, occupants, samples)
+
+            async def take(message: agent_service_pb2.JoinResponse) -> None:
+                if await supervisor.take(message):
+                    models.probe(message.model_probes)
+
+            uplink = Uplink(
+                config.control_plane,
+                lambda address: open_channel(address, ca=config.tls_ca),
+                report=reporter.report,
+                take=take,
+                hint=hint,
+                period_s=config.sample_period_s,
+                random=random.random,
+            )
+            log.info("node agent started", node=node.node_id, control_plane=config.control_plane)
+            async with asyncio.TaskGroup() as group:
+                supervising = group.create_task(supervisor.run(), name="supervisor")
+                others = [
+                    group.create_task(sampler.run(), name="sampler"),
+                    group.create_task(uplink.run(), name="uplink"),
+                ]
+                await stop.wait()
+                supervising.cancel()
+                if config.stop_grace_s is not None:
+                    await supervisor.stop_all(config.stop_grace_s)
+                for part in others:
+                    part.cancel()
+        log.info("node agent ended", node=node.node_id)
+
+
+async def _gpus(config: Config, node_id: str) -> Gpus:
+    simulation = config.simulation
+    if simulation is None or config.simulates_only_if_none:
+        try:
+            async with asyncio.timeout(FIRST_SAMPLE_S):
+                real = await aside(open_nvml, "nvml")
+        except TimeoutError:
+            raise Usage(f"nvml has not answered for {FIRST_SAMPLE_S:g} s: mend the driver") from None
+        if real is not None:
+            return real
+    return NoGpus() if simulation is None else SimulatedGpus(node_id, simulation.count, simulation.bytes_each)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""The directory of a replica's engine: what it is told, what it says and writes, what the agent must remember.
+
+    <state>/engines/<replica uid>/
+        spec.json     the engine's instructions for this life       written by the agent
+        key           the secret of this life                       written by the agent
+        life.json     which process this life is, and what was      written by the agent, read by the next one
+        ready.json    where it listens                              written by the engine
+        stdout.log    of this life; stdout.log.1 is of the one before
+        stderr.log    likewise
+
+A directory appears and disappears as a whole; a file in it is old or new, never half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from nodeagent.model import Death, Exit, ProcessId
+from roundhouse.internal.v1 import engine_spec_pb2
+from roundhouse.kit.files import write_atomically
+
+LOG_BYTES = 16 * 1024 * 1024  # of one log of one life; with the life before and two streams, 64 MiB per replica at most
+TAIL_LINES = 20
+TAIL_CHARACTERS = 500
+_TAIL_BYTES = 64 * 1024
+_PRIVATE = 0o600  # the environment of a deployment is in here, and the key
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What must be known of a replica after the agent's own death. Times are since 1970."""
+
+    process: ProcessId | None = None  # None: no life, as far as is known
+    restart_count: int = 0
+    early_deaths: int = 0
+    last_death: Death | None = None
+    ready_time_s: float | None = None  # when this life became READY
+    orphan_time_s: float | None = None
+    is_stopping: bool = False
+
+
+class Bundle:
+    """The directory of one replica."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.stdout, self.stderr = path / "stdout.log", path / "stderr.log"
+
+    @property
+    def replica_uid(self) -> str:
+        """Returns the uid of the replica, which names the directory."""
+        return self.path.name
+
+    def spec(self) -> engine_spec_pb2.EngineBundle:
+        """Returns the engine's instructions; raises OSError or ValueError if they cannot be read."""
+        text = (self.path / "spec.json").read_bytes()
+        try:
+            # An agent that was newer may have written more.
+            spec = json_format.Parse(text, engine_spec_pb2.EngineBundle(), ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            raise ValueError(f"spec.json: {error}") from error
+        if spec.replica_uid != self.replica_uid:
+            raise ValueError(f"spec.json: it is of replica {spec.replica_uid!r}")
+        return spec
+
+    def key(self) -> bytes:
+        """Returns the key of this life."""
+        return (self.path / "key").read_bytes()
+
+    def ready(self) -> engine_spec_pb2.EngineReady | None:
+        """Returns what the engine said when it listened; None before. Raises ValueError if it is no such thing."""
+        try:
+            text = (self.path / "ready.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return json_format.Parse(text, engine_spec_pb2.EngineReady(), ignore_unknown_fields=True)
+        except json_format.ParseError as error:
+            raise ValueError(f"ready.json: {error}") from error
+
+    def record(self) -> Record:
+        """Returns what the last agent remembered; raises OSError or ValueError if it cannot be read."""
+        try:
+            return _record_from(json.loads((self.path / "life.json").read_bytes()))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"life.json: {error!r}") from error
+
+    def remember(self, record: Record) -> None:
+        """Replaces what the next agent will know."""
+        write_atomically(self.path / "life.json", json.dumps(asdict(record)).encode(), mode=_PRIVATE)
+
+    def stderr_tail(self) -> tuple[str, ...]:
+        """Returns the last lines of the error stream, oldest first."""
+        with contextlib.suppress(OSError), self.stderr.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+            return tuple(line[:TAIL_CHARACTERS] for line in lines[-TAIL_LINES:])
+        return ()
+
+    def trim_logs(self) -> None:
+        """Moves a log that has grown too long over the one before it. What is written in that moment is lost."""
+        for log in (self.stdout, self.stderr):
+            with contextlib.suppress(FileNotFoundError):
+                if log.stat().st_size > LOG_BYTES:
+                    shutil.copyfile(log, _before(log))
+                    os.truncate(log, 0)  # the engine goes on with the same open file, which appends
+
+
+class Bundles:
+    """The directories of all replicas of this node."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def open(self) -> Sequence[Bundle]:
+        """Returns the bundles that are there. What an agent left half made or half removed goes first."""
+        self._root.mkdir(mode=0o700, exist_ok=True)
+        for path in self._root.iterdir():
+            if path.name.startswith("."):
+                shutil.rmtree(path)
+        return [Bundle(path) for path in sorted(self._root.iterdir()) if path.is_dir()]
+
+    def find(self, replica_uid: str) -> Bundle | None:
+        """Returns the bundle of a replica; None if it has none."""
+        bundle = Bundle(self._root / replica_uid)
+        return bundle if bundle.path.exists() else None
+
+    def begin(self, spec: engine_spec_pb2.EngineBundle, key: bytes, record: Record) -> Bundle:
+        """Prepares the directory of a replica for a new life, or makes it. The logs of the life before are kept."""
+        bundle = Bundle(self._root / spec.replica_uid)
+        if bundle.path.exists():
+            (bundle.path / "ready.json").unlink(missing_ok=True)  # first: it would speak for a life that is over
+            for log in (bundle.stdout, bundle.stderr):
+                if log.exists():
+                    log.replace(_before(log))
+            _fill(bundle, spec, key, record)
+        else:
+            fresh = Bundle(self._root / f".new-{uuid.uuid4().hex}")
+            fresh.path.mkdir(mode=0o700)
+            _fill(fresh, spec, key, record)
+            fresh.path.rename(bundle.path)
+        return bundle
+
+    def remove(self, bundle: Bundle) -> None:
+        """Removes a directory; a crash on the way leaves it whole or to be swept by the next `open`."""
+        gone = self._root / f".gone-{uuid.uuid4().hex}"
+        with contextlib.suppress(FileNotFoundError):
+            bundle.path.rename(gone)
+            shutil.rmtree(gone)
+
+
+def _fill(bundle: Bundle, spec: engine_spec_pb2.EngineBundle, key: bytes, record: Record) -> None:
+    write_atomically(bundle.path / "key", key, mode=_PRIVATE)
+    write_atomically(bundle.path / "spec.json", json_format.MessageToJson(spec).encode(), mode=_PRIVATE)
+    bundle.remember(record)
+
+
+def _before(log: Path) -> Path:
+    return log.with_name(log.name + ".1")
+
+
+def _record_from(said: dict[str, Any]) -> Record:
+    known = {each.name: said[each.name] for each in fields(Record) if each.name in said}  # a newer agent may say more
+    if known["process"] is not None:
+        known["process"] = ProcessId(**known["process"])
+    if known["last_death"] is not None:
+        death = known["last_death"]
+        known["last_death"] = Death(
+            Exit(**death["exit"]), tuple(death["stderr_lines"]), death["time_s"], death["reason"]
+        )
+    return Record(**known)

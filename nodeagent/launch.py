@@ -1,0 +1,132 @@
+"""Starts one life of an engine, or finds the one that an earlier agent started."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nodeagent.bundle import Bundle, Bundles, Record
+from nodeagent.model import Assigned, Desired, ProcessId
+from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
+from roundhouse.internal.v1 import engine_spec_pb2
+
+ENGINE_COMMAND = (sys.executable, "-m", "engines")
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How engines are started on this node. The directory is given to the command as `--bundle DIR`."""
+
+    environ: Mapping[str, str]
+    command: Sequence[str] = ENGINE_COMMAND
+    host: str = "127.0.0.1"
+    ports: tuple[int, int] = (0, 0)
+
+    def arguments(self, bundle: Bundle) -> Sequence[str]:
+        """Returns what tells the process of one replica from all others."""
+        return ("--bundle", str(bundle.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An engine process, and what it was told."""
+
+    bundle: Bundle
+    spec: engine_spec_pb2.EngineBundle
+    key: bytes = field(repr=False)
+    process: Process
+
+
+async def launch(
+    how: Launch, bundles: Bundles, assigned: Assigned, record: Record, *, device: str, cluster_id: str, time_s: float
+) -> Started:
+    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here."""
+    lowest, highest = how.ports
+    spec = engine_spec_pb2.EngineBundle(
+        engine_uuid=str(uuid.uuid4()),
+        replica=assigned.replica,
+        replica_uid=assigned.replica_uid,
+        placement_epoch=assigned.placement_epoch,
+        deployment_generation=assigned.deployment_generation,
+        spec=engine_spec_pb2.EngineSpec.FromString(assigned.spec),
+        gpu_uuids=assigned.gpu_uuids,
+        reserved_memory_bytes=assigned.reserved_bytes,
+        device=device,
+        listen_host=how.host,
+        lowest_port=lowest,
+        highest_port=highest,
+        start_time_s=time_s,
+        cluster_id=cluster_id,
+    )
+    key = secrets.token_bytes(_KEY_BYTES)
+    bundle = await asyncio.to_thread(bundles.begin, spec, key, replace(record, process=None))
+    process = spawn(
+        [*how.command, *how.arguments(bundle)],
+        env=environment(how.environ, spec),
+        stdout=bundle.stdout,
+        stderr=bundle.stderr,
+    )
+    try:
+        # An agent that dies before this is on disk finds the process by its command line.
+        bundle.remember(replace(record, process=process.identity))
+    except OSError:
+        process.release()
+        await end_session(process.identity, grace_s=0)
+        raise
+    return Started(bundle, spec, key, process)
+
+
+def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:
+    """Returns the environment of an engine: the agent's own, the deployment's, and its GPUs, which nobody overrides."""
+    wanted = {each.name: each.value for each in spec.spec.env}
+    # Empty for the processors, so that no library there opens a GPU that was promised to somebody else.
+    visible = ",".join(spec.gpu_uuids) if spec.device == "cuda" else ""
+    return {**base, **wanted, "CUDA_VISIBLE_DEVICES": visible}
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the agent before left of a replica."""
+
+    spec: engine_spec_pb2.EngineBundle
+    key: bytes = field(repr=False)
+    record: Record
+    process: Process | None  # it runs, or has just ended and can still say how
+    lost: ProcessId | None  # it ended since; its descendants may be left
+
+
+def recover(how: Launch, bundle: Bundle) -> Recovered:
+    """Returns what there is of a life in a directory; raises OSError or ValueError if that cannot be told."""
+    spec, record, key = bundle.spec(), bundle.record(), bundle.key()
+    identity = record.process or find(how.arguments(bundle))
+    if identity is None or identity.boot_id != boot_id():
+        return Recovered(spec, key, record, process=None, lost=None)
+    process = adopt(identity)
+    return Recovered(spec, key, record, process, lost=identity if process is None else None)
+
+
+async def discard(how: Launch, bundle: Bundle) -> None:
+    """Ends the engine of a directory that cannot be read, so that it cannot be called either."""
+    stray = find(how.arguments(bundle))
+    if stray is not None:
+        await end_session(stray, grace_s=0)
+
+
+def assigned_in(spec: engine_spec_pb2.EngineBundle) -> Assigned:
+    """Returns the replica as it was assigned when its last life started."""
+    return Assigned(
+        replica=spec.replica,
+        replica_uid=spec.replica_uid,
+        placement_epoch=spec.placement_epoch,
+        deployment_generation=spec.deployment_generation,
+        desired=Desired.RUNNING,
+        spec=spec.spec.SerializeToString(deterministic=True),
+        gpu_uuids=tuple(spec.gpu_uuids),
+        reserved_bytes=spec.reserved_memory_bytes,
+        drain_grace_s=0.0,
+    )

@@ -1,0 +1,128 @@
+"""Sees the lives of engines through, one task each: from the start or the adoption to the last byte given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from nodeagent.bundle import Bundles, Record
+from nodeagent.engine import Engine
+from nodeagent.gpus.release import memory_released
+from nodeagent.launch import Launch, Started, launch
+from nodeagent.life import TERM_GRACE_S, Life, Status
+from nodeagent.model import Exit, Reading, Sample
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.tasks import Background
+
+log = structlog.get_logger()
+
+
+class Lives:
+    """What runs at present. A context manager: leaving it lets go of the processes, which run on.
+
+    `on_load` is called whenever an engine has said how busy it is.
+    """
+
+    def __init__(
+        self,
+        how: Launch,
+        bundles: Bundles,
+        samples: Latest[Sample | None],
+        *,
+        watch_period_s: float,
+        term_grace_s: float = TERM_GRACE_S,
+        clock: Clock,
+        on_load: Callable[[], None],
+    ) -> None:
+        self._how, self._bundles, self._samples = how, bundles, samples
+        self._watch_period_s, self._term_grace_s = watch_period_s, term_grace_s
+        self._clock, self._on_load = clock, on_load
+        self._following = Background()
+        self._stops: dict[Engine, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._following.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for engine in list(self._stops):
+            await self._cancel_stop(engine)
+        await self._following.__aexit__(kind, error, trace)
+
+    def start(self, engine: Engine, cluster_id: str) -> None:
+        """Starts a new life of an engine that has none."""
+        record = engine.prepare()  # at once, so that nobody starts it twice
+        self._following.start(self._start(engine, record, cluster_id), name=f"life of {engine.assigned.replica}")
+
+    def adopt(self, engine: Engine, started: Started) -> None:
+        """Goes on with a life that an earlier agent started."""
+        life = self._begin(engine, started)
+        self._following.start(self._follow(engine, life), name=f"life of {engine.assigned.replica}")
+
+    def stop(self, engine: Engine) -> None:
+        """Ends the present life with the grace that the engine has been given; a new grace replaces the one before."""
+        life, grace_s = engine.life, engine.stop_grace_s
+        if life is None or grace_s is None:
+            return  # it is being started, and stopped as soon as there is something to stop; or it is all but gone
+        before = self._stops.pop(engine, None)
+        if before is not None:
+            before.cancel()
+        self._stops[engine] = asyncio.create_task(life.stop(grace_s), name=f"stop of {engine.assigned.replica}")
+
+    async def _start(self, engine: Engine, record: Record, cluster_id: str) -> None:
+        try:
+            started = await launch(
+                self._how,
+                self._bundles,
+                engine.assigned,
+                record,
+                device="cuda" if self._real_gpus(engine) else "cpu",
+                cluster_id=cluster_id,
+                time_s=self._clock.now(),
+            )
+        except OSError as error:
+            engine.bundle = self._bundles.find(engine.assigned.replica_uid)
+            engine.die(Exit(), f"the engine cannot be started: {error}")
+            engine.vanish()
+        else:
+            await self._follow(engine, self._begin(engine, started))
+
+    def _begin(self, engine: Engine, started: Started) -> Life:
+        def hear(status: Status) -> None:
+            engine.hear(status)
+            self._on_load()
+
+        life = Life(started, hear, watch_period_s=self._watch_period_s, term_grace_s=self._term_grace_s)
+        engine.begin(life)
+        return life
+
+    async def _follow(self, engine: Engine, life: Life) -> None:
+        async with life:
+            if engine.stop_grace_s is not None:  # it was asked for while the process was being started
+                self.stop(engine)
+            exit_, fault = await life.follow()
+            engine.die(exit_, fault)
+            await life.sweep()
+            await self._cancel_stop(engine)
+        uuids = [each.uuid for each in self._real_gpus(engine)]
+        if not await memory_released(self._samples, engine.assigned.replica_uid, uuids, since_s=self._clock.now()):
+            log.warning("the memory of an engine is still in use after its end", replica=engine.assigned.replica)
+        engine.vanish()
+
+    async def _cancel_stop(self, engine: Engine) -> None:
+        stop = self._stops.pop(engine, None)
+        if stop is not None:
+            stop.cancel()
+            await asyncio.gather(stop, return_exceptions=True)
+
+    def _real_gpus(self, engine: Engine) -> Sequence[Reading]:
+        sample = self._samples.get()
+        readings = () if sample is None else sample.gpus
+        return [each for each in readings if each.uuid in engine.assigned.gpu_uuids and not each.is_simulated]

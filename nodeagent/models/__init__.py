@@ -1,0 +1,1 @@
+"""Finds out about models on this node without loading them, and without torch."""

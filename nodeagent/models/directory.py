@@ -1,0 +1,123 @@
+"""Reads a Hugging Face model directory: what its config, the headers of its weights and its tokenizer say.
+
+No weight is read. Blocks; call it on a thread that may hang with a file system.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeagent.models.safetensors import Broken, Weights, read_header
+
+_INDEX = "model.safetensors.index.json"
+# Families name the same thing differently; the first name that is there counts.
+_CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What can be known of a model without loading it."""
+
+    model_type: str
+    weights: Weights
+    context_tokens: int
+    kv_elements_per_token: int  # keys and values, over all layers
+
+
+def read_model(directory: Path) -> Model:
+    """Returns what the directory holds; raises Broken, naming the file, if it cannot be served."""
+    config = _config(directory)
+    text = config.get("text_config", config)  # a model that also sees keeps its language part apart
+    if not isinstance(text, dict):
+        raise Broken("config.json: text_config is no object")
+    weights = Weights()
+    for name, tensors in _shards(directory).items():
+        weights = weights.plus(read_header(directory / name, expected=tensors))
+    _check_tokenizer(directory)
+    return Model(str(config["model_type"]), weights, _number(text, _CONTEXT), _kv_elements(text))
+
+
+def files_of(directory: Path) -> Iterable[Path]:
+    """Returns the files that the answer depends on, as far as they are there."""
+    names = {"config.json", *(name for each in _TOKENIZERS for name in each)}
+    return [path for path in directory.iterdir() if path.name in names or ".safetensors" in path.name]
+
+
+def _config(directory: Path) -> Mapping[str, Any]:
+    config = _json(directory, "config.json")
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise Broken("config.json: it has no model_type, so it is no configuration of a model")
+    return config
+
+
+def _kv_elements(config: Mapping[str, Any]) -> int:
+    heads = _number(config, _HEADS)
+    # Falcon says it with a flag.
+    kv_heads = 1 if config.get("multi_query") else _number(config, _KV_HEADS, default=heads)
+    head_size = _number(config, ("head_dim",), default=_number(config, _HIDDEN) // heads)
+    return 2 * _number(config, _LAYERS) * kv_heads * head_size
+
+
+def _number(config: Mapping[str, Any], names: tuple[str, ...], default: int | None = None) -> int:
+    for name in names:
+        value = config.get(name)
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise Broken(f"config.json: {name} is {value!r}, not a positive number")
+            return value
+    if default is None:
+        raise Broken(f"config.json: it has none of {', '.join(names)}")
+    return default
+
+
+def _shards(directory: Path) -> Mapping[str, frozenset[str]]:
+    """Returns the files with weights, and the tensors that each must have as far as an index says so."""
+    if (directory / _INDEX).exists():
+        index = _json(directory, _INDEX)
+        tensors = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(tensors, dict) or not tensors:
+            raise Broken(f"{_INDEX}: it has no weight_map")
+        names = {str(name) for name in tensors.values()}
+        if any("/" in name for name in names):
+            raise Broken(f"{_INDEX}: it names files outside of the directory")
+        return {name: frozenset(each for each, where in tensors.items() if where == name) for name in sorted(names)}
+    found = sorted(path.name for path in directory.glob("*.safetensors"))
+    if not found:
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.gguf") for path in directory.glob(pattern))
+        instead = f" (there is {others[0]}: convert it)" if others else ""
+        raise Broken(f"there is no *.safetensors file{instead}")
+    # Some repositories ship the same weights twice; the one of this name is the one that libraries load.
+    return {name: frozenset() for name in (["model.safetensors"] if "model.safetensors" in found else found)}
+
+
+def _check_tokenizer(directory: Path) -> None:
+    found = next((each for each in _TOKENIZERS if all((directory / name).exists() for name in each)), None)
+    if found is None:
+        raise Broken("there is no tokenizer (tokenizer.json, tokenizer.model, or vocab.json with merges.txt)")
+    if found == ("tokenizer.json",):
+        tokenizer = _json(directory, "tokenizer.json")
+        if not isinstance(tokenizer, dict) or "model" not in tokenizer:
+            raise Broken("tokenizer.json: it has no model")
+    for name in found:
+        if (directory / name).stat().st_size == 0:
+            raise Broken(f"{name}: it is empty")
+
+
+def _json(directory: Path, name: str) -> Any:
+    try:
+        return json.loads((directory / name).read_bytes())
+    except FileNotFoundError:
+        raise Broken(f"{name} is missing") from None
+    except OSError as error:
+        raise Broken(f"{name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise Broken(f"{name} is no JSON: {error}") from error

@@ -1,0 +1,139 @@
+"""Answers the control plane's questions about models, and again whenever their files change."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import structlog
+
+from nodeagent.aside import aside
+from nodeagent.models.directory import files_of, read_model
+from nodeagent.models.safetensors import Broken
+from roundhouse.internal.v1 import agent_service_pb2 as wire
+from roundhouse.v1 import deployment_pb2
+
+log = structlog.get_logger()
+
+LOOK_PERIOD_S = 1.0  # who mends a directory and tries again gets the new answer
+ANSWER_S = 2.0  # a client waits for it; by then a file system that hangs is answer enough
+_Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Models:
+    """What is known of the models that were asked about last. A context manager: leaving it ends the looking."""
+
+    def __init__(self, builtin: Callable[[str], Path | None], *, on_change: Callable[[], None]) -> None:
+        self._builtin, self._on_change = builtin, on_change
+        self._looking: dict[bytes, asyncio.Task[None]] = {}
+        self._facts: dict[bytes, wire.ModelFacts] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        looking = list(self._looking.values())
+        self.probe([])
+        await asyncio.gather(*looking, return_exceptions=True)
+
+    def probe(self, sources: Sequence[deployment_pb2.ModelSource]) -> None:
+        """Looks after these models from now on, and after no others."""
+        wanted = {each.SerializeToString(deterministic=True): each for each in sources}
+        for key in self._looking.keys() - wanted.keys():
+            self._looking.pop(key).cancel()
+            self._facts.pop(key, None)
+        for key in wanted.keys() - self._looking.keys():
+            self._looking[key] = asyncio.create_task(self._look_after(key, wanted[key]), name="model lookup")
+
+    def facts(self) -> Sequence[wire.ModelFacts]:
+        """Returns the answers that there are so far."""
+        return list(self._facts.values())
+
+    async def _look_after(self, key: bytes, source: deployment_pb2.ModelSource) -> None:
+        directory = self._builtin(source.builtin) if source.WhichOneof("source") == "builtin" else Path(source.path)
+        look = _Look(source, directory)
+        while True:
+            facts = asyncio.ensure_future(aside(look.again, "model lookup"))
+            await asyncio.wait({facts}, timeout=ANSWER_S)
+            if not facts.done():
+                self._tell(key, look.broken(f"{directory} has not answered for {ANSWER_S:g} s"))
+            self._tell(key, await facts)
+            await asyncio.sleep(LOOK_PERIOD_S)
+
+    def _tell(self, key: bytes, facts: wire.ModelFacts) -> None:
+        if self._facts.get(key) != facts:
+            self._facts[key] = facts
+            self._on_change()
+
+
+class _Look:
+    """One model, and what its files said when they last changed."""
+
+    def __init__(self, source: deployment_pb2.ModelSource, directory: Path | None) -> None:
+        self._source, self._directory = source, directory
+        self._stamp: _Stamp | None = None
+        self._facts = wire.ModelFacts()
+
+    def again(self) -> wire.ModelFacts:
+        """Returns what is there now. Blocks."""
+        directory = self._directory
+        if directory is None:
+            return self._not_found(f"no builtin model is called {self._source.builtin}: demo is the only one")
+        if not directory.is_absolute():
+            return self._not_found(f'the path "{directory}" of the model is not absolute')
+        try:
+            if not directory.is_dir():
+                return self._not_found(f"there is no directory {directory}")
+            stamp = _stamp(directory)
+            if stamp != self._stamp:
+                self._facts = self._read(directory)
+                self._stamp = stamp
+        except OSError as error:
+            return self.broken(f"{directory} cannot be read: {error.strerror}")
+        return self._facts
+
+    def broken(self, message: str) -> wire.ModelFacts:
+        """Returns that the model cannot be served, and why."""
+        return wire.ModelFacts(source=self._source, state=wire.MODEL_STATE_BROKEN, message=message)
+
+    def _not_found(self, message: str) -> wire.ModelFacts:
+        return wire.ModelFacts(source=self._source, state=wire.MODEL_STATE_NOT_FOUND, message=message)
+
+    def _read(self, directory: Path) -> wire.ModelFacts:
+        try:
+            model = read_model(directory)
+        except Broken as broken:
+            return self.broken(f"{directory}: {broken}")
+        except Exception as error:
+            log.error("model directory cannot be understood", path=str(directory), exc_info=error)
+            return self.broken(f"{directory} cannot be understood: {error!r}")
+        return wire.ModelFacts(
+            source=self._source,
+            state=wire.MODEL_STATE_OK,
+            model_type=model.model_type,
+            weight_bytes=model.weights.byte_count,
+            parameter_count=model.weights.parameter_count,
+            dtype=model.weights.dtype,
+            context_tokens=model.context_tokens,
+            kv_elements_per_token=model.kv_elements_per_token,
+        )
+
+
+def builtin_directory(name: str) -> Path | None:
+    """Returns where the files of a builtin model lie; None if there is no such model.
+
+    They ship inside the package of the engines, which is found by its name and not imported: components are strangers,
+    and what they share here is a folder of files.
+    """
+    package = importlib.util.find_spec("engines")
+    if name != "demo" or package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / "demo_model/files"
+
+
+def _stamp(directory: Path) -> _Stamp:
+    stats = [(path.name, path.stat()) for path in files_of(directory)]
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats))
