@@ -1,0 +1,112 @@
+"""A cluster of real processes in a folder of its own, killed and started again as a test likes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from roundhouse.client import Client
+from roundhouse.v1 import node_pb2
+
+T = TypeVar("T")
+PATIENCE_S = 90.0  # two cores, several engines that import torch at once
+
+
+class Cluster:
+    """One control plane and one node agent with two simulated GPUs, as processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = ""
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    async def start_control_plane(self) -> None:
+        """Starts it on a free port; started again, it takes the same one."""
+        state = self.folder / "controlplane"
+        (state / "address").unlink(missing_ok=True)
+        listen = self.address or "127.0.0.1:0"
+        self._spawn("controlplane", "--listen", listen, "--state-dir", str(state))
+        self.address = await eventually(lambda: (state / "address").read_text().strip(), "the control plane listens")
+
+    def start_agent(self, *options: str) -> None:
+        """Starts it; started again, it finds its engines."""
+        state = self.folder / "nodeagent"
+        gpus = options or ("--simulate-gpus", "2x24GiB")
+        self._spawn("nodeagent", "--control-plane", self.address, "--state-dir", str(state), *gpus)
+
+    def kill(self, name: str) -> None:
+        """Ends a process as the kernel does when memory is out."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def _spawn(self, module: str, *arguments: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{module}.log").open("ab") as log:
+            self.processes[module] = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], stdout=log, stderr=log, start_new_session=True
+            )
+
+    async def stop(self) -> None:
+        """Ends everything, the engines too, and waits for it."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for pid in engine_pids(self.folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        await eventually(lambda: not engine_pids(self.folder), "the engines are gone")
+
+
+def engine_pids(folder: Path) -> list[int]:
+    """Returns the live engine processes whose bundles are below `folder`, read off the system."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"engines" in arguments and any(each.startswith(os.fsencode(folder)) for each in arguments):
+                found.append(int(entry.name))
+    return found
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[tuple[Cluster, Client]]:
+    """Runs a cluster for the block and ends it to the last process."""
+    it = Cluster(folder)
+    try:
+        await it.start_control_plane()
+        it.start_agent()
+        async with Client(it.address) as client:
+            await node_ready(client)
+            yield it, client
+    finally:
+        await it.stop()
+
+
+async def node_ready(client: Client) -> None:
+    """Watches until a node is READY."""
+    async with client.nodes.watch() as events, asyncio.timeout(PATIENCE_S):
+        async for event in events:
+            if event.changed.state == node_pb2.NODE_STATE_READY:
+                return
+
+
+async def eventually(look: Callable[[], T], what: str, *, patience_s: float = PATIENCE_S) -> T:
+    """Looks until something true is seen; a missing file counts as not yet."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + patience_s
+    while loop.time() < end_s:
+        with contextlib.suppress(FileNotFoundError):
+            if seen := look():
+                return seen
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not within {patience_s:.0f} s: {what}")
