@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
@@ -115,7 +115,7 @@ class Route:
     node: NodeId
     address: str  # host:port of the engine
     engine_uuid: str
-    engine_key: bytes
+    engine_key: bytes = field(repr=False)
     is_ready: bool  # READY by a report that is not older than the lease; a draining engine can still be asked to cancel
     running_count: int
     waiting_count: int
@@ -127,3 +127,4 @@ class Routes:
 
     replicas: Mapping[str, tuple[Route, ...]]  # by bare deployment id; an empty tuple: it exists, nothing runs
     deleting: frozenset[str] = frozenset()
+    silent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names of replicas whose node was not heard of

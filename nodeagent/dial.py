@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import engine_service_pb2, engine_service_pb2_grpc, hop_pb2
 from roundhouse.kit.channel import open_channel
 from roundhouse.kit.times import to_duration
 
-HOP_KEY = "roundhouse-hop-bin"
 _DRAIN_ANSWER_S = 2.0  # beyond the grace, for cancelling what is left and for the answer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from controlplane import wire
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, NodeChange, Registry
@@ -35,11 +36,12 @@ class RouteKeeper:
 
     def _update(self, deployments: list[str]) -> None:
         before = self.routes.get()
-        replicas, deleting = dict(before.replicas), set(before.deleting)
+        replicas, deleting, silent = dict(before.replicas), set(before.deleting), dict(before.silent)
         for deployment in deployments:
             row = self._intent.deployments.rows.get(deployment)
             replicas.pop(deployment, None)
             deleting.discard(deployment)
+            silent.pop(deployment, None)
             if row is not None:
                 placements = [
                     each
@@ -48,9 +50,12 @@ class RouteKeeper:
                 ]
                 found = (route_to(each, self._registry.known) for each in placements)
                 replicas[deployment] = tuple(each for each in found if each is not None)
+                unheard = [each for each in placements if each.node not in self._registry.known]
+                if unheard:
+                    silent[deployment] = tuple(wire.REPLICA.format(each.deployment, each.index) for each in unheard)
                 if row.value.deployment.HasField("delete_time"):
                     deleting.add(deployment)
-        after = Routes(replicas, frozenset(deleting))
+        after = Routes(replicas, frozenset(deleting), silent)
         if after != before:
             self.routes.set(after)
 

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 import grpc
 import structlog
 
-from controlplane.gateway.engines import Engines, engine_of
+from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Route, Routes
+from roundhouse.internal.hops import parse_location
+from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import receipt_pb2
 from roundhouse.v1.inference_service_pb2 import CancelRequestRequest
@@ -25,29 +28,47 @@ Receipt = receipt_pb2.CancelReceipt
 class Canceller:
     """Asks engines to cancel, the likeliest first."""
 
-    def __init__(self, routes: Callable[[], Routes], engines: Engines, live: LiveRequests) -> None:
-        self._routes, self._engines, self._live = routes, engines, live
+    def __init__(
+        self, routes: Callable[[], Routes], engines: Engines, live: LiveRequests, tombstones: Tombstones
+    ) -> None:
+        self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
 
     async def cancel(self, key: RequestKey, location: str, timeout_s: float | None) -> Receipt:
         """Returns the receipt of the engine that has or had the request, else one that says what could be learned."""
-        deadline_s = ANSWER_S if timeout_s is None else min(ANSWER_S, timeout_s)
-        present = self._routes().replicas.get(key.deployment, ())
+        # Two rounds of questions must leave the caller time to hear what came of them.
+        answer_s = ANSWER_S if timeout_s is None else min(ANSWER_S, 0.45 * timeout_s)
+        said = parse_location(location)
         known = self._live.where(key)
-        likely = {known.engine_uuid} if known is not None else {engine_of(location)}
-        first = [each for each in present if each.engine_uuid in likely]
-        rest = [each for each in present if each.engine_uuid not in likely]
-        unreachable: list[str] = []
+        present = self._routes().replicas.get(key.deployment, ())
+        # Where this gateway relays it, the request is, even if that engine is not among the routes just now.
+        first = [known] if known is not None else [each for each in present if each.engine_uuid == said.engine_uuid]
+        asked = {each.engine_uuid for each in first}
+        rest = [each for each in present if each.engine_uuid not in asked]
+        unreachable = list(self._routes().silent.get(key.deployment, ()))
         for routes in (first, rest):
-            receipts, silent = await self._ask(key, routes, deadline_s)
+            receipts, silent = await self._ask(key, routes, answer_s)
             unreachable += silent
-            for receipt in receipts:
-                if receipt.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED:
-                    return receipt
-        if known is not None and (not first or self._live.is_lost(key)):
-            return _receipt(key, receipt_pb2.CANCEL_OUTCOME_LOST, replica=_name(known))
-        if unreachable:
+            found = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
+            if found:
+                return min(found, key=_rank)
+        gone = self._gone(key, present, known, said)
+        if gone is not None:
+            return _receipt(key, receipt_pb2.CANCEL_OUTCOME_LOST, replica=gone)
+        if unreachable or (said.engine_uuid and not first):
             return _receipt(key, receipt_pb2.CANCEL_OUTCOME_UNPROVEN, unreachable=unreachable)
-        return _receipt(key, receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED)
+        return self._tombstones.put(key, _receipt(key, receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED))
+
+    def _gone(
+        self, key: RequestKey, present: Sequence[Route], known: Route | None, said: hop_pb2.Location
+    ) -> str | None:
+        """Returns the replica whose engine ran the request and is no more; None unless that is certain."""
+        lives = {each.engine_uuid for each in present}
+        if known is not None:
+            return None if self._live.is_live(key) or known.engine_uuid in lives else _name(known)
+        if not said.engine_uuid or said.engine_uuid in lives:
+            return None
+        # Another life of the same replica is there, so that one is over.
+        return next((_name(each) for each in present if each.replica_uid == said.replica_uid), None)
 
     async def leave(self, key: RequestKey, route: Route) -> None:
         """Cancels a request whose client has left; its engine's orphan timer does so if this does not get through."""
@@ -62,13 +83,23 @@ class Canceller:
         answers = await asyncio.gather(*calls, return_exceptions=True)
         receipts, silent = [], []
         for route, answer in zip(routes, answers, strict=True):
-            if isinstance(answer, grpc.RpcError):
+            # CancelledError: the channel was closed under the call, for an engine that is gone from the routes.
+            if isinstance(answer, grpc.RpcError | asyncio.CancelledError):
                 silent.append(_name(route))
             elif isinstance(answer, BaseException):
                 raise answer
             else:
                 receipts.append(answer.receipt)
         return receipts, silent
+
+
+def _rank(receipt: Receipt) -> int:
+    """Of several answers to one cancel, the one of the engine that ran the request just now goes first.
+
+    An id may have been used before, at another replica, which remembers that.
+    """
+    order = (receipt_pb2.CANCEL_OUTCOME_CANCELLED, receipt_pb2.CANCEL_OUTCOME_UNPROVEN)
+    return order.index(receipt.outcome) if receipt.outcome in order else len(order)
 
 
 def _receipt(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from controlplane.model import Route
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import open_channel
 from roundhouse.v1 import inference_service_pb2
 
-HOP_KEY = "roundhouse-hop-bin"
 _SERVICE = "/roundhouse.v1.InferenceService/"
 # Of a client's metadata, what is the transport's own or ours to set does not travel on.
 _OWN_PREFIXES = ("roundhouse-", "grpc-", ":")
@@ -60,8 +57,10 @@ class Engines:
 
     async def keep_only(self, addresses: frozenset[str]) -> None:
         """Closes the channels to all other addresses."""
-        for address in [each for each in self._channels if each not in addresses]:
-            await self._channels.pop(address).close()
+        # All at once: while one is being closed, a call may begin on another.
+        closing = [self._channels.pop(each) for each in tuple(self._channels) if each not in addresses]
+        for channel in closing:
+            await channel.close()
 
     def _channel(self, route: Route) -> grpc.aio.Channel:
         if route.address not in self._channels:
@@ -82,12 +81,3 @@ class Engines:
 def passed_on(metadata: Metadata | None) -> Metadata:
     """Returns what of a client's metadata travels on to the engine."""
     return [(key, value) for key, value in metadata or () if not key.startswith(_OWN_PREFIXES) and key not in _OWN_KEYS]
-
-
-def engine_of(location: str) -> str | None:
-    """Returns the engine uuid in a location; None if it is not one of ours."""
-    try:
-        packed = base64.urlsafe_b64decode(location + "=" * (-len(location) % 4))
-        return hop_pb2.Location.FromString(packed).engine_uuid or None
-    except (binascii.Error, DecodeError, ValueError):
-        return None

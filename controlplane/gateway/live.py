@@ -43,6 +43,7 @@ class LiveRequests:
                 reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS,
             )
         self._routes[key] = None
+        self._lost.pop(key, None)  # the id names another request from now on
         try:
             yield
         finally:
@@ -63,12 +64,16 @@ class LiveRequests:
         """Returns where a request is now, or was when its engine was lost."""
         return self._routes.get(key) or self._lost.get(key)
 
-    def is_lost(self, key: RequestKey) -> bool:
-        """Tells whether the request ended with its engine; the newest 10,000 are remembered."""
-        return key in self._lost
+    def is_live(self, key: RequestKey) -> bool:
+        """Tells whether the request is being relayed."""
+        return key in self._routes
+
+    def addresses(self) -> frozenset[str]:
+        """Returns the addresses of the engines that have a request of this gateway."""
+        return frozenset(route.address for route in self._routes.values() if route is not None)
 
     def lose(self, key: RequestKey, route: Route) -> None:
-        """Notes that the request ended with its engine."""
+        """Notes that the request ended with its engine; the newest 10,000 are remembered."""
         self._lost[key] = route
         while len(self._lost) > LOST_KEPT:
             self._lost.popitem(last=False)

@@ -14,6 +14,7 @@ from controlplane.gateway.engines import Engines, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.pick import pick
 from controlplane.model import Route, Routes
+from roundhouse.internal.hops import LOCATION_KEY, REQUEST_ID_KEY
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.errors import NotFound, NotReady, Resource, RoundhouseError, Unreachable
 from roundhouse.kit.status import error_of
@@ -24,7 +25,9 @@ log = structlog.get_logger()
 
 MAX_ATTEMPTS = 3  # before the first token; a fleet of which three replicas just died is better told of
 RETRY_AFTER_S = 1.0  # agents report every second
-_PASSED_BACK = ("roundhouse-request-id", "roundhouse-location")
+# The call may be ended by its deadline a moment before the clock says so; the engine keeps the same deadline itself.
+DEADLINE_TOLERANCE_S = 0.05
+_PASSED_BACK = (REQUEST_ID_KEY, LOCATION_KEY)
 
 
 class Relay:
@@ -90,17 +93,20 @@ class Relay:
         except asyncio.CancelledError:
             # The deadline of the call travels with it, and the engine keeps it itself.
             remaining_s = context.time_remaining()
-            if remaining_s is None or remaining_s > 0:
+            if remaining_s is None or remaining_s > DEADLINE_TOLERANCE_S:
                 self._background.start(self._canceller.leave(key, route), name=f"cancel {key.request_id}")
             raise
         except grpc.RpcError as error:
             ours = error_of(error)
             if not _is_lost(error, ours):
                 raise
-            log.warning("engine lost", replica=_name(route), engine=route.engine_uuid, request_id=key.request_id)
-            if has_sent or not may_retry:
+            what = "engine lost" if has_sent else "engine takes no requests"
+            log.warning(what, replica=_name(route), engine=route.engine_uuid, request_id=key.request_id)
+            if has_sent:
                 self._live.lose(key, route)
                 raise _lost(key, route) from error
+            if not may_retry:
+                raise _untaken(key) from error
             return False
         return True
 
@@ -131,6 +137,14 @@ def _is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:
     if error.code() is grpc.StatusCode.CANCELLED:
         return True  # not by us, so by a server that went down with the call accepted
     return isinstance(ours, Unreachable)
+
+
+def _untaken(key: RequestKey) -> Unreachable:
+    return Unreachable(
+        f'{MAX_ATTEMPTS} replicas of deployment "{key.deployment}" one after another did not take the request: '
+        "try again",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _lost(key: RequestKey, route: Route) -> Unreachable:

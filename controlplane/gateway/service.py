@@ -13,7 +13,9 @@ from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.relay import Relay
+from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Routes
+from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.errors import NotFound, Resource
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
@@ -29,8 +31,8 @@ _LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients a
 class Gateway:
     """The requests of one gateway, which needs their deployment and id alone; engines check the rest."""
 
-    def __init__(self, routes: Latest[Routes], relay: Relay, canceller: Canceller) -> None:
-        self._routes, self._relay, self._canceller = routes, relay, canceller
+    def __init__(self, routes: Latest[Routes], relay: Relay, canceller: Canceller, tombstones: Tombstones) -> None:
+        self._routes, self._relay, self._canceller, self._tombstones = routes, relay, canceller, tombstones
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> None:
         """Relays the continuation of a prompt."""
@@ -53,19 +55,21 @@ class Gateway:
 
     async def _start(self, request: pb.GenerateRequest | pb.ChatRequest, method: str, context: Any) -> None:
         request.request_id = request.request_id or uuid.uuid4().hex
-        await self._relay.relay(_key(request, needs_id=False), method, request.SerializeToString(), context)
+        key = _key(request, needs_id=False)
+        self._tombstones.check(key)
+        await self._relay.relay(key, method, request.SerializeToString(), context)
 
 
 @contextlib.asynccontextmanager
 async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
-    engines, live = Engines(gateway_id or uuid.uuid4().hex), LiveRequests()
-    canceller = Canceller(routes.get, engines, live)
+    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(SystemClock())
+    canceller = Canceller(routes.get, engines, live, tombstones)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving:
             following = asyncio.create_task(_follow(routes, engines, live), name="gateway routes")
             try:
-                yield Gateway(routes, Relay(routes.get, engines, live, canceller, leaving), canceller)
+                yield Gateway(routes, Relay(routes.get, engines, live, canceller, leaving), canceller, tombstones)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -78,7 +82,7 @@ async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests) 
     async for now in routes.watch():
         present = [each for replicas in now.replicas.values() for each in replicas]
         live.forget_engines(frozenset(each.engine_uuid for each in present))
-        await engines.keep_only(frozenset(each.address for each in present))
+        await engines.keep_only(live.addresses() | {each.address for each in present})
 
 
 def _key(request: pb.GenerateRequest | pb.ChatRequest | pb.CancelRequestRequest, *, needs_id: bool) -> RequestKey:

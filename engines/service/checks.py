@@ -106,22 +106,28 @@ def _check_sampling(check: FieldCheck, sampling: generation_pb2.SamplingParams, 
     # A NaN compares as false, so it fails every bound written as "low <= value <= high"; protobuf carries it happily.
     if sampling.HasField("temperature"):
         holds = 0 <= sampling.temperature <= 2
-        check.require(holds, "sampling.temperature", f"is {_number(sampling.temperature)}: use a number in [0, 2]")
+        check.require(holds, "sampling.temperature", f"{_number(sampling.temperature)} is out of range: use [0, 2]")
     if sampling.HasField("top_p"):
         holds = 0 < sampling.top_p <= 1
-        check.require(holds, "sampling.top_p", f"is {_number(sampling.top_p)}: use a number in (0, 1]")
+        check.require(holds, "sampling.top_p", f"{_number(sampling.top_p)} is out of range: use (0, 1]")
     if sampling.HasField("top_k"):
-        check.require(sampling.top_k >= 0, "sampling.top_k", f"is {sampling.top_k}: use 0 for all, or at least 1")
+        check.require(sampling.top_k >= 0, "sampling.top_k", f"{sampling.top_k} is below 0: use 0 for all, or more")
     if sampling.HasField("max_tokens"):
-        check.require(sampling.max_tokens >= 1, "sampling.max_tokens", f"is {sampling.max_tokens}: use at least 1")
+        check.require(
+            sampling.max_tokens >= 1, "sampling.max_tokens", f"{sampling.max_tokens} is too few: use at least 1"
+        )
     count = len(sampling.stop)
-    check.require(count <= MAX_STOPS, "sampling.stop", f"has {count} entries: use at most {MAX_STOPS}")
+    check.require(count <= MAX_STOPS, "sampling.stop", f"{count} entries are too many: use at most {MAX_STOPS}")
     for number, stop in enumerate(sampling.stop):
         holds = 1 <= len(stop) <= MAX_STOP_CHARACTERS
-        check.require(holds, f"sampling.stop[{number}]", f"has {len(stop)} characters: use 1 to {MAX_STOP_CHARACTERS}")
+        check.require(
+            holds,
+            f"sampling.stop[{number}]",
+            f"{len(stop)} characters are out of range: use 1 to {MAX_STOP_CHARACTERS}",
+        )
     count = len(sampling.stop_token_ids)
     holds = count <= MAX_STOP_TOKEN_IDS
-    check.require(holds, "sampling.stop_token_ids", f"has {count} entries: use at most {MAX_STOP_TOKEN_IDS}")
+    check.require(holds, "sampling.stop_token_ids", f"{count} entries are too many: use at most {MAX_STOP_TOKEN_IDS}")
     _check_ids(check, "sampling.stop_token_ids", sampling.stop_token_ids, vocabulary_size)
 
 
@@ -133,17 +139,19 @@ def _check_options(check: FieldCheck, options: generation_pb2.RequestOptions) ->
     check.require(known, "options.failover", f"{failover} is not a policy: use NEVER")
     if options.HasField("max_duration"):
         duration_s = from_duration(options.max_duration)
-        check.require(duration_s > 0, "options.max_duration", f"is {duration_s:g} s: use more than 0 s")
+        check.require(duration_s > 0, "options.max_duration", f"{duration_s:g} s is too short: use more than 0 s")
     holds = len(options.session_key) <= MAX_SESSION_KEY
     check.require(holds, "options.session_key", f"is too long: use at most {MAX_SESSION_KEY} characters")
     holds = -MAX_PRIORITY <= options.priority <= MAX_PRIORITY
-    check.require(holds, "options.priority", f"is {options.priority}: use [-{MAX_PRIORITY}, {MAX_PRIORITY}]")
+    check.require(
+        holds, "options.priority", f"{options.priority} is out of range: use [-{MAX_PRIORITY}, {MAX_PRIORITY}]"
+    )
     _check_labels(check, options)
 
 
 def _check_labels(check: FieldCheck, options: generation_pb2.RequestOptions) -> None:
     count = len(options.labels)
-    check.require(count <= MAX_LABELS, "options.labels", f"has {count} entries: use at most {MAX_LABELS}")
+    check.require(count <= MAX_LABELS, "options.labels", f"{count} entries are too many: use at most {MAX_LABELS}")
     for key, value in sorted(options.labels.items()):
         where = f'options.labels["{key[:MAX_LABEL_KEY]}"]'
         check.require(1 <= len(key) <= MAX_LABEL_KEY, where, f"has a bad key: use 1 to {MAX_LABEL_KEY} characters")

@@ -11,13 +11,13 @@ from typing import Any
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError
 
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.errors import Unauthenticated, Unreachable
 from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.service import Context, Service
 from roundhouse.v1 import errors_pb2
 
-HOP_KEY = "roundhouse-hop-bin"
 Method = Callable[[Any, Context, hop_pb2.Hop], Awaitable[Any]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -15,14 +14,13 @@ from engines.service.lifecycle import Lifecycle
 from engines.service.requests import Requests
 from engines.service.run import Run
 from engines.service.served import Served
+from roundhouse.internal.hops import LOCATION_KEY, REQUEST_ID_KEY, format_location
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.errors import DeadlineExceeded, NoCapacity, NotFound, Resource, Unreachable
 from roundhouse.kit.service import Context
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
 
-REQUEST_ID_KEY = "roundhouse-request-id"
-LOCATION_KEY = "roundhouse-location"
 ORPHAN_S = 10.0  # whoever takes up a dead gateway's requests has come by then
 # The transport and our own timer watch the same deadline; whichever is first, the cause is the deadline.
 DEADLINE_TOLERANCE_S = 0.05
@@ -187,4 +185,4 @@ def _error_of(end: End) -> Exception | None:
 
 def _location(identity: Identity, attempt: int) -> str:
     location = hop_pb2.Location(replica_uid=identity.replica_uid, engine_uuid=identity.engine_uuid, attempt=attempt)
-    return base64.urlsafe_b64encode(location.SerializeToString()).decode().rstrip("=")
+    return format_location(location)

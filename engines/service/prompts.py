@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from engines.model import Sampling, Work
@@ -13,7 +14,9 @@ from roundhouse.kit.errors import NotReady, TooLong
 from roundhouse.kit.fields import invalid
 from roundhouse.v1 import errors_pb2, generation_pb2
 
-THREAD_CHARACTERS = 4096  # about a millisecond of tokenizing; what takes longer must not hold up other streams
+THREAD_SIZE = 4096  # characters or ids, about a millisecond of work; what takes longer must not hold up other streams
+# Threads of our own: an event loop that ends waits for those of `asyncio.to_thread`, half a minute for a long prompt.
+_encoders = ThreadPoolExecutor(thread_name_prefix="encode")
 
 _ROLES: Mapping[int, str] = {
     generation_pb2.ROLE_SYSTEM: "system",
@@ -24,7 +27,8 @@ _ROLES: Mapping[int, str] = {
 
 async def encode_parts(tokenizer: Tokenizer, parts: Sequence[generation_pb2.ContentPart]) -> tuple[int, ...]:
     """Returns the ids of a prompt. Texts side by side are one text; special tokens are added to the first part only."""
-    return await _off_loop(lambda: _encode_parts(tokenizer, parts), sum(len(part.text) for part in parts))
+    size = sum(len(part.text) + len(part.token_ids.ids) for part in parts)
+    return await _off_loop(lambda: _encode_parts(tokenizer, parts), size)
 
 
 async def encode_messages(tokenizer: Tokenizer, messages: Sequence[generation_pb2.Message]) -> tuple[int, ...]:
@@ -85,8 +89,10 @@ def _too_long(prompt_tokens: int, max_tokens: int, context_tokens: int) -> TooLo
     )
 
 
-async def _off_loop(encode: Callable[[], tuple[int, ...]], character_count: int) -> tuple[int, ...]:
-    return encode() if character_count <= THREAD_CHARACTERS else await asyncio.to_thread(encode)
+async def _off_loop(encode: Callable[[], tuple[int, ...]], size: int) -> tuple[int, ...]:
+    if size <= THREAD_SIZE:
+        return encode()
+    return await asyncio.get_running_loop().run_in_executor(_encoders, encode)
 
 
 def _encode_parts(tokenizer: Tokenizer, parts: Sequence[generation_pb2.ContentPart]) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class Status:
         """Streams the status at once, at every change of stage, and every period."""
         period_s = from_duration(request.period) if request.HasField("period") else DEFAULT_PERIOD_S
         if not MIN_PERIOD_S <= period_s <= MAX_PERIOD_S:
-            raise invalid("period", f"is {period_s:g} s: use {MIN_PERIOD_S:g} s to {MAX_PERIOD_S:g} s")
+            raise invalid("period", f"{period_s:g} s is out of range: use {MIN_PERIOD_S:g} s to {MAX_PERIOD_S:g} s")
         while True:
             stage = self._lifecycle.stage
             await context.write(engine_service_pb2.WatchResponse(statuses=[self._status()]))
@@ -77,7 +77,7 @@ class Status:
         """Drains, and answers when every request has ended."""
         grace_s = from_duration(request.grace) if request.HasField("grace") else DEFAULT_GRACE_S
         if grace_s < 0:
-            raise invalid("grace", f"is {grace_s:g} s: use at least 0 s")
+            raise invalid("grace", f"{grace_s:g} s is below 0: use 0 s or more")
         drained = await self._drain.drain(grace_s)
         return engine_service_pb2.DrainResponse(
             finished_count=drained.finished_count, cancelled_count=drained.cancelled_count

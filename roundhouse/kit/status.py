@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import TypeVar, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from roundhouse.kit import errors
@@ -17,6 +18,12 @@ from roundhouse.v1 import errors_pb2
 DOMAIN = "roundhouse"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _PREFIX = "ERROR_REASON_"
+# Clients take 8 KiB of trailing metadata. Beyond that they see neither our code nor our message, only a transport's
+# RESOURCE_EXHAUSTED; the message counts twice, and what quotes a caller may be as long as the caller likes.
+_MAX_MESSAGE_BYTES = 1500
+_MAX_DETAIL_BYTES = 2800  # of all entries of a list
+_MAX_ENTRY_BYTES = 400  # of one text in the details
+_Entry = TypeVar("_Entry", bound=Message)
 
 STATUS: Mapping[type[BaseException], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
@@ -60,7 +67,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
     """Returns the whole status with its details. A stranger's text never crosses the wire."""
     code = code_pb2.Code.Value(status_of(error).name)
     if isinstance(error, errors.RoundhouseError):
-        return status_pb2.Status(code=code, message=error.message, details=_details(error))
+        message = _cut(error.message, _MAX_MESSAGE_BYTES)
+        return status_pb2.Status(code=code, message=message, details=_details(error))
     if isinstance(error, TimeoutError):
         late = errors.DeadlineExceeded("the deadline passed: allow more time")
         return status_pb2.Status(code=code, message=late.message, details=_details(late))
@@ -81,35 +89,53 @@ def error_of(error: grpc.RpcError) -> errors.RoundhouseError:
 
 
 def _details(error: errors.RoundhouseError) -> list[AnyMessage]:
-    details = [
-        error_details_pb2.ErrorInfo(reason=reason_name(error.own_reason), domain=DOMAIN, metadata=error.metadata)
+    metadata = {key: _cut(value) for key, value in error.metadata.items()}
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=reason_name(error.own_reason), domain=DOMAIN, metadata=metadata)
     ]
-    more: list[object] = []
     if error.fields:
         violation = error_details_pb2.BadRequest.FieldViolation
-        fields = [violation(field=each.field, description=each.description) for each in error.fields]
-        more.append(error_details_pb2.BadRequest(field_violations=fields))
+        fields = (violation(field=_cut(each.field), description=_cut(each.description)) for each in error.fields)
+        details.append(error_details_pb2.BadRequest(field_violations=_first(fields)))
     if error.quota:
         lack = error_details_pb2.QuotaFailure.Violation
-        more.append(
-            error_details_pb2.QuotaFailure(
-                violations=[lack(subject=each.subject, description=each.description) for each in error.quota]
-            )
-        )
+        quota = (lack(subject=_cut(each.subject), description=_cut(each.description)) for each in error.quota)
+        details.append(error_details_pb2.QuotaFailure(violations=_first(quota)))
     if error.resource is not None:
-        more.append(
-            error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=error.resource.name)
-        )
+        kind, name = error.resource.type, _cut(error.resource.name)
+        details.append(error_details_pb2.ResourceInfo(resource_type=kind, resource_name=name))
     if error.retry_after_s is not None:
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
-        more.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     packed = []
-    for message in [*details, *more]:
+    for message in details:
         each = AnyMessage()
-        each.Pack(message)  # type: ignore[arg-type]
+        each.Pack(message)
         packed.append(each)
     return packed
+
+
+def _cut(text: str, limit: int = _MAX_ENTRY_BYTES) -> str:
+    """Returns the text, or as much of its beginning as takes `limit` bytes on the wire, and an ellipsis."""
+    size = 0
+    for count, char in enumerate(text):
+        size += 1 if " " <= char <= "~" else 3 * len(char.encode())  # a status message is percent-encoded
+        if size > limit:
+            return text[:count] + "…"
+    return text
+
+
+def _first(entries: Iterable[_Entry]) -> list[_Entry]:
+    """Returns as many of the first entries as there is room for."""
+    kept: list[_Entry] = []
+    left = _MAX_DETAIL_BYTES
+    for each in entries:
+        left -= each.ByteSize()
+        if left < 0:
+            break
+        kept.append(each)
+    return kept
 
 
 def _from_details(

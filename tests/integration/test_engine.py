@@ -20,7 +20,7 @@ from google.protobuf import json_format
 
 from engines.config import KEY_FILE, READY_FILE, SPEC_FILE
 from engines.demo_model import MODEL_DIR
-from engines.service.identity import HOP_KEY
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import engine_service_pb2, engine_service_pb2_grpc, engine_spec_pb2, hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.v1 import generation_pb2, inference_service_pb2, inference_service_pb2_grpc, receipt_pb2

@@ -20,7 +20,7 @@ from engines.batching.scheduler import Scheduler
 from engines.loop import StepLoop
 from engines.model import Cause, Progress, Sink, Work
 from engines.service.drain import Drain
-from engines.service.identity import HOP_KEY, Identity, identified
+from engines.service.identity import Identity, identified
 from engines.service.inference import Inference
 from engines.service.lifecycle import Lifecycle
 from engines.service.listening import listening
@@ -30,6 +30,7 @@ from engines.service.status import Status
 from engines.service.wakeups import Wakeups
 from engines.text.decode import Decoder
 from engines.text.transcript import Transcript
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import engine_service_pb2, engine_service_pb2_grpc, hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.clock import Clock, SystemClock

@@ -64,8 +64,8 @@ class EngineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Streams the engine's status: at once, at every change of state or stage, and every period. The latest wins. Served from a thread of its own, so
-        that a forward pass that hangs is seen. Cancelling changes nothing. Errors: as `Describe`.
+        """Streams the engine's status: at once, at every change of state or stage, and every period. The latest wins. Served apart from the step
+        thread, so that a forward pass that hangs is seen. Cancelling changes nothing. Errors: as `Describe`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -14,9 +14,10 @@ import pytest
 from roundhouse.kit import errors
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.errors import FieldViolation, QuotaViolation, Resource, RoundhouseError
+from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.server import Listen, serve
 from roundhouse.kit.service import Service
-from roundhouse.kit.status import STATUS, error_of, reason_name, status_of
+from roundhouse.kit.status import STATUS, STATUS_DETAILS_KEY, error_of, reason_name, status_of
 from roundhouse.v1 import errors_pb2, node_service_pb2, node_service_pb2_grpc
 
 CLASSES = [
@@ -120,3 +121,31 @@ async def test_a_message_over_the_limit_is_refused_by_name() -> None:
         ours = error_of(await raised_by(stub.GetNode(node_service_pb2.GetNodeRequest(name="x" * 2048))))
     assert type(ours) is errors.NoCapacity
     assert ours.own_reason == errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE
+
+
+@pytest.mark.parametrize("char", ["x", "é", "日"])
+@pytest.mark.parametrize(
+    "long",
+    [
+        pytest.param(lambda text: errors.InvalidArgument(text, fields=[FieldViolation(text, text)]), id="one field"),
+        pytest.param(
+            lambda text: errors.InvalidArgument(text, fields=[FieldViolation("a", text[:90])] * 500), id="many fields"
+        ),
+        pytest.param(
+            lambda text: errors.NoCapacity(text, quota=[QuotaViolation("nodes/a/gpus/0", text[:90])] * 500), id="quota"
+        ),
+        pytest.param(lambda text: errors.NotFound(text, resource=Resource("kind", text)), id="resource"),
+        pytest.param(lambda text: errors.InvalidArgument("no", metadata={"known": text}), id="metadata"),
+    ],
+)
+async def test_an_error_that_quotes_a_long_text_is_cut_and_keeps_its_code_and_reason(
+    long: Callable[[str], RoundhouseError], char: str
+) -> None:
+    sent = long(char * 40_000)
+    async with client_of(Scripted(sent)) as stub:
+        refusal = await raised_by(stub.GetNode(node_service_pb2.GetNodeRequest()))
+    ours = error_of(refusal)
+    assert (type(ours), ours.own_reason) == (type(sent), sent.own_reason)
+    assert len(metadata_value(refusal.trailing_metadata(), STATUS_DETAILS_KEY) or "") < 6000
+    assert bool(ours.fields) == bool(sent.fields)
+    assert bool(ours.quota) == bool(sent.quota)

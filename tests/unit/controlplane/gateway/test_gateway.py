@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
 import pytest
 
-from controlplane.gateway.engines import HOP_KEY
 from controlplane.gateway.service import open_gateway
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.errors import NoCapacity, Unreachable
@@ -66,6 +67,8 @@ class Engine:
     remaining_s: list[float | None] = field(default_factory=list)
     cancels: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     has: set[str] = field(default_factory=set)
+    finished: set[str] = field(default_factory=set)
+    is_mute: bool = False  # it answers no cancel
 
     async def Generate(self, request: Any, context: Any) -> None:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
@@ -79,8 +82,13 @@ class Engine:
 
     async def CancelRequest(self, request: Any, context: Any) -> Any:
         self.cancels.put_nowait(request.request_id)
-        found = request.request_id in self.has
-        outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED if found else receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        if self.is_mute:
+            await asyncio.Event().wait()
+        outcome = receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        if request.request_id in self.has:
+            outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED
+        elif request.request_id in self.finished:
+            outcome = receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED
         receipt = receipt_pb2.CancelReceipt(request_id=request.request_id, outcome=outcome, replica=self.name)
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
@@ -100,9 +108,13 @@ class House:
         async with cancelling(self.stub.Generate(self.request(request_id), **options)) as call:
             return "".join([event.delta.text async for message in call for event in message.events])
 
-    async def cancel(self, request_id: str) -> receipt_pb2.CancelReceipt:
-        request = inference_service_pb2.CancelRequestRequest(deployment="chat", request_id=request_id)
-        response: inference_service_pb2.CancelRequestResponse = await self.stub.CancelRequest(request)
+    async def cancel(
+        self, request_id: str, *, location: str = "", timeout: float | None = None
+    ) -> receipt_pb2.CancelReceipt:
+        request = inference_service_pb2.CancelRequestRequest(
+            deployment="chat", request_id=request_id, location=location
+        )
+        response: inference_service_pb2.CancelRequestResponse = await self.stub.CancelRequest(request, timeout=timeout)
         return response.receipt
 
 
@@ -179,7 +191,8 @@ async def test_an_engine_that_is_not_there_is_replaced_by_another() -> None:
 
 
 async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and_what_came_stays() -> None:
-    async with house(Engine("half", breaks_after_the_first_token), Engine("other", tells_its_name)) as it:
+    half = Engine("half", breaks_after_the_first_token, is_mute=True)
+    async with house(half, Engine("other", tells_its_name)) as it:
         present = it.routes.get().replicas["chat"]
         it.routes.set(Routes({"chat": (present[0],)}))
         call = it.stub.Generate(it.request("r"))
@@ -188,7 +201,7 @@ async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and
             await call.read()
         assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
         it.routes.set(Routes({"chat": (present[1],)}))
-        assert (await it.cancel("r")).outcome == receipt_pb2.CANCEL_OUTCOME_LOST
+        assert (await it.cancel("r", timeout=1)).outcome == receipt_pb2.CANCEL_OUTCOME_LOST
 
 
 async def test_a_refusal_of_the_request_itself_passes_through_with_its_details() -> None:
@@ -236,6 +249,109 @@ async def test_a_cancel_that_nobody_knows_says_not_arrived_only_if_all_were_aske
         receipt = await it.cancel("ghost2")
         assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
         assert list(receipt.unreachable) == ["deployments/chat/replicas/7"]
+
+
+async def test_a_cancel_is_not_proved_while_a_placed_replica_was_not_heard_of() -> None:
+    async with house(Engine("a", tells_its_name)) as it:
+        silent = "deployments/chat/replicas/3"
+        it.routes.set(replace(it.routes.get(), silent={"chat": (silent,)}))
+        receipt = await it.cancel("ghost")
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        assert list(receipt.unreachable) == [silent]
+
+
+async def test_replicas_that_all_refuse_are_not_called_lost() -> None:
+    async with house(*[Engine(name, refuses_everybody) for name in "abc"]) as it:
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect("r")
+    assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+    assert error_of(refusal.value).retry_after_s is not None
+
+
+async def test_a_running_request_is_cancelled_where_it_runs_even_while_its_engine_is_not_among_the_routes() -> None:
+    engine = Engine("one", never_ends)
+    async with house(engine) as it, cancelling(it.stub.Generate(it.request("r"))) as call:
+        await call.read()
+        it.routes.set(Routes({"chat": ()}))
+        receipt = await it.cancel("r")
+        assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_CANCELLED, "one")
+        assert not call.done()
+
+
+async def test_nothing_is_called_lost_while_its_engine_is_there_but_silent() -> None:
+    engine = Engine("half", breaks_after_the_first_token)
+    async with house(engine) as it:
+        with pytest.raises(grpc.RpcError):
+            await it.collect("r")
+        engine.is_mute = True
+        receipt = await it.cancel("r", timeout=1)
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        assert list(receipt.unreachable) == ["deployments/chat/replicas/0"]
+
+
+async def test_an_id_that_was_lost_and_runs_again_is_not_called_lost() -> None:
+    engine = Engine("half", breaks_after_the_first_token)
+    async with house(engine) as it:
+        with pytest.raises(grpc.RpcError):
+            await it.collect("r")
+        engine.script, engine.is_mute = never_ends, True
+        async with cancelling(it.stub.Generate(it.request("r"))) as call:
+            await call.read()
+            it.routes.set(Routes({"chat": ()}))
+            assert (await it.cancel("r", timeout=1)).outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+
+
+async def test_a_cancel_with_little_time_hears_what_could_be_learned_in_it() -> None:
+    async with house(Engine("a", never_ends, is_mute=True), Engine("b", never_ends)) as it:
+        receipt = await it.cancel("r", timeout=1)
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        assert list(receipt.unreachable) == ["deployments/chat/replicas/0"]
+
+
+async def test_of_two_replicas_that_know_an_id_the_one_that_ran_it_just_now_gives_the_receipt() -> None:
+    engines = [Engine("a", never_ends, finished={"r"}), Engine("b", never_ends, has={"r"})]
+    async with house(*engines) as it:
+        receipt = await it.cancel("r")
+        assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_CANCELLED, "b")
+
+
+async def test_a_request_cancelled_before_it_came_is_refused_by_replicas_that_came_later_too() -> None:
+    async with house(Engine("a", tells_its_name)) as it:
+        present = it.routes.get()
+        it.routes.set(Routes({"chat": ()}))
+        receipt = await it.cancel("r")
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        it.routes.set(present)
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect("r")
+        assert reason_of(refusal.value) == (grpc.StatusCode.ABORTED, "REQUEST_TOMBSTONED")
+        assert await it.cancel("r") == receipt
+
+
+@pytest.mark.parametrize(
+    ("replica_uid", "outcome"),
+    [
+        pytest.param("r0", receipt_pb2.CANCEL_OUTCOME_LOST, id="another life of the replica is there"),
+        pytest.param("r9", receipt_pb2.CANCEL_OUTCOME_UNPROVEN, id="nothing is known of the replica"),
+    ],
+)
+async def test_a_request_whose_location_names_an_engine_that_cannot_be_asked_did_arrive(
+    replica_uid: str, outcome: receipt_pb2.CancelOutcome
+) -> None:
+    packed = hop_pb2.Location(replica_uid=replica_uid, engine_uuid="of before", attempt=1).SerializeToString()
+    location = base64.urlsafe_b64encode(packed).decode().rstrip("=")
+    async with house(Engine("a", never_ends)) as it:
+        assert (await it.cancel("r", location=location)).outcome == outcome
+
+
+async def test_a_call_ended_by_its_deadline_is_not_taken_for_a_client_that_left() -> None:
+    engine = Engine("one", never_ends)
+    async with house(engine) as it:
+        calls = [it.collect(f"r{number}", timeout=0.2 + number * 0.003) for number in range(60)]
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert isinstance(error, grpc.RpcError)
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert engine.cancels.empty()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from engines.service.identity import HOP_KEY
+from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import engine_service_pb2
 from roundhouse.v1 import inference_service_pb2
 from tests.support.scripted_engine import IDENTITY, ScriptedEngine, hop, refusal_of, scripted_engine

@@ -29,6 +29,24 @@ def test_texts_are_encoded_as_transformers_does(directory: Path, tokenizer: Toke
     assert tokenizer.encode(text, add_special_tokens=False) == theirs.encode(text, add_special_tokens=False)
 
 
+def test_a_long_text_is_encoded_while_other_threads_go_on(tokenizer: Tokenizer) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def encode() -> None:
+        begun.set()
+        tokenizer.encode("the fox " * 100_000)
+        done.set()
+
+    thread = threading.Thread(target=encode)
+    thread.start()
+    begun.wait()
+    turns = 0
+    while not done.wait(0.001):
+        turns += 1
+    thread.join()
+    assert turns > 10
+
+
 def test_ids_are_decoded_as_transformers_does(directory: Path, tokenizer: Tokenizer) -> None:
     theirs = AutoTokenizer.from_pretrained(directory)
     ids = theirs.encode("the fox <|end|> , naïve .")

@@ -1,0 +1,47 @@
+"""Requests that were cancelled before they came: whichever replica they would go to, they are refused for a while."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from controlplane.gateway.live import RequestKey
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import Conflict
+from roundhouse.v1 import errors_pb2, receipt_pb2
+
+KEPT_S = 60.0
+KEPT_COUNT = 10_000
+Receipt = receipt_pb2.CancelReceipt
+
+
+class Tombstones:
+    """Engines keep tombstones too, but a replica that comes later has none. At most the newest 10,000, 60 s each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._receipts: OrderedDict[RequestKey, tuple[float, Receipt]] = OrderedDict()  # oldest first
+
+    def put(self, key: RequestKey, receipt: Receipt) -> Receipt:
+        """Refuses the request from now on; returns the receipt of the first time, if it was refused already."""
+        receipt = self._get(key) or receipt
+        self._receipts.pop(key, None)
+        self._receipts[key] = (self._clock.monotonic() + KEPT_S, receipt)
+        if len(self._receipts) > KEPT_COUNT:
+            self._receipts.popitem(last=False)
+        return receipt
+
+    def check(self, key: RequestKey) -> None:
+        """Raises Conflict if the request was cancelled before it came."""
+        if self._get(key) is not None:
+            raise Conflict(
+                f'request "{key.request_id}" was cancelled before it arrived: choose another request_id to run it '
+                "anyway",
+                reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED,
+            )
+
+    def _get(self, key: RequestKey) -> Receipt | None:
+        now_s = self._clock.monotonic()
+        while self._receipts and next(iter(self._receipts.values()))[0] <= now_s:
+            self._receipts.popitem(last=False)
+        entry = self._receipts.get(key)
+        return None if entry is None else entry[1]
