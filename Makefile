@@ -23,7 +23,7 @@ run: $(PACKAGE) ## starts a cluster here and shows it at work, on PORT=50050; se
 	@$(BIN)/roundhouse up --tour --state-dir .roundhouse $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
 
 test: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## runs the tests that need neither a GPU nor minutes; T="-k name" chooses
-	@$(BIN)/pytest -m "not slow and not gpu" $(T)
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu" $(T)
 
 test-slow: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## runs the tests that take minutes
 	@$(BIN)/pytest -m "slow and not gpu" $(T) || [ $$? -eq 5 ]  # 5: there is none
