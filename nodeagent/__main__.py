@@ -80,7 +80,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
         )
         async with supervisor, Models(builtin_directory, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
-            who = Self(node, str(uuid.uuid4()), boot_id(), machine_id(), config.labels or {})
+            who = Self(node, str(uuid.uuid4()), boot_id(), machine_id(boot_id()), config.labels or {})
             reporter = Reporter(who, supervisor, models, occupants, samples)
 
             async def take(message: agent_service_pb2.JoinResponse) -> None:

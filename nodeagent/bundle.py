@@ -40,7 +40,8 @@ _PRIVATE = 0o600  # the environment of a deployment is in here, and the key
 class Record:
     """What must be known of a replica after the agent's own death. Times are since 1970."""
 
-    process: ProcessId | None = None  # None: no life, as far as is known
+    process: ProcessId | None = None  # None: no life, as far as is known, and nothing left of the last one
+    is_dead: bool = False  # it has ended, and that was taken note of; what it started may be left
     restart_count: int = 0
     early_deaths: int = 0
     last_death: Death | None = None

@@ -67,7 +67,7 @@ class Engine:
             self._record = Record()
         elif self._record.last_death is not None:
             self._record = replace(self._record, restart_count=self._record.restart_count + 1)
-        self._record = replace(self._record, process=None, ready_time_s=None)
+        self._record = replace(self._record, process=None, is_dead=False, ready_time_s=None)
         self.stop_grace_s = self._next_start_s = None
         self._set(Status(State.PREPARING, "the engine's directory is prepared"))
         return self._record
@@ -111,7 +111,7 @@ class Engine:
         lines = () if self.bundle is None else self.bundle.stderr_tail()
         death = Death(exit_, lines, now_s, fault or _sentence(exit_))
         count = early_deaths_after(self._record.early_deaths, self._ready_for_s())
-        self._remember(replace(self._record, process=None, early_deaths=count, last_death=death, ready_time_s=None))
+        self._remember(replace(self._record, is_dead=True, early_deaths=count, last_death=death, ready_time_s=None))
         delay_s = restart_delay_s(count)
         self._next_start_s = self._clock.monotonic() + delay_s
         log.warning("engine died", replica=self.assigned.replica, reason=death.reason, next_start_s=delay_s)
@@ -120,8 +120,8 @@ class Engine:
     def vanish(self) -> None:
         """Notes that no process and no memory of the last life is left."""
         self._has_remains = False
+        self._remember(replace(self._record, process=None, is_dead=False))
         if self.stop_grace_s is not None:
-            self._remember(replace(self._record, process=None))
             self._set(Status(State.STOPPED, "stopped"))
         self._on_change()
 

@@ -64,9 +64,9 @@ def default_id(hostname: str, node_uid: str) -> str:
     return f"{left[: _ID_LENGTH - _SUFFIX_LENGTH - 1].rstrip('-')}-{suffix}"
 
 
-def machine_id() -> str:
-    """Returns the id of the machine; empty where there is none, as in a bare container."""
+def machine_id(boot_id: str, path: Path = _MACHINE_ID) -> str:
+    """Returns the id of the machine; where it has none, as a bare container, the id of its present boot stands in."""
     try:
-        return _MACHINE_ID.read_text().strip()
+        return path.read_text().strip() or boot_id
     except OSError:
-        return ""
+        return boot_id

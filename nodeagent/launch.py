@@ -97,7 +97,7 @@ class Recovered:
     key: bytes = field(repr=False)
     record: Record
     process: Process | None  # it runs, or has just ended and can still say how
-    lost: ProcessId | None  # it ended since; its descendants may be left
+    lost: ProcessId | None  # it has ended; its descendants may be left
 
 
 def recover(how: Launch, bundle: Bundle) -> Recovered:
@@ -106,7 +106,7 @@ def recover(how: Launch, bundle: Bundle) -> Recovered:
     identity = record.process or find(how.arguments(bundle))
     if identity is None or identity.boot_id != boot_id():
         return Recovered(spec, key, record, process=None, lost=None)
-    process = adopt(identity)
+    process = None if record.is_dead else adopt(identity)
     return Recovered(spec, key, record, process, lost=identity if process is None else None)
 
 

@@ -210,7 +210,7 @@ class Supervisor:
             self._lives.adopt(engine, Started(bundle, found.spec, found.key, found.process))
         elif found.lost is not None:
             await end_session(found.lost, self._term_grace_s)
-            if not found.record.is_stopping:
+            if not (found.record.is_stopping or found.record.is_dead):
                 engine.die(Exit(), "the engine ended while no agent looked after it")
             engine.vanish()
 

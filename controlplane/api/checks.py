@@ -97,7 +97,8 @@ def _check_model(check: FieldCheck, model: ModelSource) -> None:
     if not check.require(kind is not None, field, "is missing: set path or builtin"):
         return
     if kind == "builtin":
-        check.require(bool(model.builtin), f"{field}.builtin", "is empty: name a builtin model, for example demo")
+        cure = "name a builtin model, for example demo"
+        check.require(is_id(model.builtin), f"{field}.builtin", f'"{model.builtin[:100]}" is not an id: {cure}')
     else:
         good = model.path.startswith("/") and "\0" not in model.path and len(model.path.encode()) <= 4096
         check.require(good, f"{field}.path", f'"{model.path[:200]}" is not an absolute path: begin it with /')

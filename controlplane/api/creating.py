@@ -44,16 +44,19 @@ class Creating:
     async def create(self, request: CreateDeploymentRequest) -> CreateDeploymentResponse:
         """Returns the deployment as stored, or as it would be with `validate_only`."""
         check_new(request.deployment, request.request_id)
+        (deployment,) = wire.DEPLOYMENT.parse(request.deployment.name, "deployment.name")
+        taken = await self._taken(deployment)  # first: a name that this very request has taken comes with its answer
         answered = await self._mutations.replay(request, _METHOD, _parse)
         if answered is not None:
             return answered
-        (deployment,) = wire.DEPLOYMENT.parse(request.deployment.name, "deployment.name")
-        await self._require_free(deployment)
+        if taken is not None:
+            raise taken
         record = DeploymentRecord(deployment=self._stored(request.deployment))
         await self._size(record, allow_pending=request.allow_pending)  # takes seconds, so it is not done in turn
 
         async def decide() -> Write[CreateDeploymentResponse]:
-            await self._require_free(deployment)
+            if (taken := await self._taken(deployment)) is not None:
+                raise taken
             wanted = wire.wanted(record)
             if wanted is not None and not request.allow_pending:
                 self._admission.require_places(wanted)
@@ -97,11 +100,11 @@ class Creating:
         record.engine_spec.CopyFrom(sized.spec)
         record.memory_need.CopyFrom(wire.memory_need(sized.need))
 
-    async def _require_free(self, deployment: str) -> None:
+    async def _taken(self, deployment: str) -> AlreadyExists | None:
+        """Returns what is said of a name in use; None if it is free."""
         entry = await self._store.get(wire.deployment_key(deployment))
-        if entry is not None:
-            is_going = DeploymentRecord.FromString(entry.value).deployment.HasField("delete_time")
-            cure = (
-                "it is being deleted, wait until it is gone" if is_going else "choose another name, or scale that one"
-            )
-            raise AlreadyExists(f'deployment "{deployment}" exists: {cure}', resource=resource(deployment))
+        if entry is None:
+            return None
+        is_going = DeploymentRecord.FromString(entry.value).deployment.HasField("delete_time")
+        cure = "it is being deleted, wait until it is gone" if is_going else "choose another name, or scale that one"
+        return AlreadyExists(f'deployment "{deployment}" exists: {cure}', resource=resource(deployment))

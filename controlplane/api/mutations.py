@@ -17,7 +17,7 @@ from controlplane.fleet.intent import Intent
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import MutationRecord
 from roundhouse.kit.clock import Clock
-from roundhouse.kit.errors import AlreadyExists, Conflict, Unreachable
+from roundhouse.kit.errors import AlreadyExists, Conflict, RoundhouseError, Unreachable
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_service_pb2 import (
     CreateDeploymentRequest,
@@ -79,7 +79,13 @@ class Mutations:
             async with self._turn:
                 if (answered := await self.replay(request, method, parse)) is not None:
                     return answered
-                write = await decide()
+                try:
+                    write = await decide()
+                except RoundhouseError:
+                    # The same call, given up by its client, may have been written meanwhile, and be what is in the way.
+                    if (answered := await self.replay(request, method, parse)) is not None:
+                        return answered
+                    raise
                 if request.validate_only:
                     return write.response
                 try:

@@ -17,6 +17,7 @@ DEFAULT_BATCH_SIZE: Mapping[EngineDevice, int] = {"cpu": 32, "cuda": 256}
 DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (8, 16, 32, 64, 128)
 SHORTEST_CONTEXT = 16
+MOST_BYTES = 2**63 - 1  # what a field of a message holds
 _AUTO = ("", "auto")
 _DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -77,6 +78,9 @@ def compute_need(
     weights = model.weight_bytes if is_as_stored else model.parameter_count * _DTYPE_BYTES[resolved.dtype]
     cache = resolved.kv_cache_memory_bytes
     total = weights + cache + OVERHEAD_BYTES if stated_bytes is None else stated_bytes
+    if (most := max(total, weights + cache)) > MOST_BYTES:
+        field = "max_model_len" if options.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
+        raise OptionInvalid(field, f"one replica would take {most} bytes, more than can be counted: use less")
     return Need(total, weights, cache, OVERHEAD_BYTES, is_stated=stated_bytes is not None), resolved
 
 

@@ -105,21 +105,22 @@ class _Look:
     def _read(self, directory: Path) -> wire.ModelFacts:
         try:
             model = read_model(directory)
+            # In here too: a file can say numbers that no field of the answer holds.
+            return wire.ModelFacts(
+                source=self._source,
+                state=wire.MODEL_STATE_OK,
+                model_type=model.model_type,
+                weight_bytes=model.weights.byte_count,
+                parameter_count=model.weights.parameter_count,
+                dtype=model.weights.dtype,
+                context_tokens=model.context_tokens,
+                kv_elements_per_token=model.kv_elements_per_token,
+            )
         except Broken as broken:
             return self.broken(f"{directory}: {broken}")
         except Exception as error:
             log.error("model directory cannot be understood", path=str(directory), exc_info=error)
             return self.broken(f"{directory} cannot be understood: {error!r}")
-        return wire.ModelFacts(
-            source=self._source,
-            state=wire.MODEL_STATE_OK,
-            model_type=model.model_type,
-            weight_bytes=model.weights.byte_count,
-            parameter_count=model.weights.parameter_count,
-            dtype=model.weights.dtype,
-            context_tokens=model.context_tokens,
-            kv_elements_per_token=model.kv_elements_per_token,
-        )
 
 
 def builtin_directory(name: str) -> Path | None:

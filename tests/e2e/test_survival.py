@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import grpc
 import pytest
 
 from roundhouse.client import Client, deployment
@@ -34,17 +33,18 @@ async def replicas_of(client: Client) -> list[deployment_pb2.Replica]:
 
 
 async def until_ready(client: Client, *, but: frozenset[int] = frozenset()) -> list[deployment_pb2.Replica]:
-    """Returns the replicas once all three are READY and run in none of the processes `but`."""
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + 120
-    while loop.time() < end_s:
-        with contextlib.suppress(RoundhouseError, grpc.RpcError):
-            found = await replicas_of(client)
-            states = [each.state == deployment_pb2.REPLICA_STATE_READY for each in found]
-            if states == [True] * 3 and not but & {each.engine_pid for each in found}:
-                return found
-        await asyncio.sleep(0.1)
-    raise AssertionError("the replicas did not become READY")
+    """Watches until all three replicas are READY and run in none of the processes `but`; returns them."""
+    async with asyncio.timeout(120):
+        while True:
+            with contextlib.suppress(RoundhouseError):  # the watch of a control plane that was killed
+                async with client.replicas.watch("demo") as events:
+                    replicas: dict[str, deployment_pb2.Replica] = {}
+                    async for event in events:
+                        replicas[event.changed.name] = event.changed
+                        replicas.pop("", None)  # deletions and bookmarks change nothing here
+                        states = [each.state == deployment_pb2.REPLICA_STATE_READY for each in replicas.values()]
+                        if states == [True] * 3 and not but & {each.engine_pid for each in replicas.values()}:
+                            return sorted(replicas.values(), key=lambda each: each.name)
 
 
 def placement(replicas: list[deployment_pb2.Replica]) -> Counter[str]:

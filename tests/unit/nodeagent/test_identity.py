@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.identity import default_id, load
+from nodeagent.identity import default_id, load, machine_id
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.names import is_id
 
@@ -58,3 +58,16 @@ def test_a_broken_file_is_not_replaced_in_silence(tmp_path: Path) -> None:
     (tmp_path / "node.json").write_text("{")
     with pytest.raises(Usage, match=r"node\.json"):
         load(tmp_path, None)
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"], ids=["no file", "an empty file", "an empty line"])
+def test_a_machine_without_an_id_is_named_by_its_boot(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "machine-id"
+    if content is not None:
+        path.write_text(content)
+    assert machine_id("boot", path) == "boot"
+
+
+def test_a_machine_with_an_id_is_named_by_it(tmp_path: Path) -> None:
+    (tmp_path / "machine-id").write_text("0123abcd\n")
+    assert machine_id("boot", tmp_path / "machine-id") == "0123abcd"

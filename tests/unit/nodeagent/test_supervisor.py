@@ -313,6 +313,21 @@ async def test_an_engine_that_died_while_no_agent_looked_is_started_again(idle: 
         assert not after.last_exit.HasField("exit_code")
 
 
+async def test_what_a_dead_engine_left_is_ended_by_the_next_agent_and_its_death_counts_once(idle: Node) -> None:
+    async with idle.supervised():
+        await idle.assign(wanted(script="parent"))
+        before = await idle.until_state(READY)
+        process = identify(before.pid)
+        assert process is not None
+        os.kill(before.pid, signal.SIGKILL)
+        await idle.until_state(FAILED)  # the supervisor goes while the child still ignores its SIGTERM
+    assert session(process) != []
+    async with idle.supervised():
+        after = await idle.until_state(READY)
+        assert session(process) == []
+        assert (after.restart_count, after.last_exit.signal) == (1, signal.SIGKILL)
+
+
 async def test_an_engine_whose_agent_died_before_it_could_write_down_the_pid_is_found(idle: Node) -> None:
     async with idle.supervised():
         await idle.assign(wanted())

@@ -8,6 +8,17 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from controlplane.api.admission import Admission
+from controlplane.api.creating import Creating
+from controlplane.api.mutations import Mutations
+from controlplane.api.sizing import Sizing
+from controlplane.api.statuses import Statuses
+from controlplane.config import PlacementDefaults
+from controlplane.fleet.intent import Intent
+from controlplane.fleet.models import Models
+from controlplane.fleet.registry import Registry
+from controlplane.store.protocol import Entry
+from controlplane.store.sqlite import SqliteStore, open_sqlite
 from roundhouse.internal.v1 import agent_service_pb2 as agent_pb
 from roundhouse.kit.errors import (
     AlreadyExists,
@@ -21,6 +32,7 @@ from roundhouse.kit.errors import (
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
+from tests.support.clock import FakeClock
 from tests.support.plane import Plane, plane_on, reason_of, refused, wanted
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
@@ -53,6 +65,10 @@ BAD_FIELDS: dict[str, tuple[Deployment, str]] = {
     "context below 16": (
         wanted(engine_options=EngineOptions(max_model_len=15)),
         "deployment.engine_options.max_model_len",
+    ),
+    "cache above what can be counted": (
+        wanted(engine_options=EngineOptions(kv_cache_memory_bytes=2**63 - 1)),
+        "deployment.engine_options.kv_cache_memory_bytes",
     ),
     "context above the model's": (
         wanted(engine_options=EngineOptions(max_model_len=4096)),
@@ -256,6 +272,45 @@ async def test_a_request_id_makes_the_call_repeatable(plane: Plane) -> None:
         assert reason_of(error) == "MUTATION_EXISTS"
         scale = pb.ScaleDeploymentRequest(name="deployments/chat", replica_count=2, request_id="once")
         assert reason_of(await refused(plane.deployments.ScaleDeployment(scale))) == "MUTATION_EXISTS"
+
+
+async def test_a_repeated_call_that_overlaps_the_write_of_the_first_gets_its_answer(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "store") as store:
+        first = await creating(store).create(ONCE)
+        assert await creating(Overtaken(store)).create(ONCE) == first
+
+
+ONCE = pb.CreateDeploymentRequest(deployment=wanted(), request_id="once", allow_pending=True)
+
+
+class Overtaken:
+    """A store of which the first look comes just before a write, and every later one behind it."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store, self._has_looked = store, False
+
+    async def get(self, key: str) -> Entry | None:
+        entry = await self._store.get(key) if self._has_looked else None
+        self._has_looked = True
+        return entry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def creating(store: Any) -> Creating:
+    """Serves `CreateDeployment` in a fleet without nodes."""
+    clock = FakeClock()
+    registry, intent = Registry(clock, "cluster"), Intent(store)
+    return Creating(
+        store,
+        Mutations(store, intent, clock, lambda: None),
+        Statuses(intent, registry, epoch=store.epoch, clock=clock),
+        Sizing(registry, Models(registry)),
+        Admission(intent, registry),
+        PlacementDefaults("idle_first"),
+        clock,
+    )
 
 
 def _fields(message: Any) -> dict[str, Any]:

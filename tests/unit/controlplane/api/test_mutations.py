@@ -87,3 +87,17 @@ async def test_a_mutation_that_was_overtaken_is_decided_again_and_then_gives_up(
             assert (await store.get("deployments/y")) is not None
             with pytest.raises(Conflict):
                 await mutations.run(request, "Scale", parse, decide)
+
+
+async def test_a_repeated_call_that_its_own_first_write_refutes_gets_the_first_answer(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "store") as store:
+
+        async def decide() -> Write[ScaleDeploymentResponse]:
+            await run(store, Mutations(store, Intent(store), FakeClock(), lambda: None))  # given up, it is written now
+            raise Conflict("the etag has changed")
+
+        mutations = Mutations(store, Intent(store), FakeClock(), lambda: None)
+        assert await mutations.run(REQUEST, "Scale", parse, decide) == ANSWER
+        nameless = ScaleDeploymentRequest(name="deployments/chat", replica_count=1)
+        with pytest.raises(Conflict):
+            await mutations.run(nameless, "Scale", parse, decide)

@@ -113,6 +113,24 @@ def test_an_option_that_this_model_cannot_have_is_refused_by_name(options: Cache
     assert says in caught.value.description
 
 
+@pytest.mark.parametrize(
+    ("model", "options", "field"),
+    [
+        (MODEL, CacheOptions(kv_cache_memory_bytes=2**63 - 1), "kv_cache_memory_bytes"),
+        (replace(MODEL, kv_elements_per_token=2**61), CacheOptions(), "max_model_len"),
+        (replace(MODEL, parameter_count=2**62), CacheOptions(), "max_model_len"),
+    ],
+    ids=["a cache that is stated", "a cache that is computed", "weights"],
+)
+@pytest.mark.parametrize("stated_bytes", [None, MIB])
+def test_what_no_message_holds_is_refused(
+    model: ModelSize, options: CacheOptions, field: str, stated_bytes: int | None
+) -> None:
+    with pytest.raises(OptionInvalid, match="more than can be counted") as caught:
+        compute_need(model, options, "cpu", stated_bytes=stated_bytes)
+    assert caught.value.field == field
+
+
 def test_the_least_cache_that_a_refusal_names_is_taken() -> None:
     _, resolved = compute_need(MODEL, CacheOptions(kv_cache_memory_bytes=8454144), "cpu")
     assert resolved.kv_cache_memory_bytes == 8454144

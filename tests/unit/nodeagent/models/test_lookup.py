@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -89,6 +90,15 @@ async def test_who_mends_a_directory_gets_another_answer(asked: Asked, tmp_path:
 async def test_what_is_not_there_is_not_found(asked: Asked, source: ModelSource, said: str) -> None:
     asked.models.probe([source])
     assert said in (await asked.answer(source, wire.MODEL_STATE_NOT_FOUND)).message
+
+
+async def test_a_model_with_numbers_that_no_message_holds_is_broken(asked: Asked, tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG, "max_position_embeddings": 10**12}))
+    source = ModelSource(path=str(tmp_path))
+    asked.models.probe([source])
+    facts = await asked.answer(source, wire.MODEL_STATE_BROKEN)
+    assert facts.message.startswith(f"{tmp_path} cannot be understood")
 
 
 async def test_what_is_not_asked_about_any_more_is_not_answered(asked: Asked, tmp_path: Path) -> None:
