@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -57,6 +58,19 @@ class Terminal:
     def interrupt(self) -> None:
         """Does what a terminal does at Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
+
+    def interrupt_until(self, text: str) -> None:
+        """Presses Ctrl-C as people do, again if nothing happens for a second, until `text` comes.
+
+        For a prompt of readline: between showing it and waiting for a key, CPython notes a signal and does not act on
+        it before the next key.
+        """
+        for _ in range(round(PATIENCE_S)):
+            self.interrupt()
+            with contextlib.suppress(AssertionError):
+                self.read_until(text, within_s=1.0)
+                return
+        raise AssertionError(f"{text!r} did not come, however often Ctrl-C was pressed")
 
     def end(self, within_s: float = PATIENCE_S) -> int:
         """Returns the exit status, which has to come by itself."""

@@ -88,8 +88,7 @@ def test_at_a_terminal_ctrl_c_cancels_the_answer_and_the_conversation_goes_on(cl
             terminal.interrupt()
             terminal.read_until("cancelled")
         terminal.read_until("› ")
-        terminal.interrupt()
-        terminal.read_until("› ")
+        terminal.interrupt_until("› ")
         terminal.write("\x04")
         assert terminal.end() == 0
 
