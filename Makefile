@@ -46,6 +46,7 @@ protos: $(PROTOS) ## writes the stubs in roundhouse/v1 and roundhouse/internal/v
 	@$(PROTOC) -I protos --python_out=. --pyi_out=. --grpc_python_out=. $$(find protos -name '*.proto' | sort)
 
 bench: $(PACKAGE) ## runs the benchmarks, one after the other
+	@$(if $(wildcard benchmarks/*.py),,echo "there are no benchmarks yet")
 	@for program in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$program || exit; done
 
 soak: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## repeats all tests until one fails or MINUTES (default 30) are over

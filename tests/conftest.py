@@ -1,9 +1,14 @@
-"""Skips, with a reason, what this machine cannot run."""
+"""Skips, with a reason, what this machine cannot run; and lets no example of a property fail for being slow."""
 
 from pathlib import Path
 
+import hypothesis
 import pynvml
 import pytest
+
+# A machine that does other things as well makes any example slow; what must be fast is measured in benchmarks/.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 NODE_MODULES = Path(__file__).parent / "node/node_modules"
 

@@ -27,12 +27,12 @@ class Cluster:
         self.address = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    async def start_control_plane(self) -> None:
+    async def start_control_plane(self, *options: str) -> None:
         """Starts it on a free port; started again, it takes the same one."""
         state = self.folder / "controlplane"
         (state / "address").unlink(missing_ok=True)
         listen = self.address or "127.0.0.1:0"
-        self._spawn("controlplane", "--listen", listen, "--state-dir", str(state))
+        self._spawn("controlplane", "--listen", listen, "--state-dir", str(state), *options)
         self.address = await eventually(lambda: (state / "address").read_text().strip(), "the control plane listens")
 
     def start_agent(self, *options: str) -> None:
