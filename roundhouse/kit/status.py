@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar, cast
 
@@ -18,6 +19,7 @@ from roundhouse.v1 import errors_pb2
 DOMAIN = "roundhouse"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _PREFIX = "ERROR_REASON_"
+_TOO_LARGE = re.compile(r"message larger than max \((\d+) vs\. (\d+)\)")  # what gRPC itself says
 # Clients take 8 KiB of trailing metadata. Beyond that they see neither our code nor our message, only a transport's
 # RESOURCE_EXHAUSTED; the message counts twice, and what quotes a caller may be as long as the caller likes.
 _MAX_MESSAGE_BYTES = 1500
@@ -83,8 +85,10 @@ def error_of(error: grpc.RpcError) -> errors.RoundhouseError:
     packed = metadata_value(error.trailing_metadata(), STATUS_DETAILS_KEY)
     if isinstance(packed, bytes):
         return _from_details(kind, message, status_pb2.Status.FromString(packed))
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
-        return kind(message, reason=errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE)
+    too_large = _TOO_LARGE.search(message)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and too_large is not None:
+        plain = f"the message has {too_large[1]} bytes, and {too_large[2]} are taken at most: send less"
+        return kind(plain, reason=errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE)
     return kind(message or code.name)
 
 

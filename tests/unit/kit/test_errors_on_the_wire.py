@@ -121,6 +121,7 @@ async def test_a_message_over_the_limit_is_refused_by_name() -> None:
         ours = error_of(await raised_by(stub.GetNode(node_service_pb2.GetNodeRequest(name="x" * 2048))))
     assert type(ours) is errors.NoCapacity
     assert ours.own_reason == errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE
+    assert str(ours) == "the message has 2051 bytes, and 1024 are taken at most: send less"
 
 
 @pytest.mark.parametrize("char", ["x", "é", "日"])
