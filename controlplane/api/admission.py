@@ -11,6 +11,12 @@ from controlplane.fleet.registry import Registry
 from controlplane.model import Placement, ReplicaUid, Unplaced, Wanted
 from controlplane.placement.place import Proposal, place
 from roundhouse.kit.errors import NoCapacity, NotReady, QuotaViolation
+from roundhouse.kit.units import format_bytes
+from roundhouse.v1.deployment_pb2 import Deployment
+
+# All replicas may come to one node, whose assignment is one value of the store, and holds each spec once: what is left
+# of the 1 MiB is for over a thousand replicas.
+MAX_SPECS_BYTES = 768 * 1024
 
 
 class Admission:
@@ -23,6 +29,17 @@ class Admission:
         """Raises NotReady (NO_NODE) unless a node is READY."""
         if not any(known.is_ready for known in self._registry.known.values()):
             raise NotReady("no node is connected: start a node agent, or allow_pending")
+
+    def require_specs(self, deployment: Deployment) -> None:
+        """Raises NoCapacity unless the specs of all deployments together can stand in the assignment of one node."""
+        stored = [row.value.deployment for row in self._intent.deployments.rows.values()]
+        size = sum(map(_spec_bytes, [*stored, deployment]))
+        if size > MAX_SPECS_BYTES:
+            message = f"the models and environments of all deployments would take {format_bytes(size)}"
+            message += (
+                f", of which a node can be told {format_bytes(MAX_SPECS_BYTES)}: shorten env, or delete deployments"
+            )
+            raise NoCapacity(message, quota=[QuotaViolation("deployments", message)])
 
     def require_places(self, wanted: Wanted) -> None:
         """Raises NoCapacity (DOES_NOT_FIT), with the numbers of each GPU, unless there is a place for every replica."""
@@ -50,6 +67,10 @@ class Admission:
         nodes = list(self._registry.nodes().values())
         places = place(wanted, missing, placements=placements, nodes=nodes, exclusive=frozenset(exclusive))
         return [_assumed(wanted, each) for each in places.proposals], places.unplaced
+
+
+def _spec_bytes(deployment: Deployment) -> int:
+    return deployment.model.ByteSize() + sum(each.ByteSize() for each in deployment.env)
 
 
 def _assumed(wanted: Wanted, proposal: Proposal) -> Placement:

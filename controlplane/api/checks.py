@@ -24,7 +24,7 @@ ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transfo
 _CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
 _DTYPES = ("", "auto", "float32", "bfloat16", "float16")
 _MIB = 1024 * 1024
-MAX_ENV_BYTES = 16 * 1024  # a node's assignment holds it once for each deployment; the store takes less than 1 MiB
+MAX_ENV_BYTES = 16 * 1024  # see MAX_SPECS_BYTES: room for some fifty deployments that use it up
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REQUEST_ID = re.compile(r"[ -~]{0,64}\Z")
 

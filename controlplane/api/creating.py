@@ -57,6 +57,7 @@ class Creating:
         async def decide() -> Write[CreateDeploymentResponse]:
             if (taken := await self._taken(deployment)) is not None:
                 raise taken
+            self._admission.require_specs(record.deployment)
             wanted = wire.wanted(record)
             if wanted is not None and not request.allow_pending:
                 self._admission.require_places(wanted)

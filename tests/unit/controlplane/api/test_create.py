@@ -240,6 +240,17 @@ async def test_what_may_wait_is_stored_though_it_does_not_fit(plane: Plane) -> N
         assert (placed.status, placed.reason) == (2, "DoesNotFit")
 
 
+async def test_one_deployment_too_many_with_a_large_env_is_refused_and_all_others_go_on(plane: Plane) -> None:
+    large = env(name="LARGE", value="x" * 16_000)
+    async with ScriptedAgent("one", gpu_bytes=400 * GIB).joined(plane.address):
+        created = [(await plane.create(f"d{number}", env=large)).name for number in range(49)]
+        error = await refused(plane.create("one-too-many", env=large))
+        assert isinstance(error, NoCapacity)
+        assert "768 KiB: shorten env" in str(error)
+        # Every one of them is on the same node, and that node could be told.
+        await plane.until(lambda all_: [each.name for each in all_.values() if each.state == READY] == sorted(created))
+
+
 async def test_a_name_in_use_is_refused(plane: Plane) -> None:
     async with ScriptedAgent("one").joined(plane.address):
         await plane.create()
