@@ -128,7 +128,7 @@ async def drain(reader: AsyncIterator[generation_pb2.Delta]) -> tuple[int, Round
     return tokens, None
 
 
-async def test_a_replica_that_dies_is_seen_failed_or_starting_within_two_seconds(tmp_path: Path) -> None:
+async def test_a_replica_that_dies_is_shown_as_such_to_those_who_watch(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (_, client):
         await client.deployments.create(deployment("demo", builtin="demo", replica_count=1))
         await client.deployments.wait_ready("demo", timeout_s=120)
