@@ -31,6 +31,19 @@ def engine_pid() -> Iterator[int]:
         process.kill()
 
 
+@pytest.fixture
+def engine_with_child() -> Iterator[tuple[int, int]]:
+    """The pids of a process that leads a session, and of a child of it."""
+    # `read` waits until the pipe is closed, at which the shell ends its child and itself.
+    script = "sleep 1000 & echo $!; read -r line; kill $!"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        assert shell.stdout is not None
+        yield shell.pid, int(shell.stdout.readline())
+        shell.communicate()
+
+
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
 def test_a_machine_without_a_driver_has_no_gpus(code: int) -> None:
     assert open_nvml(FakeNvml(faults={"nvmlInit": code})) is None
@@ -50,12 +63,11 @@ def test_what_the_driver_keeps_is_used_and_nobody_elses_but_foreign() -> None:
     assert (reading.used_bytes, reading.free_bytes, reading.foreign_bytes) == (GIB, 79 * GIB, GIB)
 
 
-def test_memory_of_an_engine_and_of_its_children_is_the_engines() -> None:
-    child = os.getpid()
-    engine = os.getsid(child)
-    gpu = FakeGpu("GPU-a", driver_bytes=0, processes={engine: 2 * GIB, child: GIB, 1: 5 * GIB})
+def test_memory_of_an_engine_and_of_its_children_is_the_engines(engine_with_child: tuple[int, int]) -> None:
+    engine, child = engine_with_child
+    gpu = FakeGpu("GPU-a", driver_bytes=0, processes={engine: 2 * GIB, child: GIB, os.getpid(): 5 * GIB})
     [reading] = opened(gpu).sample([Occupant("r", ("GPU-a",), 4 * GIB, pid=engine)])
-    assert reading.measured_bytes == {"r": 3 * GIB if child != engine else GIB}
+    assert reading.measured_bytes == {"r": 3 * GIB}
     assert reading.foreign_bytes == 5 * GIB
 
 
