@@ -158,8 +158,13 @@ async def test_an_engine_that_is_killed_under_an_agent_that_adopted_it_comes_bac
     plane.assign(wanted())
     before = await plane.until_state(READY)
     await agent.end(signal.SIGKILL)
+    first_agent = plane.report.get()
+    assert first_agent is not None
     agent.start()
-    await plane.until(lambda report: (found := engine_in(report)) and found.pid == before.pid)
+    report = await plane.until(lambda report: report.agent_uid != first_agent.agent_uid)
+    after = engine_in(report)
+    assert after is not None
+    assert after.pid == before.pid
     os.kill(before.pid, signal.SIGUSR1)
     failed = await plane.until_state(FAILED)
     assert failed.last_exit.exit_code == 37, "it is not this agent's child"
