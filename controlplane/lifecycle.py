@@ -7,8 +7,8 @@ first told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from controlplane import wire
 from controlplane.model import Placement
@@ -16,7 +16,7 @@ from roundhouse.internal.v1.agent_service_pb2 import EngineReport
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
 from roundhouse.v1.condition_pb2 import Condition
-from roundhouse.v1.deployment_pb2 import Deployment, Replica
+from roundhouse.v1.deployment_pb2 import Deployment, Replica, ReplicaGpu
 
 _TRUE = condition_pb2.CONDITION_STATUS_TRUE
 _FALSE = condition_pb2.CONDITION_STATUS_FALSE
@@ -31,7 +31,7 @@ class Sighting:
     node_state: node_pb2.NodeState
     engine: EngineReport | None = None
     refusal: str = ""  # why its node will not start it
-    gpu_indexes: tuple[int, ...] = ()
+    gpu_indexes: Mapping[str, int] = field(default_factory=dict)  # by UUID, as far as its node reports them
 
 
 def pending_replica(wanted: Deployment, index: int, reason: str, *, before: Replica | None, now_s: float) -> Replica:
@@ -56,8 +56,7 @@ def placed_replica(
         uid=placement.replica_uid,
         state=state,
         node=wire.NODE.format(placement.node),
-        gpu_uuids=placement.gpus,
-        gpu_indexes=seen.gpu_indexes,
+        gpus=[ReplicaGpu(uuid=each, index=seen.gpu_indexes.get(each)) for each in placement.gpus],
         reserved_memory_bytes=placement.reserved_bytes,
         placement_epoch=placement.epoch,
         deployment_generation=wanted.generation,
@@ -99,7 +98,7 @@ def deployment(
 def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.ReplicaState, str]:
     engine = seen.engine
     if seen.node_state != node_pb2.NODE_STATE_READY:
-        return deployment_pb2.REPLICA_STATE_PREPARING, f'node "{placement.node}" does not report'
+        return deployment_pb2.REPLICA_STATE_UNKNOWN, f'node "{placement.node}" does not report'
     if engine is None and placement.is_stopping:
         return deployment_pb2.REPLICA_STATE_DRAINING, "stopping"
     if engine is None:
@@ -149,6 +148,8 @@ def _deployment_state(
         return deployment_pb2.DEPLOYMENT_STATE_FAILED
     if any(each.state == deployment_pb2.REPLICA_STATE_PENDING for each in replicas):
         return deployment_pb2.DEPLOYMENT_STATE_PENDING
+    if placed == {deployment_pb2.REPLICA_STATE_UNKNOWN}:
+        return deployment_pb2.DEPLOYMENT_STATE_UNKNOWN
     return deployment_pb2.DEPLOYMENT_STATE_STARTING
 
 

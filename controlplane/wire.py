@@ -14,6 +14,7 @@ from roundhouse.internal.v1.agent_service_pb2 import (
 )
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, MemoryNeed, PlacementRecord
 from roundhouse.kit.names import NamePattern
+from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1 import deployment_pb2, node_pb2
 
 DEPLOYMENT = NamePattern("deployments/{deployment}")
@@ -68,7 +69,7 @@ def wanted(record: DeploymentRecord) -> Wanted | None:
         gpu_count=policy.gpu_count if policy.HasField("gpu_count") else None,
         allows_sharing=policy.allow_shared_gpu,
         is_deleting=is_deleting,
-        drain_grace_s=record.drain_grace_s if is_deleting else DRAIN_GRACE_S,
+        drain_grace_s=from_duration(record.drain_grace) if is_deleting else DRAIN_GRACE_S,
     )
 
 
@@ -107,7 +108,7 @@ def placement(record: PlacementRecord) -> Placement:
         gpus=tuple(map(GpuUuid, record.gpu_uuids)),
         reserved_bytes=record.reserved_memory_bytes,
         is_stopping=record.is_stopping,
-        drain_grace_s=record.drain_grace_s,
+        drain_grace_s=from_duration(record.drain_grace),
     )
 
 
@@ -122,7 +123,7 @@ def placement_record(value: Placement) -> PlacementRecord:
         gpu_uuids=value.gpus,
         reserved_memory_bytes=value.reserved_bytes,
         is_stopping=value.is_stopping,
-        drain_grace_s=value.drain_grace_s,
+        drain_grace=to_duration(value.drain_grace_s),
     )
 
 
@@ -137,7 +138,7 @@ def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssig
         spec=record.engine_spec,
         gpu_uuids=value.gpus,
         reserved_memory_bytes=value.reserved_bytes,
-        drain_grace_s=value.drain_grace_s if value.is_stopping else 0.0,
+        drain_grace=to_duration(value.drain_grace_s) if value.is_stopping else None,
     )
 
 
@@ -188,7 +189,8 @@ def gpu(message: node_pb2.Gpu) -> Gpu:
         index=message.index,
         total_bytes=message.total_memory_bytes,
         used_bytes=message.used_memory_bytes,
-        utilization_fraction=message.utilization_fraction,
+        # Not told, it is taken for the worst: a GPU that is known to be idle goes before it.
+        utilization_fraction=message.utilization_fraction if message.HasField("utilization_fraction") else 1.0,
         is_healthy=message.state == node_pb2.GPU_STATE_OK,
     )
 

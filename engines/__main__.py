@@ -82,7 +82,12 @@ async def _run(bundle: Path, stop: asyncio.Event) -> int:
         config.replica_uid,
         config.deployment_generation,
     )
-    requests = Requests(identity, Wakeups(asyncio.get_running_loop().call_soon_threadsafe), SystemClock())
+    requests = Requests(
+        identity,
+        Wakeups(asyncio.get_running_loop().call_soon_threadsafe),
+        SystemClock(),
+        live_limit=config.options.batch_size + config.options.max_waiting,
+    )
     drain = Drain(lifecycle, requests)
     services = _services(identity, lifecycle, requests, drain)
     async with listening(config.listen_host, config.ports, services, lifecycle) as serving:

@@ -55,7 +55,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Output of one sequence: ids from `first_position` on, and the text that has become certain."""
+    """Output of one sequence: ids from `first_position` on, and the text that has become certain.
+
+    The last one of a sequence has all text that is left. What a cancel finds held back is told to nobody: the ids say
+    it, and whoever goes on behind them says it again.
+    """
 
     first_position: int
     ids: tuple[int, ...]
@@ -80,7 +84,6 @@ class End:
     reason: FinishReason
     output_token_count: int
     release: Release
-    text: str = ""  # what was held back and belongs to the output
     matched_stop: str = ""
     matched_token_id: int | None = None
     cause: Cause | None = None

@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from nodeagent.model import Assigned, Assignment, Desired, Order
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.files import write_atomically
+from roundhouse.kit.times import from_duration
 
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")  # it becomes the name of a directory
 
@@ -66,5 +67,5 @@ def _assigned(message: agent_service_pb2.EngineAssignment) -> Assigned:
         spec=message.spec.SerializeToString(deterministic=True),
         gpu_uuids=tuple(message.gpu_uuids),
         reserved_bytes=message.reserved_memory_bytes,
-        drain_grace_s=max(0.0, message.drain_grace_s),
+        drain_grace_s=max(0.0, from_duration(message.drain_grace)),
     )

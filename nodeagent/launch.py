@@ -13,6 +13,7 @@ from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.model import Assigned, Desired, ProcessId
 from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
 from roundhouse.internal.v1 import engine_spec_pb2
+from roundhouse.kit.times import to_timestamp
 
 ENGINE_COMMAND = (sys.executable, "-m", "engines")
 _KEY_BYTES = 32
@@ -60,7 +61,7 @@ async def launch(
         listen_host=how.host,
         lowest_port=lowest,
         highest_port=highest,
-        start_time_s=time_s,
+        start_time=to_timestamp(time_s),
         cluster_id=cluster_id,
     )
     key = secrets.token_bytes(_KEY_BYTES)

@@ -96,8 +96,8 @@ class Reading:
     free_bytes: int = 0
     foreign_bytes: int = 0  # of processes that are not ours
     measured_bytes: Mapping[str, int] = field(default_factory=dict)  # of ours, by replica uid
-    utilization_fraction: float = 0.0
-    mean_utilization_fraction: float = 0.0  # averaged by the sampler
+    utilization_fraction: float | None = None  # None: the GPU does not tell
+    mean_utilization_fraction: float | None = None  # averaged by the sampler
     temperature_celsius: float | None = None
     power_watts: float | None = None
     failure: str = ""  # why it cannot be used, in the words of the driver

@@ -12,6 +12,7 @@ from controlplane.model import Placement, ReplicaUid, Unplaced, Wanted
 from controlplane.placement.place import Proposal, place
 from roundhouse.kit.errors import NoCapacity, NotReady, QuotaViolation
 from roundhouse.kit.units import format_bytes
+from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment
 
 # All replicas may come to one node, whose assignment is one value of the store, and holds each spec once: what is left
@@ -39,7 +40,11 @@ class Admission:
             message += (
                 f", of which a node can be told {format_bytes(MAX_SPECS_BYTES)}: shorten env, or delete deployments"
             )
-            raise NoCapacity(message, quota=[QuotaViolation("deployments", message)])
+            raise NoCapacity(
+                message,
+                reason=errors_pb2.ERROR_REASON_SPECS_TOO_LARGE,
+                quota=[QuotaViolation("deployments", message)],
+            )
 
     def require_places(self, wanted: Wanted) -> None:
         """Raises NoCapacity (DOES_NOT_FIT), with the numbers of each GPU, unless there is a place for every replica."""

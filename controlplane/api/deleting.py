@@ -10,7 +10,7 @@ from controlplane.api.statuses import Statuses
 from controlplane.store.protocol import Store
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.fields import FieldCheck
-from roundhouse.kit.times import from_duration, to_timestamp
+from roundhouse.kit.times import to_duration, to_timestamp
 from roundhouse.v1.deployment_service_pb2 import DeleteDeploymentRequest, DeleteDeploymentResponse
 
 _METHOD = "roundhouse.v1.DeploymentService.DeleteDeployment"
@@ -42,7 +42,7 @@ class Deleting:
             record.deployment.update_time.CopyFrom(now)
             record.deployment.generation += 1
             has_grace = request.HasField("drain_grace")
-            record.drain_grace_s = from_duration(request.drain_grace) if has_grace else wire.DRAIN_GRACE_S
+            record.drain_grace.CopyFrom(request.drain_grace if has_grace else to_duration(wire.DRAIN_GRACE_S))
             response = DeleteDeploymentResponse(deployment=self._statuses.preview(deployment, record))
             return Write(response, [stored.compare], {stored.compare.key: record.SerializeToString()})
 

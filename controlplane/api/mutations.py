@@ -18,6 +18,7 @@ from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import MutationRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists, Conflict, RoundhouseError, Unreachable
+from roundhouse.kit.times import from_timestamp, to_timestamp
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_service_pb2 import (
     CreateDeploymentRequest,
@@ -126,7 +127,7 @@ class Mutations:
                 body_hash=_hash(request),
                 method=method,
                 response=write.response.SerializeToString(),
-                time_s=self._clock.now(),
+                write_time=to_timestamp(self._clock.now()),
             ).SerializeToString()
         if not puts:
             return 0
@@ -141,7 +142,7 @@ class Mutations:
 
     def _is_old(self, record: MutationRecord) -> bool:
         # A clock that was set back must not keep a record for ever.
-        return abs(self._clock.now() - record.time_s) > REMEMBER_S
+        return abs(self._clock.now() - from_timestamp(record.write_time)) > REMEMBER_S
 
 
 def _hash(request: Mutation) -> bytes:

@@ -64,5 +64,8 @@ class Scaling:
     def _require_places(self, record: DeploymentRecord) -> None:
         wanted = wire.wanted(record)
         if wanted is None:
-            raise NotReady("the model has not been looked up yet: wait until a node is connected, or allow_pending")
+            raise NotReady(
+                "the model has not been looked up yet: wait until a node that has it is connected, or allow_pending",
+                reason=errors_pb2.ERROR_REASON_MODEL_NOT_LOOKED_UP,
+            )
         self._admission.require_places(wanted)

@@ -174,7 +174,7 @@ class Statuses:
             node_state=self._node_state(placement.node),
             engine=known.engines.get(placement.replica_uid),
             refusal=known.refusals.get(placement.replica_uid, ""),
-            gpu_indexes=tuple(known.gpu_indexes[each] for each in placement.gpus if each in known.gpu_indexes),
+            gpu_indexes={each: known.gpu_indexes[each] for each in placement.gpus if each in known.gpu_indexes},
         )
 
     def _node_state(self, node: str) -> node_pb2.NodeState:

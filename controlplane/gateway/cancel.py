@@ -46,7 +46,7 @@ class Canceller:
         rest = [each for each in present if each.engine_uuid not in asked]
         unreachable = list(self._routes().silent.get(key.deployment, ()))
         for routes in (first, rest):
-            receipts, silent = await self._ask(key, routes, answer_s)
+            receipts, silent = await self._ask(key, routes, receipt_pb2.CANCEL_CAUSE_CLIENT, answer_s)
             unreachable += silent
             found = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
             if found:
@@ -72,14 +72,19 @@ class Canceller:
 
     async def leave(self, key: RequestKey, route: Route) -> None:
         """Cancels a request whose client has left; its engine's orphan timer does so if this does not get through."""
-        receipts, _ = await self._ask(key, [route], ANSWER_S)
+        receipts, _ = await self._ask(key, [route], receipt_pb2.CANCEL_CAUSE_DISCONNECT, ANSWER_S)
         for receipt in receipts:
             log.debug("client left", request_id=key.request_id, freed_blocks=receipt.freed_block_count)
 
-    async def _ask(self, key: RequestKey, routes: Sequence[Route], timeout_s: float) -> tuple[list[Receipt], list[str]]:
+    async def _ask(
+        self, key: RequestKey, routes: Sequence[Route], cause: receipt_pb2.CancelCause, timeout_s: float
+    ) -> tuple[list[Receipt], list[str]]:
         """Returns the answers of those who gave one, and the names of the rest."""
         request = CancelRequestRequest(deployment=key.deployment, request_id=key.request_id)
-        calls = [self._engines.cancel(each, request, principal=key.principal, timeout_s=timeout_s) for each in routes]
+        calls = [
+            self._engines.cancel(each, request, principal=key.principal, cause=cause, timeout_s=timeout_s)
+            for each in routes
+        ]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         receipts, silent = [], []
         for route, answer in zip(routes, answers, strict=True):

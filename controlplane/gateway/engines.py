@@ -11,7 +11,7 @@ from controlplane.model import Route
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import open_channel
-from roundhouse.v1 import inference_service_pb2
+from roundhouse.v1 import inference_service_pb2, receipt_pb2
 
 _SERVICE = "/roundhouse.v1.InferenceService/"
 # Of a client's metadata, what is the transport's own or ours to set does not travel on.
@@ -41,10 +41,16 @@ class Engines:
     ) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
         """Starts `Generate` or `Chat` at an engine; requests and responses stay bytes."""
         call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel(route).unary_stream(_SERVICE + method)
-        return call(body, timeout=timeout_s, metadata=[*passed, self._hop(route, principal, attempt)])
+        return call(body, timeout=timeout_s, metadata=[*passed, self._hop(route, principal, attempt=attempt)])
 
     async def cancel(
-        self, route: Route, request: inference_service_pb2.CancelRequestRequest, *, principal: str, timeout_s: float
+        self,
+        route: Route,
+        request: inference_service_pb2.CancelRequestRequest,
+        *,
+        principal: str,
+        cause: receipt_pb2.CancelCause,
+        timeout_s: float,
     ) -> inference_service_pb2.CancelRequestResponse:
         """Cancels a request at an engine; raises grpc.RpcError if the engine does not answer."""
         call: grpc.aio.UnaryUnaryMultiCallable[Any, inference_service_pb2.CancelRequestResponse]
@@ -53,7 +59,7 @@ class Engines:
             request_serializer=inference_service_pb2.CancelRequestRequest.SerializeToString,
             response_deserializer=inference_service_pb2.CancelRequestResponse.FromString,
         )
-        return await call(request, timeout=timeout_s, metadata=[self._hop(route, principal, 0)])
+        return await call(request, timeout=timeout_s, metadata=[self._hop(route, principal, cause=cause)])
 
     async def keep_only(self, addresses: frozenset[str]) -> None:
         """Closes the channels to all other addresses."""
@@ -67,13 +73,16 @@ class Engines:
             self._channels[route.address] = open_channel(route.address)
         return self._channels[route.address]
 
-    def _hop(self, route: Route, principal: str, attempt: int) -> tuple[str, bytes]:
+    def _hop(
+        self, route: Route, principal: str, *, attempt: int = 0, cause: receipt_pb2.CancelCause | None = None
+    ) -> tuple[str, bytes]:
         hop = hop_pb2.Hop(
             engine_uuid=route.engine_uuid,
             engine_key=route.engine_key,
             principal=principal,
             attempt=attempt,
             keeper=self._gateway_id,
+            cancel_cause=cause,
         )
         return HOP_KEY, hop.SerializeToString()
 

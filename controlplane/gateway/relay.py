@@ -127,6 +127,7 @@ class Relay:
         if route is None:
             raise Unreachable(
                 f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
+                reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
                 retry_after_s=RETRY_AFTER_S,
             )
         return route
@@ -143,6 +144,7 @@ def _untaken(key: RequestKey) -> Unreachable:
     return Unreachable(
         f'{MAX_ATTEMPTS} replicas of deployment "{key.deployment}" one after another did not take the request: '
         "try again",
+        reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
         retry_after_s=RETRY_AFTER_S,
     )
 

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from engines.batching.sequence import Sequence
 from engines.model import Cause, Sink
 
-RETRY_AFTER_S = 1.0  # a guess: how long the queue takes depends on outputs that nobody knows yet
-
 
 class QueueFull(Exception):
     """As many requests wait as may."""
 
-    def __init__(self, waiting_count: int, retry_after_s: float = RETRY_AFTER_S) -> None:
+    def __init__(self, waiting_count: int) -> None:
         super().__init__(f"{waiting_count} requests are waiting, which is the most: try again later")
         self.waiting_count = waiting_count
-        self.retry_after_s = retry_after_s
 
 
 class Stopped(Exception):

@@ -36,30 +36,28 @@ class Live:
         """Takes the next output token. Raises what its transcript raises; the token is not part of the output then."""
         assert self.transcript is not None
         work, position = self.sequence.work, self.sequence.output_count
-        is_stop = token in work.stop_token_ids
-        text = "" if is_stop else self.transcript.write(token)
+        is_stop_token = token in work.stop_token_ids
+        is_last = is_stop_token or position + 1 == work.max_tokens
+        text = "" if is_stop_token else self.transcript.write(token)
+        if is_last:
+            text += self.transcript.close()
         self.sequence.append(token)
         if self._first_token_s is None:
             self._first_token_s = now_s
         tokens = Tokens(position, (token,), text)
-        if is_stop:
+        if is_stop_token:
             return tokens, Ending(FinishReason.STOP_TOKEN)
         if self.transcript.matched_stop:
             return tokens, Ending(FinishReason.STOP_STRING)
-        return tokens, Ending(FinishReason.LENGTH) if position + 1 == work.max_tokens else None
+        return tokens, Ending(FinishReason.LENGTH) if is_last else None
 
     def end(self, ending: Ending, freed: Freed, total: int, now_s: float) -> End:
         """Returns the last event, given what its release showed."""
-        reason, error, text, matched_stop = ending.reason, ending.error, "", ""
-        if self.transcript is not None and reason is not FinishReason.FAILED:
-            try:
-                text = self.transcript.close()
-                matched_stop = self.transcript.matched_stop
-            except Exception as failure:  # noqa: BLE001 - the request is told
-                reason, error = FinishReason.FAILED, failure
-        if matched_stop and reason is FinishReason.LENGTH:  # the text that was held back has completed it
-            reason = FinishReason.STOP_STRING
-        cancel = ending.cancel
+        reason, cancel = ending.reason, ending.cancel
+        matched_stop = ""
+        if reason is FinishReason.STOP_STRING:
+            assert self.transcript is not None
+            matched_stop = self.transcript.matched_stop
         return End(
             reason=reason,
             output_token_count=self.sequence.output_count,
@@ -70,11 +68,10 @@ class Live:
                 steps_after=ending.steps_after,
                 cancel_to_release_s=0.0 if cancel is None else max(0.0, now_s - cancel.time_s),
             ),
-            text=text,
-            matched_stop=matched_stop if reason is FinishReason.STOP_STRING else "",
+            matched_stop=matched_stop,
             matched_token_id=self.sequence.ids[-1] if reason is FinishReason.STOP_TOKEN else None,
             cause=None if cancel is None else cancel.cause,
-            error=error,
+            error=ending.error,
             queue_s=(now_s if self.joined_s is None else self.joined_s) - self._arrived_s,
             first_token_s=None if self._first_token_s is None else self._first_token_s - self._arrived_s,
         )

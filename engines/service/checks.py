@@ -11,6 +11,8 @@ from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import generation_pb2, inference_service_pb2
 
+MAX_MESSAGES = 4096  # what is checked one by one must not hold up other streams: these take a few milliseconds
+MAX_PARTS = 4096  # over all messages
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_STOP_TOKEN_IDS = 64
@@ -40,7 +42,7 @@ def check_chat(request: inference_service_pb2.ChatRequest, vocabulary_size: int)
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=False)
-    check.require(len(request.messages) > 0, "messages", "is empty: give at least one message")
+    _check_size(check, request.messages)
     for number, message in enumerate(request.messages):
         where = f"messages[{number}]"
         known = message.role in _ROLES
@@ -78,10 +80,23 @@ def _check_request_id(check: FieldCheck, request_id: str, *, required: bool) -> 
         check.require(holds, "request_id", "is malformed: use 1 to 64 characters of [A-Za-z0-9._:-]")
 
 
+def _check_size(check: FieldCheck, messages: Sequence[generation_pb2.Message]) -> None:
+    """Raises at once if there is more than can be checked in passing."""
+    check.require(len(messages) > 0, "messages", "is empty: give at least one message")
+    _bound(check, "messages", len(messages), MAX_MESSAGES)
+    _bound(check, "messages.content", sum(len(each.content) for each in messages), MAX_PARTS)
+
+
+def _bound(check: FieldCheck, field: str, count: int, most: int) -> None:
+    if not check.require(count <= most, field, f"{count} entries are too many: use at most {most}"):
+        check.raise_if_any()
+
+
 def _check_parts(
     check: FieldCheck, field: str, parts: Sequence[generation_pb2.ContentPart], vocabulary_size: int | None
 ) -> None:
     """Checks content; without a vocabulary size token ids are not allowed."""
+    _bound(check, field, len(parts), MAX_PARTS)
     has_content = False
     for number, part in enumerate(parts):
         where = f"{field}[{number}]"
@@ -118,7 +133,7 @@ def _check_sampling(check: FieldCheck, sampling: generation_pb2.SamplingParams, 
         )
     count = len(sampling.stop)
     check.require(count <= MAX_STOPS, "sampling.stop", f"{count} entries are too many: use at most {MAX_STOPS}")
-    for number, stop in enumerate(sampling.stop):
+    for number, stop in enumerate(sampling.stop[:MAX_STOPS]):
         holds = 1 <= len(stop) <= MAX_STOP_CHARACTERS
         check.require(
             holds,
@@ -151,7 +166,7 @@ def _check_options(check: FieldCheck, options: generation_pb2.RequestOptions) ->
 
 def _check_labels(check: FieldCheck, options: generation_pb2.RequestOptions) -> None:
     count = len(options.labels)
-    check.require(count <= MAX_LABELS, "options.labels", f"{count} entries are too many: use at most {MAX_LABELS}")
+    _bound(check, "options.labels", count, MAX_LABELS)
     for key, value in sorted(options.labels.items()):
         where = f'options.labels["{key[:MAX_LABEL_KEY]}"]'
         check.require(1 <= len(key) <= MAX_LABEL_KEY, where, f"has a bad key: use 1 to {MAX_LABEL_KEY} characters")

@@ -38,16 +38,15 @@ class Output:
     def deltas(self, events: Sequence[Event]) -> list[generation_pb2.GenerationEvent]:
         """Returns all that is new as one delta, however many steps it took; none if nothing is new."""
         tokens = [each for each in events if isinstance(each, Tokens)]
-        ids = [token for each in tokens for token in each.ids]
-        text = "".join(each.text for each in events)
-        if not (ids or text):
+        if not tokens:
             return []
-        # Only text that an end releases comes alone, and it belongs behind the last token.
-        last = events[-1]
-        first = tokens[0].first_position if tokens else last.output_token_count if isinstance(last, End) else 0
+        ids = [token for each in tokens for token in each.ids]
         self._hash = chain(self._hash, ids)
         delta = generation_pb2.Delta(
-            first_position=first, token_ids=ids, text=text, channel=generation_pb2.CHANNEL_CONTENT
+            first_position=tokens[0].first_position,
+            token_ids=ids,
+            text="".join(each.text for each in tokens),
+            channel=generation_pb2.CHANNEL_CONTENT,
         )
         return [generation_pb2.GenerationEvent(delta=delta)]
 

@@ -11,15 +11,15 @@ from engines.service import checks, prompts
 from engines.service.events import Output
 from engines.service.identity import Identity
 from engines.service.lifecycle import Lifecycle
-from engines.service.requests import Requests
+from engines.service.requests import Requests, queue_full
 from engines.service.run import Run
 from engines.service.served import Served
 from roundhouse.internal.hops import LOCATION_KEY, REQUEST_ID_KEY, format_location
 from roundhouse.internal.v1 import hop_pb2
-from roundhouse.kit.errors import DeadlineExceeded, NoCapacity, NotFound, Resource, Unreachable
+from roundhouse.kit.errors import DeadlineExceeded, NotFound, Resource, Unreachable
 from roundhouse.kit.service import Context
 from roundhouse.kit.times import from_duration
-from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
+from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, receipt_pb2
 
 ORPHAN_S = 10.0  # whoever takes up a dead gateway's requests has come by then
 # The transport and our own timer watch the same deadline; whichever is first, the cause is the deadline.
@@ -63,7 +63,9 @@ class Inference:
         """Ends a request and proves it."""
         checks.check_cancel(request)
         self._require_deployment(request.deployment)
-        receipt = await self._requests.cancel(hop.principal, request.request_id)
+        has_left = hop.cancel_cause == receipt_pb2.CANCEL_CAUSE_DISCONNECT
+        cause = Cause.DISCONNECT if has_left else Cause.CLIENT
+        receipt = await self._requests.cancel(hop.principal, request.request_id, cause)
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
     async def _serve(self, call: _Call, served: Served, encode: Encode) -> None:
@@ -110,7 +112,7 @@ class Inference:
         if call.hop.keeper:
             run.cancel_in(self._orphan_s, Cause.ORPHANED)
         else:
-            run.cancel(Cause.DEADLINE if call.is_overdue(run.age_s()) else Cause.CLIENT)
+            run.cancel(Cause.DEADLINE if call.is_overdue(run.age_s()) else Cause.DISCONNECT)
 
     def _started(self, run: Run, served: Served, work: Work) -> generation_pb2.Started:
         return generation_pb2.Started(
@@ -162,11 +164,7 @@ def _start(run: Run, served: Served, work: Work) -> None:
     try:
         run.start(served.steps, work)
     except QueueFull as error:
-        raise NoCapacity(
-            f"the engine's queue is full with {error.waiting_count} requests: wait, or add replicas",
-            reason=errors_pb2.ERROR_REASON_QUEUE_FULL,
-            retry_after_s=error.retry_after_s,
-        ) from error
+        raise queue_full(error.waiting_count) from error
     except Stopped as error:
         message = "the engine stops and takes no new requests: pick another replica"
         raise Unreachable(message, reason=errors_pb2.ERROR_REASON_DRAINING) from error

@@ -52,7 +52,8 @@ class Lifecycle:
             message = "the engine is draining and takes no new requests: pick another replica"
             raise Unreachable(message, reason=errors_pb2.ERROR_REASON_DRAINING)
         if self._served is None:
-            raise Unreachable("the engine is loading its model: try again when it is ready", retry_after_s=1.0)
+            message = "the engine is loading its model: try again when it is ready"
+            raise Unreachable(message, reason=errors_pb2.ERROR_REASON_ENGINE_LOADING, retry_after_s=1.0)
         return self._served
 
     def load(self, message: str) -> None:

@@ -9,6 +9,8 @@ from engines.service.run import Run
 from roundhouse.kit.times import to_duration, to_timestamp
 from roundhouse.v1 import receipt_pb2
 
+_BY_CLIENT = (Cause.CLIENT, Cause.DISCONNECT)
+
 
 def ended(identity: Identity, run: Run, end: End, now_s: float) -> receipt_pb2.CancelReceipt:
     """Returns the receipt of a run that has ended; it is the same for whoever asks, however often.
@@ -16,7 +18,7 @@ def ended(identity: Identity, run: Run, end: End, now_s: float) -> receipt_pb2.C
     What ended by itself, or by another cause than its client, had ended before any later cancel: ALREADY_FINISHED. Its
     counts are those of its own end.
     """
-    was_cancelled = end.reason is FinishReason.CANCELLED and end.cause is Cause.CLIENT
+    was_cancelled = end.reason is FinishReason.CANCELLED and end.cause in _BY_CLIENT
     release = end.release
     return receipt_pb2.CancelReceipt(
         deployment=identity.deployment,
@@ -32,7 +34,7 @@ def ended(identity: Identity, run: Run, end: End, now_s: float) -> receipt_pb2.C
         free_block_count=release.free_after,
         total_block_count=release.total,
         steps_after=release.steps_after,
-        elapsed=to_duration(run.cancel_lead_s + release.cancel_to_release_s),
+        elapsed=None if end.cause is None else to_duration(run.cancel_lead_s + release.cancel_to_release_s),
         attempt=run.attempt,
         replica=identity.replica,
         receipt_time=to_timestamp(now_s),
@@ -46,7 +48,6 @@ def unproven(identity: Identity, run: Run, now_s: float) -> receipt_pb2.CancelRe
         request_id=run.request_id,
         outcome=receipt_pb2.CANCEL_OUTCOME_UNPROVEN,
         level=receipt_pb2.CANCEL_LEVEL_REQUESTED,
-        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
         prompt_token_count=run.prompt_token_count,
         attempt=run.attempt,
         replica=identity.replica,
@@ -60,6 +61,5 @@ def not_arrived(identity: Identity, request_id: str, now_s: float) -> receipt_pb
         deployment=identity.deployment,
         request_id=request_id,
         outcome=receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED,
-        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
         receipt_time=to_timestamp(now_s),
     )

@@ -15,10 +15,12 @@ from engines.service.identity import Identity
 from engines.service.run import Run
 from engines.service.wakeups import Wakeups
 from roundhouse.kit.clock import Clock
-from roundhouse.kit.errors import AlreadyExists, Conflict
+from roundhouse.kit.errors import AlreadyExists, Conflict, NoCapacity
 from roundhouse.v1 import errors_pb2, receipt_pb2
 
 log = structlog.get_logger()
+
+RETRY_AFTER_S = 1.0  # a guess: how long the queue takes depends on outputs that nobody knows yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,18 @@ class Memory:
 class Requests:
     """Knows every request by (principal, request id). Belongs to the event loop."""
 
-    def __init__(self, identity: Identity, wakeups: Wakeups, clock: Clock, memory: Memory | None = None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        wakeups: Wakeups,
+        clock: Clock,
+        *,
+        live_limit: int,
+        memory: Memory | None = None,
+    ) -> None:
+        """`live_limit` is the most requests that live at a time, those whose prompts are being tokenized among them."""
         self._identity = identity
+        self._live_limit = live_limit
         self._wakeups = wakeups
         self._clock = clock
         self._memory = memory = memory or Memory()
@@ -56,7 +68,8 @@ class Requests:
     def admit(self, principal: str, request_id: str, attempt: int) -> Run:
         """Takes a request in, so that from now on it can be cancelled. The caller starts or refuses the run.
 
-        Raises AlreadyExists if the id is in use or remembered, Conflict if the request was cancelled before it came.
+        Raises AlreadyExists if the id is in use or remembered, Conflict if the request was cancelled before it came,
+        NoCapacity if there are as many as may be.
         """
         key = _key(principal, request_id)
         if key in self._live or self._receipts.get(key) is not None:
@@ -67,16 +80,18 @@ class Requests:
                 f'request "{request_id}" was cancelled before it arrived: choose another request_id to run it anyway'
             )
             raise Conflict(message, reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED)
+        if len(self._live) >= self._live_limit:
+            raise queue_full(len(self._live))
         run = Run(key, request_id, attempt, self._wakeups, self._close)
         self._live[key] = run
         return run
 
-    async def cancel(self, principal: str, request_id: str) -> receipt_pb2.CancelReceipt:
+    async def cancel(self, principal: str, request_id: str, cause: Cause = Cause.CLIENT) -> receipt_pb2.CancelReceipt:
         """Ends a request, waits until its blocks are free, and returns the receipt: the same one at every call."""
         key = _key(principal, request_id)
         run = self._live.get(key)
         if run is not None:
-            run.cancel(Cause.CLIENT)
+            run.cancel(cause)
             await asyncio.wait([run.ended], timeout=self._memory.receipt_wait_s)
             if not run.ended.done():
                 return receipts.unproven(self._identity, run, self._clock.now())
@@ -102,6 +117,15 @@ class Requests:
             tokens=end.output_token_count,
             duration_s=round(run.age_s(), 6),
         )
+
+
+def queue_full(count: int) -> NoCapacity:
+    """Returns the error of a request that comes when so many wait or run that it cannot even wait."""
+    return NoCapacity(
+        f"the engine's queue is full with {count} requests: wait, or add replicas",
+        reason=errors_pb2.ERROR_REASON_QUEUE_FULL,
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _key(principal: str, request_id: str) -> str:

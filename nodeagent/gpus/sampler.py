@@ -115,12 +115,10 @@ class Sampler:
         self._readings = tuple(replace(each, failure=message) for each in self._readings)
 
     def _averaged(self, reading: Reading) -> Reading:
-        mean = self._mean(reading.uuid)
-        if reading.failure:
-            return replace(reading, mean_utilization_fraction=mean.value or 0.0)
-        return replace(
-            reading, mean_utilization_fraction=mean.add(reading.utilization_fraction, self._clock.monotonic())
-        )
+        mean, measured = self._mean(reading.uuid), reading.utilization_fraction
+        if reading.failure or measured is None:
+            return replace(reading, mean_utilization_fraction=mean.value)
+        return replace(reading, mean_utilization_fraction=mean.add(measured, self._clock.monotonic()))
 
     def _mean(self, name: str) -> Mean:
         return self._means.setdefault(name, Mean(MEAN_OVER_S))

@@ -45,8 +45,11 @@ def receipt_table(receipt: receipt_pb2.CancelReceipt) -> Table:
     grid.add_column()
     grid.add_row("request", receipt.request_id)
     grid.add_row("outcome", _outcome(receipt))
+    if receipt.cause not in (receipt_pb2.CANCEL_CAUSE_UNSPECIFIED, receipt_pb2.CANCEL_CAUSE_CLIENT):
+        grid.add_row("ended by", short_enum(receipt_pb2.CancelCause.Name(receipt.cause)))
     if receipt.replica:
         grid.add_row("replica", replica_label(receipt.replica))
+    if receipt.HasField("output_token_count"):
         grid.add_row("tokens", f"{receipt.output_token_count} of output, {receipt.prompt_token_count} of prompt")
     if receipt.level >= receipt_pb2.CANCEL_LEVEL_FREED:
         free = f"{receipt.free_block_count_before} → {receipt.free_block_count} free of {receipt.total_block_count}"

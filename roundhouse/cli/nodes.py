@@ -69,7 +69,7 @@ def _gpu_rows(node: node_pb2.Node) -> list[tuple[str | Text, ...]]:
             "",
             state_text(short_enum(node_pb2.GpuState.Name(gpu.state))),
             f"gpu {gpu.index}, {'simulated' if gpu.is_simulated else gpu.product_name.removeprefix('NVIDIA ')}",
-            format_share(gpu.utilization_fraction),
+            format_share(gpu.utilization_fraction) if gpu.HasField("utilization_fraction") else "",
             format_bytes(gpu.used_memory_bytes),
             format_bytes(gpu.reserved_memory_bytes),
             format_bytes(gpu.available_memory_bytes),

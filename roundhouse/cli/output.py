@@ -100,6 +100,7 @@ def short_enum(name: str) -> str:
         "GPU_STATE_",
         "CANCEL_OUTCOME_",
         "CANCEL_LEVEL_",
+        "CANCEL_CAUSE_",
     ):
         name = name.removeprefix(prefix)
     return name.lower().replace("_", " ")

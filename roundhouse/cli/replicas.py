@@ -50,7 +50,7 @@ def replica_table(items: Iterable[deployment_pb2.Replica]) -> Table:
                 replica_label(each.name),
                 state_text(short_enum(deployment_pb2.ReplicaState.Name(each.state))),
                 each.node.removeprefix("nodes/"),
-                ",".join(map(str, each.gpu_indexes)) or ("cpu" if each.node else ""),
+                _gpus(each) or ("cpu" if each.node else ""),
                 format_bytes(each.reserved_memory_bytes) if each.node else "",
                 str(each.engine_pid or ""),
                 str(each.restart_count or ""),
@@ -68,13 +68,18 @@ def where(replica: deployment_pb2.Replica) -> str:
     """Returns where a replica is, for example `node-1 gpu 0`; empty if it has no place."""
     if not replica.node:
         return ""
-    gpus = f"gpu {','.join(map(str, replica.gpu_indexes))}" if replica.gpu_indexes else "cpu"
+    gpus = f"gpu {_gpus(replica)}" if replica.gpus else "cpu"
     return f"{replica.node.removeprefix('nodes/')} {gpus}"
 
 
 def note(replica: deployment_pb2.Replica) -> str:
     """Returns what there is to say beyond the state: nothing of one that serves."""
     return "" if replica.state == deployment_pb2.REPLICA_STATE_READY else replica.message
+
+
+def _gpus(replica: deployment_pb2.Replica) -> str:
+    """Returns the GPUs by their indexes; by UUID as long as the node does not tell the index."""
+    return ",".join(str(each.index) if each.HasField("index") else each.uuid for each in replica.gpus)
 
 
 def _busy(replica: deployment_pb2.Replica) -> str:

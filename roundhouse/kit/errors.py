@@ -122,7 +122,7 @@ class NoCapacity(RoundhouseError):
 class Unreachable(RoundhouseError):
     """Somebody does not answer; the caller tries this call again, with backoff."""
 
-    reason = errors_pb2.ERROR_REASON_NO_READY_REPLICA
+    reason = errors_pb2.ERROR_REASON_INTERRUPTED
 
 
 class Unauthenticated(RoundhouseError):

@@ -18,6 +18,7 @@ class DeploymentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEPLOYMENT_STATE_DEGRADED: _ClassVar[DeploymentState]
     DEPLOYMENT_STATE_FAILED: _ClassVar[DeploymentState]
     DEPLOYMENT_STATE_DELETING: _ClassVar[DeploymentState]
+    DEPLOYMENT_STATE_UNKNOWN: _ClassVar[DeploymentState]
 
 class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REPLICA_STATE_DRAINING: _ClassVar[ReplicaState]
     REPLICA_STATE_STOPPED: _ClassVar[ReplicaState]
     REPLICA_STATE_FAILED: _ClassVar[ReplicaState]
+    REPLICA_STATE_UNKNOWN: _ClassVar[ReplicaState]
 DEPLOYMENT_STATE_UNSPECIFIED: DeploymentState
 DEPLOYMENT_STATE_PENDING: DeploymentState
 DEPLOYMENT_STATE_STARTING: DeploymentState
@@ -36,6 +38,7 @@ DEPLOYMENT_STATE_READY: DeploymentState
 DEPLOYMENT_STATE_DEGRADED: DeploymentState
 DEPLOYMENT_STATE_FAILED: DeploymentState
 DEPLOYMENT_STATE_DELETING: DeploymentState
+DEPLOYMENT_STATE_UNKNOWN: DeploymentState
 REPLICA_STATE_UNSPECIFIED: ReplicaState
 REPLICA_STATE_PENDING: ReplicaState
 REPLICA_STATE_PREPARING: ReplicaState
@@ -44,6 +47,7 @@ REPLICA_STATE_READY: ReplicaState
 REPLICA_STATE_DRAINING: ReplicaState
 REPLICA_STATE_STOPPED: ReplicaState
 REPLICA_STATE_FAILED: ReplicaState
+REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
     __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions")
@@ -154,14 +158,13 @@ class EnvVar(_message.Message):
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., secret_value: _Optional[str] = ..., secret_ref: _Optional[str] = ...) -> None: ...
 
 class Replica(_message.Message):
-    __slots__ = ("name", "uid", "state", "state_time", "node", "gpu_uuids", "gpu_indexes", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions")
+    __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STATE_TIME_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
-    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
-    GPU_INDEXES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
     RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -179,8 +182,7 @@ class Replica(_message.Message):
     state: ReplicaState
     state_time: _timestamp_pb2.Timestamp
     node: str
-    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
-    gpu_indexes: _containers.RepeatedScalarFieldContainer[int]
+    gpus: _containers.RepeatedCompositeFieldContainer[ReplicaGpu]
     reserved_memory_bytes: int
     placement_epoch: int
     deployment_generation: int
@@ -193,7 +195,15 @@ class Replica(_message.Message):
     message: str
     load: EngineLoad
     conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., gpu_indexes: _Optional[_Iterable[int]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[ReplicaGpu, _Mapping]]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+
+class ReplicaGpu(_message.Message):
+    __slots__ = ("uuid", "index")
+    UUID_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    uuid: str
+    index: int
+    def __init__(self, uuid: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class EngineExit(_message.Message):
     __slots__ = ("exit_code", "signal", "stderr_lines", "exit_time")

@@ -30,6 +30,9 @@ class DeploymentServiceStub(object):
 
     Cancelling a call, or letting its deadline pass, may leave a mutation done or undone, never half-done; mutations with a `request_id` can be
     repeated to learn which.
+
+    Errors of every call that takes a name: INVALID_ARGUMENT if it is malformed. Of every mutation: ALREADY_EXISTS (MUTATION_EXISTS) for a
+    `request_id` used with another body, UNAVAILABLE (STORE_UNKNOWN) if the store did not answer in time.
     """
 
     def __init__(self, channel):
@@ -85,6 +88,9 @@ class DeploymentServiceServicer(object):
 
     Cancelling a call, or letting its deadline pass, may leave a mutation done or undone, never half-done; mutations with a `request_id` can be
     repeated to learn which.
+
+    Errors of every call that takes a name: INVALID_ARGUMENT if it is malformed. Of every mutation: ALREADY_EXISTS (MUTATION_EXISTS) for a
+    `request_id` used with another body, UNAVAILABLE (STORE_UNKNOWN) if the store did not answer in time.
     """
 
     def CreateDeployment(self, request, context):
@@ -95,7 +101,8 @@ class DeploymentServiceServicer(object):
 
         Errors: INVALID_ARGUMENT for a malformed name, field, strategy, engine or broken model; ALREADY_EXISTS for a name in use; NOT_FOUND for a model
         that no node has; RESOURCE_EXHAUSTED with the arithmetic if the replicas do not fit (unless `allow_pending`); FAILED_PRECONDITION if no node is
-        connected (unless `allow_pending`); UNIMPLEMENTED for fields not served yet.
+        connected (unless `allow_pending`); UNIMPLEMENTED for fields not served yet; RESOURCE_EXHAUSTED, whatever is allowed, if all deployments together
+        hold too much to be told to a node; DEADLINE_EXCEEDED if no node said in time whether it has the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,7 +126,7 @@ class DeploymentServiceServicer(object):
         """Changes how many replicas a deployment has. Surplus replicas, the highest indexes first, are drained and stopped.
 
         Errors: NOT_FOUND; INVALID_ARGUMENT for a count out of range; ABORTED for a stale etag; RESOURCE_EXHAUSTED if more replicas do not fit (unless
-        `allow_pending`); FAILED_PRECONDITION while it is being deleted.
+        `allow_pending`); FAILED_PRECONDITION while it is being deleted, or if it is to grow and its model was never looked up (unless `allow_pending`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +136,7 @@ class DeploymentServiceServicer(object):
         """Deletes a deployment: its engines take no more requests, finish what they have within the grace, and stop; then it disappears. Deleting one
         that is being deleted changes nothing and succeeds.
 
-        Errors: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a negative grace.
+        Errors: NOT_FOUND; ABORTED for a stale etag; INVALID_ARGUMENT for a grace out of range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,6 +227,9 @@ class DeploymentService(object):
 
     Cancelling a call, or letting its deadline pass, may leave a mutation done or undone, never half-done; mutations with a `request_id` can be
     repeated to learn which.
+
+    Errors of every call that takes a name: INVALID_ARGUMENT if it is malformed. Of every mutation: ALREADY_EXISTS (MUTATION_EXISTS) for a
+    `request_id` used with another body, UNAVAILABLE (STORE_UNKNOWN) if the store did not answer in time.
     """
 
     @staticmethod

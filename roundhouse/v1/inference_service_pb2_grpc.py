@@ -69,15 +69,16 @@ class InferenceServiceServicer(object):
 
         Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range; OUT_OF_RANGE for a prompt longer than the context;
         ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before it arrived; RESOURCE_EXHAUSTED with `RetryInfo` when the
-        queue is full; UNAVAILABLE when no replica is ready, or when the engine is lost in mid-stream; UNIMPLEMENTED for fields not served yet.
+        queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE when no replica is ready, or when the engine is lost in
+        mid-stream; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED for fields not served yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Chat(self, request, context):
-        """Streams the answer to a conversation, written out by the model's chat template. Events and errors as for `Generate`; FAILED_PRECONDITION if
-        the model has no chat template.
+        """Streams the answer to a conversation, written out by the model's chat template. Events and errors as for `Generate`; FAILED_PRECONDITION
+        as well if the model has no chat template.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -83,7 +83,7 @@ async def collect(generation: Generation) -> tuple[Generation, list[int]]:
 async def test_three_replicas_on_two_gpus_are_placed_two_and_one(demo: tuple[Cluster, Client]) -> None:
     _, client = demo
     replicas = (await client.replicas.list("demo")).replicas
-    counts = Counter(gpu for each in replicas for gpu in each.gpu_uuids)
+    counts = Counter(gpu.uuid for each in replicas for gpu in each.gpus)
     assert sorted(counts.values()) == [1, 2]
     assert len({each.engine_pid for each in replicas}) == 3
 

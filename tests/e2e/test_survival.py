@@ -48,7 +48,7 @@ async def until_ready(client: Client, *, but: frozenset[int] = frozenset()) -> l
 
 
 def placement(replicas: list[deployment_pb2.Replica]) -> Counter[str]:
-    return Counter(gpu for each in replicas for gpu in each.gpu_uuids)
+    return Counter(gpu.uuid for each in replicas for gpu in each.gpus)
 
 
 def pids(replicas: list[deployment_pb2.Replica]) -> dict[str, int]:

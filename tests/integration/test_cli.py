@@ -107,7 +107,7 @@ def test_up_once_shows_an_answer_and_a_cancel_and_leaves_nothing_running(tmp_pat
         assert processes_of(tmp_path) == []
     finally:
         up.close()
-    gpus = [each["gpu_indexes"] for each in told["deployment"]["replicas"]]
+    gpus = [[gpu["index"] for gpu in each["gpus"]] for each in told["deployment"]["replicas"]]
     assert sorted(map(len, gpus)) == [1, 1, 1]
     assert sorted([gpus.count([0]), gpus.count([1])]) == [1, 2]
     assert told["answered"]["text"]

@@ -145,7 +145,7 @@ async def test_what_was_acknowledged_outlives_a_kill(process: Process) -> None:
         assert seen[CHAT].replica_count == 3
         told = await agent.assigned(lambda each: len(each.engines) == 3)
         orders.append((told.order.cluster_id, told.order.term, told.order.generation))
-        return [(each.uid, each.engine_uuid, tuple(each.gpu_uuids)) for each in await plane.replicas()]
+        return [(each.uid, each.engine_uuid, tuple(gpu.uuid for gpu in each.gpus)) for each in await plane.replicas()]
 
     async with process.running() as plane, agent.joined(plane.address):
         await plane.create(replica_count=3, placement=PlacementPolicy(gpu_count=2))

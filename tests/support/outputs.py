@@ -73,7 +73,7 @@ class Output:
     @property
     def text(self) -> str:
         """All text so far."""
-        return "".join(event.text for event in self.events)
+        return "".join(event.text for event in self.events if isinstance(event, Tokens))
 
 
 class Bench:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord, MemoryNeed
-from roundhouse.kit.times import to_timestamp
+from roundhouse.kit.times import to_duration, to_timestamp
 from roundhouse.v1.deployment_pb2 import Deployment, ModelSource, PlacementPolicy
 
 GIB = 1024**3
@@ -33,5 +33,5 @@ def deployment_record(
         ),
         engine_spec=EngineSpec(deployment=deployment, engine="torch", model=ModelSource(builtin="demo")),
         memory_need=None if need_gib is None else MemoryNeed(total_bytes=need_gib * GIB),
-        drain_grace_s=30.0,
+        drain_grace=to_duration(30.0),
     )

@@ -172,4 +172,5 @@ def simulated_gpu(node_id: str, index: int, total_bytes: int) -> node_pb2.Gpu:
         state=node_pb2.GPU_STATE_OK,
         total_memory_bytes=total_bytes,
         free_memory_bytes=total_bytes,
+        utilization_fraction=0.0,
     )

@@ -131,7 +131,7 @@ class CharacterTokenizer:
         self._has_chat_template = has_chat_template
         self._is_open = threading.Event()
         self._is_open.set()
-        self._is_entered = threading.Event()
+        self._entered = threading.Semaphore(0)
         self.threads: set[int] = set()
 
     def hold(self) -> None:
@@ -142,9 +142,10 @@ class CharacterTokenizer:
         """Lets every text be encoded from now on."""
         self._is_open.set()
 
-    async def entered(self) -> None:
-        """Waits until a text has come."""
-        assert await asyncio.to_thread(self._is_entered.wait, PATIENCE_S)
+    async def entered(self, count: int = 1) -> None:
+        """Waits until so many more texts have come."""
+        for _ in range(count):
+            assert await asyncio.to_thread(self._entered.acquire, timeout=PATIENCE_S)
 
     @property
     def has_chat_template(self) -> bool:
@@ -152,7 +153,7 @@ class CharacterTokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         self.threads.add(threading.get_ident())
-        self._is_entered.set()
+        self._entered.release()
         assert self._is_open.wait(PATIENCE_S)
         return [1] * add_special_tokens + [ord(each) for each in text]
 
@@ -195,13 +196,13 @@ class HeardSteps:
 class HeardRequests(Requests):
     """The real registry, and a way to wait for a CancelRequest to reach it."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def cancel(self, principal: str, request_id: str) -> receipt_pb2.CancelReceipt:
+    async def cancel(self, principal: str, request_id: str, cause: Cause = Cause.CLIENT) -> receipt_pb2.CancelReceipt:
         self._asked[request_id].set()  # whoever waits for it runs only after the first pause of what follows
-        return await super().cancel(principal, request_id)
+        return await super().cancel(principal, request_id, cause)
 
     async def asked(self, request_id: str) -> None:
         """Waits until a CancelRequest has been taken in; that it waits for its receipt goes without saying."""
@@ -336,7 +337,11 @@ async def scripted_engine(
     steps = HeardSteps(loop)
     lifecycle = Lifecycle()
     requests = HeardRequests(
-        IDENTITY, Wakeups(asyncio.get_running_loop().call_soon_threadsafe), clock or SystemClock(), memory
+        IDENTITY,
+        Wakeups(asyncio.get_running_loop().call_soon_threadsafe),
+        clock or SystemClock(),
+        live_limit=batch_size + max_waiting,
+        memory=memory,
     )
     services = [
         identified(

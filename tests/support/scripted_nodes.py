@@ -63,5 +63,5 @@ class ScriptedNodes:
             reserved_memory_bytes=2 * GIB,
             available_memory_bytes=22 * GIB,
             utilization_fraction=0.25 * index,
-            replicas=[each.name for each in self._replicas() if index in each.gpu_indexes],
+            replicas=[each.name for each in self._replicas() if index in [gpu.index for gpu in each.gpus]],
         )

@@ -21,6 +21,7 @@ from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.times import to_duration
 from roundhouse.v1 import deployment_pb2
 
 STAND_IN = Path(__file__).parent / "stand_in"
@@ -48,7 +49,7 @@ def wanted(
         spec=engine_spec_pb2.EngineSpec(deployment="chat", engine="torch", env=env),
         gpu_uuids=gpu_uuids,
         reserved_memory_bytes=1024,
-        drain_grace_s=stop_grace_s or 0.0,
+        drain_grace=to_duration(stop_grace_s or 0.0),
     )
 
 

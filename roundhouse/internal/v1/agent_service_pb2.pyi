@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
@@ -122,7 +123,7 @@ class NodeFacts(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[_node_pb2.Gpu, _Mapping]]] = ..., host: _Optional[_Union[_node_pb2.Host, _Mapping]] = ..., sample_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EngineAssignment(_message.Message):
-    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace_s")
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -131,7 +132,7 @@ class EngineAssignment(_message.Message):
     SPEC_FIELD_NUMBER: _ClassVar[int]
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
     RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     placement_epoch: int
@@ -140,8 +141,8 @@ class EngineAssignment(_message.Message):
     spec: _engine_spec_pb2.EngineSpec
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
     reserved_memory_bytes: int
-    drain_grace_s: float
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+    drain_grace: _duration_pb2.Duration
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EngineReport(_message.Message):
     __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop")

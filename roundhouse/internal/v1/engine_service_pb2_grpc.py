@@ -65,7 +65,8 @@ class EngineServiceServicer(object):
 
     def Watch(self, request, context):
         """Streams the engine's status: at once, at every change of state or stage, and every period. The latest wins. Served apart from the step
-        thread, so that a forward pass that hangs is seen. Cancelling changes nothing. Errors: as `Describe`.
+        thread, so that a forward pass that hangs is seen. Cancelling changes nothing. Errors: as `Describe`; INVALID_ARGUMENT for a period out of
+        range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +75,7 @@ class EngineServiceServicer(object):
     def Drain(self, request, context):
         """Takes no more requests, waits for those that it has, cancels what is left after the grace (cause DELETED), and answers. The process goes on
         serving `Describe`, `Watch` and `CancelRequest`. Calling again shortens or extends the grace. Cancelling the call does not undo the drain.
-        Errors: as `Describe`.
+        Errors: as `Describe`; INVALID_ARGUMENT for a grace below 0 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

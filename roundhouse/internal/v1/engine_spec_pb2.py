@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from roundhouse.v1 import deployment_pb2 as roundhouse_dot_v1_dot_deployment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(roundhouse/internal/v1/engine_spec.proto\x12\x16roundhouse.internal.v1\x1a\x1eroundhouse/v1/deployment.proto\"\xae\x01\n\nEngineSpec\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12)\n\x05model\x18\x03 \x01(\x0b\x32\x1a.roundhouse.v1.ModelSource\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.roundhouse.v1.EngineOptions\x12\"\n\x03\x65nv\x18\x05 \x03(\x0b\x32\x15.roundhouse.v1.EnvVar\"\xdf\x02\n\x0c\x45ngineBundle\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x13\n\x0breplica_uid\x18\x03 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x04 \x01(\x03\x12\x1d\n\x15\x64\x65ployment_generation\x18\x05 \x01(\x03\x12\x30\n\x04spec\x18\x06 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12\x11\n\tgpu_uuids\x18\x07 \x03(\t\x12\x1d\n\x15reserved_memory_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x13\n\x0blisten_host\x18\n \x01(\t\x12\x13\n\x0blowest_port\x18\x0b \x01(\x05\x12\x14\n\x0chighest_port\x18\x0c \x01(\x05\x12\x14\n\x0cstart_time_s\x18\r \x01(\x01\x12\x12\n\ncluster_id\x18\x0e \x01(\t\"n\n\x0b\x45ngineReady\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x1b\n\x13process_start_ticks\x18\x03 \x01(\x03\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x05 \x01(\tB\xeb\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x0f\x45ngineSpecProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(roundhouse/internal/v1/engine_spec.proto\x12\x16roundhouse.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eroundhouse/v1/deployment.proto\"\xae\x01\n\nEngineSpec\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12)\n\x05model\x18\x03 \x01(\x0b\x32\x1a.roundhouse.v1.ModelSource\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.roundhouse.v1.EngineOptions\x12\"\n\x03\x65nv\x18\x05 \x03(\x0b\x32\x15.roundhouse.v1.EnvVar\"\xf9\x02\n\x0c\x45ngineBundle\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x13\n\x0breplica_uid\x18\x03 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x04 \x01(\x03\x12\x1d\n\x15\x64\x65ployment_generation\x18\x05 \x01(\x03\x12\x30\n\x04spec\x18\x06 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12\x11\n\tgpu_uuids\x18\x07 \x03(\t\x12\x1d\n\x15reserved_memory_bytes\x18\x08 \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\x12\x13\n\x0blisten_host\x18\n \x01(\t\x12\x13\n\x0blowest_port\x18\x0b \x01(\x05\x12\x14\n\x0chighest_port\x18\x0c \x01(\x05\x12.\n\nstart_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ncluster_id\x18\x0e \x01(\t\"n\n\x0b\x45ngineReady\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12\x1b\n\x13process_start_ticks\x18\x03 \x01(\x03\x12\x0f\n\x07\x62oot_id\x18\x04 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x05 \x01(\tB\xeb\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x0f\x45ngineSpecProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roundhouse.internal.v1.engi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032dev.roundhouse.internal.v1B\017EngineSpecProtoP\001ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\252\002\026Roundhouse.Internal.V1\312\002\026Roundhouse\\Internal\\V1\342\002\037Roundhouse\\Internal\\V1\\Metadata\352\002\030Roundhouse::Internal::V1'
-  _globals['_ENGINESPEC']._serialized_start=101
-  _globals['_ENGINESPEC']._serialized_end=275
-  _globals['_ENGINEBUNDLE']._serialized_start=278
-  _globals['_ENGINEBUNDLE']._serialized_end=629
-  _globals['_ENGINEREADY']._serialized_start=631
-  _globals['_ENGINEREADY']._serialized_end=741
+  _globals['_ENGINESPEC']._serialized_start=134
+  _globals['_ENGINESPEC']._serialized_end=308
+  _globals['_ENGINEBUNDLE']._serialized_start=311
+  _globals['_ENGINEBUNDLE']._serialized_end=688
+  _globals['_ENGINEREADY']._serialized_start=690
+  _globals['_ENGINEREADY']._serialized_end=800
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -21,7 +22,7 @@ class EngineSpec(_message.Message):
     def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ...) -> None: ...
 
 class EngineBundle(_message.Message):
-    __slots__ = ("engine_uuid", "replica", "replica_uid", "placement_epoch", "deployment_generation", "spec", "gpu_uuids", "reserved_memory_bytes", "device", "listen_host", "lowest_port", "highest_port", "start_time_s", "cluster_id")
+    __slots__ = ("engine_uuid", "replica", "replica_uid", "placement_epoch", "deployment_generation", "spec", "gpu_uuids", "reserved_memory_bytes", "device", "listen_host", "lowest_port", "highest_port", "start_time", "cluster_id")
     ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
@@ -34,7 +35,7 @@ class EngineBundle(_message.Message):
     LISTEN_HOST_FIELD_NUMBER: _ClassVar[int]
     LOWEST_PORT_FIELD_NUMBER: _ClassVar[int]
     HIGHEST_PORT_FIELD_NUMBER: _ClassVar[int]
-    START_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     engine_uuid: str
     replica: str
@@ -48,9 +49,9 @@ class EngineBundle(_message.Message):
     listen_host: str
     lowest_port: int
     highest_port: int
-    start_time_s: float
+    start_time: _timestamp_pb2.Timestamp
     cluster_id: str
-    def __init__(self, engine_uuid: _Optional[str] = ..., replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., spec: _Optional[_Union[EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., device: _Optional[str] = ..., listen_host: _Optional[str] = ..., lowest_port: _Optional[int] = ..., highest_port: _Optional[int] = ..., start_time_s: _Optional[float] = ..., cluster_id: _Optional[str] = ...) -> None: ...
+    def __init__(self, engine_uuid: _Optional[str] = ..., replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., spec: _Optional[_Union[EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., device: _Optional[str] = ..., listen_host: _Optional[str] = ..., lowest_port: _Optional[int] = ..., highest_port: _Optional[int] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., cluster_id: _Optional[str] = ...) -> None: ...
 
 class EngineReady(_message.Message):
     __slots__ = ("address", "pid", "process_start_ticks", "boot_id", "engine_uuid")

@@ -1,3 +1,5 @@
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
@@ -9,16 +11,16 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DeploymentRecord(_message.Message):
-    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace_s")
+    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SPEC_FIELD_NUMBER: _ClassVar[int]
     MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
     deployment: _deployment_pb2.Deployment
     engine_spec: _engine_spec_pb2.EngineSpec
     memory_need: MemoryNeed
-    drain_grace_s: float
-    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+    drain_grace: _duration_pb2.Duration
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class MemoryNeed(_message.Message):
     __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated")
@@ -35,7 +37,7 @@ class MemoryNeed(_message.Message):
     def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
-    __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace_s")
+    __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_UID_FIELD_NUMBER: _ClassVar[int]
@@ -44,7 +46,7 @@ class PlacementRecord(_message.Message):
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
     RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     IS_STOPPING_FIELD_NUMBER: _ClassVar[int]
-    DRAIN_GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     deployment_uid: str
@@ -53,8 +55,8 @@ class PlacementRecord(_message.Message):
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
     reserved_memory_bytes: int
     is_stopping: bool
-    drain_grace_s: float
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace_s: _Optional[float] = ...) -> None: ...
+    drain_grace: _duration_pb2.Duration
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AssignmentRecord(_message.Message):
     __slots__ = ("engines", "specs", "spec_indexes")
@@ -67,16 +69,16 @@ class AssignmentRecord(_message.Message):
     def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ..., specs: _Optional[_Iterable[_Union[_engine_spec_pb2.EngineSpec, _Mapping]]] = ..., spec_indexes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class MutationRecord(_message.Message):
-    __slots__ = ("body_hash", "method", "response", "time_s")
+    __slots__ = ("body_hash", "method", "response", "write_time")
     BODY_HASH_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
-    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TIME_FIELD_NUMBER: _ClassVar[int]
     body_hash: bytes
     method: str
     response: bytes
-    time_s: float
-    def __init__(self, body_hash: _Optional[bytes] = ..., method: _Optional[str] = ..., response: _Optional[bytes] = ..., time_s: _Optional[float] = ...) -> None: ...
+    write_time: _timestamp_pb2.Timestamp
+    def __init__(self, body_hash: _Optional[bytes] = ..., method: _Optional[str] = ..., response: _Optional[bytes] = ..., write_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ClusterRecord(_message.Message):
     __slots__ = ("cluster_id", "term")

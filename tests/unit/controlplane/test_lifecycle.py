@@ -24,6 +24,7 @@ READY = deployment_pb2.REPLICA_STATE_READY
 DRAINING = deployment_pb2.REPLICA_STATE_DRAINING
 STOPPED = deployment_pb2.REPLICA_STATE_STOPPED
 FAILED = deployment_pb2.REPLICA_STATE_FAILED
+NOT_SEEN = deployment_pb2.REPLICA_STATE_UNKNOWN
 IS_READY, UNKNOWN, LOST = node_pb2.NODE_STATE_READY, node_pb2.NODE_STATE_UNKNOWN, node_pb2.NODE_STATE_LOST
 TRUE = condition_pb2.CONDITION_STATUS_TRUE
 FALSE = condition_pb2.CONDITION_STATUS_FALSE
@@ -43,8 +44,9 @@ CASES: dict[str, tuple[Placement, Sighting, deployment_pb2.ReplicaState, str, co
     "stopping": (STOPPING, Sighting(IS_READY, reported(READY)), DRAINING, "stopping", TRUE),
     "stopped": (STOPPING, Sighting(IS_READY, reported(STOPPED)), STOPPED, "", TRUE),
     "stopping and gone": (STOPPING, Sighting(IS_READY), DRAINING, "stopping", FALSE),
-    "on a lost node": (PLACED, Sighting(LOST, reported(READY)), PREPARING, 'node "one" does not report', FALSE),
-    "on an unknown node": (PLACED, Sighting(UNKNOWN), PREPARING, 'node "one" does not report', NOT_KNOWN),
+    "on a lost node": (PLACED, Sighting(LOST, reported(READY)), NOT_SEEN, 'node "one" does not report', FALSE),
+    "on an unknown node": (PLACED, Sighting(UNKNOWN), NOT_SEEN, 'node "one" does not report', NOT_KNOWN),
+    "stopping on a lost node": (STOPPING, Sighting(LOST, reported(READY)), NOT_SEEN, "does not report", FALSE),
 }
 
 
@@ -69,6 +71,14 @@ def test_the_time_of_a_state_is_the_nodes_where_it_says_it_and_ours_elsewhere() 
     assert from_timestamp(lost.state_time) == 200
     later = lifecycle.placed_replica(WANTED, PLACED, Sighting(LOST, reported(READY)), before=lost, now_s=300)
     assert later == lost
+
+
+def test_a_gpu_keeps_its_index_beside_its_uuid_or_has_none() -> None:
+    two = replace(PLACED, gpus=(GpuUuid("a"), GpuUuid("b")))
+    seen = Sighting(IS_READY, gpu_indexes={"b": 1})
+    told = lifecycle.placed_replica(WANTED, two, seen, before=None, now_s=1).gpus
+    assert [(each.uuid, each.HasField("index")) for each in told] == [("a", False), ("b", True)]
+    assert told[1].index == 1
 
 
 def test_a_replica_placed_again_begins_its_times_anew() -> None:
@@ -98,6 +108,9 @@ STATES: dict[str, tuple[list[Replica], str, int, bool, bool]] = {
     "some ready": (replicas(READY, FAILED, PENDING), "DEGRADED", 1, False, True),
     "all failed": (replicas(FAILED, FAILED, FAILED), "FAILED", 0, True, False),
     "all placed have failed": (replicas(FAILED, FAILED, PENDING), "FAILED", 0, False, False),
+    "on silent nodes": (replicas(NOT_SEEN, NOT_SEEN, NOT_SEEN), "UNKNOWN", 0, True, False),
+    "one on a silent node": (replicas(NOT_SEEN, STARTING, FAILED), "STARTING", 0, True, False),
+    "one on a silent node, one without a place": (replicas(NOT_SEEN, NOT_SEEN, PENDING), "PENDING", 0, False, False),
     "surplus is not counted": (replicas(READY, READY, READY, DRAINING, PENDING), "READY", 3, True, True),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nodeagent.identity import NodeIdentity
 from nodeagent.model import HostReading, Occupant, Order, Reading, Sample
@@ -56,6 +57,13 @@ def test_a_report_says_who_sends_it_and_what_was_applied() -> None:
     assert (said.boot_id, said.machine_id, dict(said.node.labels)) == ("boot", "machine", {"zone": "x"})
     assert said.applied_order == wire.Order(cluster_id="cluster", term=3, generation=7)
     assert (said.protocol_version, said.lowest_protocol_version) == (1, 1)
+
+
+def test_a_gpu_that_does_not_tell_its_utilization_is_not_reported_idle() -> None:
+    silent = replace(REAL, utilization_fraction=None, mean_utilization_fraction=None)
+    [gpu] = report(Sample(5.0, HOST, (silent,), gpu_time_s=4.0)).node.gpus
+    assert not gpu.HasField("utilization_fraction")
+    assert not gpu.HasField("last_utilization_fraction")
 
 
 def test_before_the_first_assignment_no_order_is_claimed() -> None:

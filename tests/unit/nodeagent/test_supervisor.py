@@ -60,7 +60,7 @@ async def test_an_engine_is_told_its_life_in_its_directory(node: Node) -> None:
         reserved_memory_bytes=1024,
         device="cpu",
         listen_host="127.0.0.1",
-        start_time_s=spec.start_time_s,
+        start_time=spec.start_time,
         cluster_id="cluster",
     )
     assert node.bundle().key() == report.engine_key

@@ -169,7 +169,7 @@ async def test_a_created_deployment_becomes_ready_where_there_is_room(plane: Pla
         assert seen["deployments/chat"].ready_replica_count == 3
         assert {each.type: each.status for each in seen["deployments/chat"].conditions} == {"Placed": 1, "Available": 1}
         replicas = await plane.replicas()
-        assert sorted(each.gpu_indexes[0] for each in replicas) in ([0, 0, 1], [0, 1, 1])
+        assert sorted(each.gpus[0].index for each in replicas) in ([0, 0, 1], [0, 1, 1])
         assert {each.engine_pid for each in replicas} == {1000, 1001, 1002}
         assert not any(hasattr(each, "engine_key") for each in replicas)
         spec = next(iter((await agent.assigned(lambda each: len(each.engines) == 3)).engines)).spec
@@ -247,6 +247,7 @@ async def test_one_deployment_too_many_with_a_large_env_is_refused_and_all_other
         error = await refused(plane.create("one-too-many", env=large))
         assert isinstance(error, NoCapacity)
         assert "768 KiB: shorten env" in str(error)
+        assert reason_of(error) == "SPECS_TOO_LARGE"
         # Every one of them is on the same node, and that node could be told.
         await plane.until(lambda all_: [each.name for each in all_.values() if each.state == READY] == sorted(created))
 

@@ -127,11 +127,11 @@ async def test_growth_that_does_not_fit_is_refused_unless_it_may_wait(plane: Pla
         assert seen[CHAT].state == deployment_pb2.DEPLOYMENT_STATE_DEGRADED
 
 
-async def test_growth_without_a_node_is_refused(plane: Plane) -> None:
+async def test_growth_before_the_model_was_looked_up_is_refused(plane: Plane) -> None:
     await plane.create(allow_pending=True)
     error = await refused(plane.deployments.ScaleDeployment(scale(2)))
     assert isinstance(error, NotReady)
-    assert reason_of(error) == "NO_NODE"
+    assert reason_of(error) == "MODEL_NOT_LOOKED_UP"
 
 
 async def test_a_deleted_deployment_drains_and_then_disappears(plane: Plane) -> None:
@@ -146,7 +146,7 @@ async def test_a_deleted_deployment_drains_and_then_disappears(plane: Plane) -> 
         told = await agent.assigned(
             lambda each: all(engine.desired_state == agent_pb.DESIRED_STATE_STOPPED for engine in each.engines)
         )
-        assert {each.drain_grace_s for each in told.engines} == {7.0}
+        assert {each.drain_grace.seconds for each in told.engines} == {7}
         draining = [deployment_pb2.REPLICA_STATE_DRAINING] * 2
         await plane.until_replicas(lambda all_: [each.state for each in all_.values()] == draining)
         again = (await plane.deployments.DeleteDeployment(pb.DeleteDeploymentRequest(name=CHAT))).deployment

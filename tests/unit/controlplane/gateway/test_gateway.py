@@ -66,6 +66,7 @@ class Engine:
     metadata: list[Any] = field(default_factory=list)
     remaining_s: list[float | None] = field(default_factory=list)
     cancels: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    causes: list[int] = field(default_factory=list)
     has: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     is_mute: bool = False  # it answers no cancel
@@ -81,6 +82,9 @@ class Engine:
         await self.script(self, request, context)
 
     async def CancelRequest(self, request: Any, context: Any) -> Any:
+        packed = metadata_value(context.invocation_metadata(), HOP_KEY)
+        assert isinstance(packed, bytes)
+        self.causes.append(hop_pb2.Hop.FromString(packed).cancel_cause)
         self.cancels.put_nowait(request.request_id)
         if self.is_mute:
             await asyncio.Event().wait()
@@ -221,6 +225,7 @@ async def test_a_client_that_leaves_has_its_request_cancelled_at_the_engine() ->
         await call.read()
         call.cancel()
         assert await asyncio.wait_for(engine.cancels.get(), 10) == "mine"
+        assert engine.causes == [receipt_pb2.CANCEL_CAUSE_DISCONNECT]
 
 
 async def test_a_request_id_in_use_is_refused_and_the_first_goes_on() -> None:
@@ -239,6 +244,7 @@ async def test_a_cancel_finds_a_request_that_this_gateway_did_not_start() -> Non
     async with house(*engines) as it:
         receipt = await it.cancel("elsewhere")
         assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_CANCELLED, "b")
+        assert set(engines[1].causes) == {receipt_pb2.CANCEL_CAUSE_CLIENT}
 
 
 async def test_a_cancel_that_nobody_knows_says_not_arrived_only_if_all_were_asked() -> None:

@@ -32,7 +32,7 @@ def test_a_replica_that_is_placed_is_to_run_with_everything_it_needs() -> None:
 
 def test_a_replica_that_is_stopping_is_to_stop_within_its_grace() -> None:
     (engine,) = assign([placement("chat-0", "a-0", is_stopping=True)], deployment_record())
-    assert (engine.desired_state, engine.drain_grace_s) == (DESIRED_STATE_STOPPED, 30.0)
+    assert (engine.desired_state, engine.drain_grace.seconds) == (DESIRED_STATE_STOPPED, 30)
 
 
 def test_the_order_of_the_placements_makes_no_difference() -> None:

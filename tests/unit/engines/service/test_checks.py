@@ -69,6 +69,7 @@ BAD_GENERATE = [
     option(session_key="x" * 256),
     option(priority=101),
     option(priority=-101),
+    pytest.param({"prompt": [{"text": "x"}] * 4097}, "prompt", id="too many parts"),
     option(labels={str(number): "" for number in range(17)}),
     option(f'labels["{"x" * 63}"]', labels={"x" * 64: ""}),
     option('labels[""]', labels={"": "x"}),
@@ -86,6 +87,10 @@ async def test_a_field_out_of_range_is_refused_by_name(engine: ScriptedEngine, f
     ("fields", "field"),
     [
         pytest.param({"messages": []}, "messages", id="no message"),
+        pytest.param({"messages": [USER] * 4097}, "messages", id="too many messages"),
+        pytest.param(
+            {"messages": [{"role": "ROLE_USER", "content": TEXT * 2049}] * 2}, "messages.content", id="too many parts"
+        ),
         pytest.param({"messages": [USER, {"content": TEXT}]}, "messages[1].role", id="no role"),
         pytest.param({"messages": [{"role": 7, "content": TEXT}]}, "messages[0].role", id="an unknown role"),
         pytest.param({"messages": [{"role": "ROLE_USER"}]}, "messages[0].content", id="no content"),

@@ -12,6 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from engines.service.prompts import THREAD_SIZE
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.status import error_of
@@ -156,10 +157,11 @@ async def test_a_stop_text_and_what_follows_it_are_not_sent(engine: ScriptedEngi
     assert events[-2].finished.matched_stop == "cd"
 
 
-async def test_text_that_was_held_back_is_sent_at_the_end(engine: ScriptedEngine) -> None:
+async def test_text_that_was_held_back_is_sent_with_the_last_token(engine: ScriptedEngine) -> None:
     events = await events_of(engine.generate("a", sampling={"stop": ["cx"], "max_tokens": 3}))
     assert "".join(event.delta.text for event in events) == "abc"
     assert ids_of(events) == [ord(each) for each in "abc"]
+    assert all(event.delta.token_ids for event in events if event.HasField("delta")), "text has no position of its own"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +231,18 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
             assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert error.retry_after_s is not None
             engine.runner.go()
+        await engine.all_ended()
+
+
+async def test_requests_whose_prompts_are_being_tokenized_count_as_well() -> None:
+    async with scripted_engine(batch_size=1, max_waiting=1) as engine:
+        engine.tokenizer.hold()
+        long = [engine.generate("x" * (THREAD_SIZE + 1), sampling={"max_tokens": 1}) for _ in range(2)]
+        async with cancelling(long[0]), cancelling(long[1]):
+            await engine.tokenizer.entered(2)
+            code, reason, _ = await refusal_of(engine.generate())
+            assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+            engine.tokenizer.go()
         await engine.all_ended()
 
 

@@ -132,7 +132,7 @@ def test_what_a_gpu_does_not_have_is_left_open() -> None:
     faults = {f"nvmlDeviceGet{name}": NOT_SUPPORTED for name in names}
     [reading] = opened(FakeGpu("GPU-a", faults=faults)).sample([])
     assert reading.failure == ""
-    assert (reading.utilization_fraction, reading.power_watts, reading.temperature_celsius) == (0.0, None, None)
+    assert (reading.utilization_fraction, reading.power_watts, reading.temperature_celsius) == (None, None, None)
 
 
 def test_units_are_those_of_the_contract() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ class ScriptedGpus:
     """One GPU that says what it is told to, and hangs as long as it is told to."""
 
     def __init__(self) -> None:
-        self.reading = Reading("g", 0, "", is_simulated=True, total_bytes=10)
+        self.reading = Reading("g", 0, "", is_simulated=True, total_bytes=10, utilization_fraction=0.0)
         self.answers = threading.Event()
         self.answers.set()
         self.error: Exception | None = None
@@ -79,9 +80,8 @@ def hasty() -> Iterator[Bench]:
 
 async def test_a_sample_holds_gpus_host_and_time(bench: Bench) -> None:
     sample = await bench.take()
-    assert sample == Sample(
-        bench.clock.now(), ScriptedHost().read(), (bench.gpus.reading,), gpu_time_s=bench.clock.now()
-    )
+    reading = replace(bench.gpus.reading, mean_utilization_fraction=0.0)
+    assert sample == Sample(bench.clock.now(), ScriptedHost().read(), (reading,), gpu_time_s=bench.clock.now())
 
 
 async def test_a_driver_that_hangs_fails_its_gpus_and_stops_no_sample(hasty: Bench) -> None:
@@ -118,6 +118,12 @@ async def test_utilization_is_averaged_over_ten_seconds(bench: Bench) -> None:
     [gpu] = (await bench.take()).gpus
     assert gpu.utilization_fraction == 1.0
     assert gpu.mean_utilization_fraction == pytest.approx(1 - 1 / math.e)
+
+
+async def test_a_gpu_that_does_not_tell_its_utilization_has_no_average(bench: Bench) -> None:
+    bench.gpus.reading = Reading("g", 0, "", is_simulated=False, total_bytes=10)
+    [gpu] = (await bench.take()).gpus
+    assert (gpu.utilization_fraction, gpu.mean_utilization_fraction) == (None, None)
 
 
 def test_an_average_forgets_by_time_and_not_by_count() -> None:
