@@ -20,6 +20,13 @@ class NotConnected(Unreachable):
     """Nobody answers at the address, or the connection broke. Raised here, never sent by a server."""
 
 
+class NotOpen(RuntimeError):
+    """The client was used before it was opened or after it was closed: a fault of the program, not of the call."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is not open: use it inside `async with Client(...)` or `with SyncClient(...)`")
+
+
 class Connection:
     """A channel to one address. Calls without a time limit of their own get `timeout_s`."""
 
@@ -43,9 +50,9 @@ class Connection:
             await channel.close()
 
     def stub(self, kind: Callable[[grpc.aio.Channel], Stub]) -> Stub:
-        """Returns the stub of this class, one per connection."""
+        """Returns the stub of this class, one per connection; raises NotOpen if there is none."""
         if self._channel is None:
-            raise RuntimeError("the client is not open: use it inside `async with Client(...) as client:`")
+            raise NotOpen
         if kind not in self._stubs:
             self._stubs[kind] = kind(self._channel)
         stub: Any = self._stubs[kind]

@@ -5,6 +5,7 @@ Every method is the asynchronous one, run on a loop in a thread of its own; what
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from roundhouse.client.blocking import Blocking, LoopThread, blocking
 from roundhouse.client.client import DEFAULT_ADDRESS, UNARY_TIMEOUT_S, Client
+from roundhouse.client.connection import NotOpen
 from roundhouse.client.deployments import Deployments
 from roundhouse.client.generation import Generation
 from roundhouse.client.nodes import Nodes
@@ -121,7 +123,10 @@ def _generating(
 
 
 class SyncDeployments(Blocking[Deployments]):
-    """What is wanted to be served; see `Deployments`. `on_event` is called on the client's thread."""
+    """What is wanted to be served; see `Deployments`.
+
+    `on_event` is called on the client's own thread. There streams can be cancelled, but no calls be made.
+    """
 
     create = blocking(Deployments.create)
     get = blocking(Deployments.get)
@@ -179,6 +184,7 @@ class SyncClient(Blocking[Client]):
         self.close()
 
     def close(self) -> None:
-        """Ends every call and the thread."""
-        self._loop.run(self._inner.__aexit__(None, None, None))
+        """Ends every call and the thread; a closed client stays closed, and closing it again does nothing."""
+        with contextlib.suppress(NotOpen):  # closed before, perhaps by another thread just now
+            self._loop.run(self._inner.__aexit__(None, None, None))
         self._loop.stop()

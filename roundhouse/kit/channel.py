@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
 from roundhouse.kit.tls import channel_credentials
 
 _OPTIONS = (
-    # Defaults wait up to two minutes before they look again for a server that came back.
+    # Defaults wait up to two minutes before they look again for a server that came back. `initial` and `max` bound that
+    # wait. `min` does not: it is the time that one attempt has, TLS included, and a busy machine may need seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -41,13 +42,21 @@ def open_channel(address: str, *, ca: Path | None = None, options: Sequence[tupl
     return grpc.aio.secure_channel(address, channel_credentials(ca), options=merged)
 
 
-@contextlib.asynccontextmanager
-async def cancelling(call: Call) -> AsyncIterator[Call]:
+class _Cancelling(Generic[Call]):
+    # Not a generator: a loop that ends closes all its generators at once, and would close this one under its user.
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def __aenter__(self) -> Call:
+        return self._call
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()
+
+
+def cancelling(call: Call) -> contextlib.AbstractAsyncContextManager[Call, None]:
     """Holds a call for the block and cancels it on leaving.
 
     grpcio 1.83 and later never cancel a call that is merely dropped.
     """
-    try:
-        yield call
-    finally:
-        call.cancel()
+    return _Cancelling(call)

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from roundhouse.kit.errors import FieldViolation, InvalidArgument
 
+MAX_VIOLATIONS = 32  # more than anybody mends at once; a request of 4 MB can hold millions
+
 
 class FieldCheck:
-    """The violations found so far in one request."""
+    """The first violations found in one request."""
 
     def __init__(self) -> None:
         self._violations: list[FieldViolation] = []
+        self._has_more = False
 
     def require(self, holds: bool, field: str, description: str) -> bool:
         """Notes a violation of `field` unless it holds; returns whether it does. `description` ends with the cure."""
-        if not holds:
+        if not holds and len(self._violations) == MAX_VIOLATIONS:
+            self._has_more = True
+        elif not holds:
             self._violations.append(FieldViolation(field, description))
         return holds
 
     def raise_if_any(self) -> None:
-        """Raises one InvalidArgument that names every violation."""
+        """Raises one InvalidArgument that names every violation, or the first ones and that there are more."""
         if self._violations:
-            message = "; ".join(f"{each.field}: {each.description}" for each in self._violations)
-            raise InvalidArgument(message, fields=self._violations)
+            named = [f"{each.field}: {each.description}" for each in self._violations]
+            if self._has_more:
+                named.append("there are more: mend these first")
+            raise InvalidArgument("; ".join(named), fields=self._violations)
 
 
 def invalid(field: str, description: str) -> InvalidArgument:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from roundhouse.kit import reflection
 from roundhouse.kit.errors import Usage
+from roundhouse.kit.health import Health
+from roundhouse.kit.hosts import own_addresses
 from roundhouse.kit.service import Service
 from roundhouse.kit.tls import ServerTls, check_exposure
 
@@ -45,15 +46,14 @@ class Listen:
 class Serving:
     """A server that listens."""
 
-    def __init__(self, host: str, port: int, checks: health.aio.HealthServicer) -> None:
+    def __init__(self, host: str, port: int, health: Health) -> None:
         self.host, self.port = host, port
         self.address = f"{host}:{port}"
-        self._health = checks
+        self._health = health
 
     async def set_healthy(self, healthy: bool, service: str = "") -> None:
         """Says over `grpc.health.v1` whether `service` (all of it if empty) serves; watchers learn at once."""
-        status = health_pb2.HealthCheckResponse
-        await self._health.set(service, status.SERVING if healthy else status.NOT_SERVING)
+        self._health.set(service, healthy)
 
 
 @contextlib.asynccontextmanager
@@ -67,33 +67,49 @@ async def serve(
 ) -> AsyncIterator[Serving]:
     """Serves for the block; leaving it refuses new calls, gives running ones `grace_s` seconds, and cancels the rest.
 
-    Health starts as `is_healthy` says, for the server as a whole and for each service. Raises Usage if the port is in
-    use, or if the host is exposed without TLS and `insecure` is not set.
+    Health starts as `is_healthy` says, for the server as a whole and for each service. A name is served on each of its
+    addresses. Raises Usage if the port is in use on one of them, or if the host is exposed without TLS and `insecure`
+    is not set.
     """
     check_exposure(listen.host, has_tls=listen.tls is not None, insecure=listen.insecure)
     server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)])
-    names = [each.descriptor.full_name for each in services]
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    served = [each.handlers() for each in services]
-    server.add_generic_rpc_handlers([*served, *reflection.handlers([*names, health.SERVICE_NAME])])
-    serving = Serving(listen.host, _bind(server, listen), checks)
-    for name in ("", *names):
+    health = Health()
+    served = [*services, health.service()]
+    names = [each.descriptor.full_name for each in served]
+    server.add_generic_rpc_handlers([*(each.handlers() for each in served), *reflection.handlers(names)])
+    serving = Serving(listen.host, await _bind(server, listen), health)
+    for name in ("", *(each.descriptor.full_name for each in services)):
         await serving.set_healthy(is_healthy, name)
     await server.start()
     try:
         yield serving
     finally:
-        await checks.enter_graceful_shutdown()
+        health.end()
         await server.stop(grace_s)
 
 
-def _bind(server: grpc.aio.Server, listen: Listen) -> int:
-    address = f"{listen.host}:{listen.port}"
+async def _bind(server: grpc.aio.Server, listen: Listen) -> int:
+    """Binds each address by itself: given a name, gRPC is content with one of its addresses, and silent about it."""
+    credentials = None if listen.tls is None else listen.tls.credentials()
+    addresses = await own_addresses(listen.host)
+    if not addresses:
+        raise Usage(f"cannot listen on {listen.host}: no address of this machine has that name: choose another")
+    port = listen.port
+    for each in addresses:
+        try:
+            port = _add_port(server, f"{each}:{port}", credentials)  # what the system chose holds for the others too
+        except Usage:
+            await server.start()  # only a server that has run gives back what it has bound
+            await server.stop(None)
+            raise
+    return port
+
+
+def _add_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
-        if listen.tls is None:
+        if credentials is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, listen.tls.credentials())
+        return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise Usage(
             f"cannot listen on {address}: the port is in use or the address is not of this machine: choose another"

@@ -81,6 +81,52 @@ def test_nothing_runs_on_after_the_client_is_closed(address: str) -> None:
     assert "roundhouse client" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_call_from_a_callback_is_refused_and_not_waited_for_without_end(client: SyncClient) -> None:
+    with pytest.raises(RuntimeError, match=r"callback .* cannot wait.* when the method that called back has returned"):
+        client.deployments.wait_ready("demo", 30, on_event=lambda progress: client.deployments.get("demo"))
+    assert client.deployments.get("demo").name == "deployments/demo"
+
+
+def test_a_callback_may_cancel_a_watch(client: SyncClient) -> None:
+    with client.nodes.watch() as watch:
+        events = iter(watch)
+        next(events)
+        client.deployments.wait_ready("demo", 30, on_event=lambda progress: watch.cancel())
+        list(events)  # ends
+
+
+def test_closing_twice_does_nothing(address: str) -> None:
+    with SyncClient(address) as client:
+        client.close()
+    client.close()
+
+
+def test_what_a_closed_client_began_can_be_left_and_cancelled(address: str) -> None:
+    with SyncClient(address) as client, client.nodes.watch() as watch, client.generate("demo", "wait") as generation:
+        events = iter(watch)
+        next(events)
+        client.close()
+        events.close()  # type: ignore[attr-defined]
+        watch.cancel()
+        generation.cancel()
+
+
+def test_a_closed_client_says_that_it_is_not_open(address: str) -> None:
+    with SyncClient(address) as client:
+        watch, generation = client.nodes.watch(), client.generate("demo", "wait")
+    for use in (client.nodes.list, lambda: next(iter(watch)), generation.text, client.__enter__):
+        with pytest.raises(RuntimeError, match="the client is not open: use it inside"):
+            use()
+
+
+def test_a_client_closed_under_its_iterators_ends_them_in_peace(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    with SyncClient(address) as client:
+        iterators = [iter(client.generate("demo", "on and on", ignore_eos=True)) for _ in range(8)]
+        for each in iterators:
+            next(each)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("part", ["", "deployments", "replicas", "nodes"])
 def test_the_blocking_client_has_every_name_of_the_other_one(part: str, client: SyncClient) -> None:
     twin, original = (getattr(each, part) if part else each for each in (client, Client()))

@@ -1,11 +1,11 @@
-"""A server of ours, seen from outside: its port, its health, its reflection."""
+"""A server of ours, seen from outside: its port, its reflection."""
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from roundhouse.kit.channel import cancelling, open_channel
@@ -18,11 +18,61 @@ SERVICE = Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], o
 LOOPBACK = Listen("127.0.0.1", 0)
 
 
+def taken(address: str) -> socket.socket:
+    """A port that somebody else listens on."""
+    return socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+
+
+def has_ipv6() -> bool:
+    try:
+        taken("::1").close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
+
+
 async def test_a_port_in_use_is_refused_by_its_address() -> None:
     async with serve(LOOPBACK, [SERVICE], grace_s=0) as first:
         with pytest.raises(Usage, match=rf"cannot listen on {first.address}.*choose another"):
             async with serve(Listen.parse(first.address), [SERVICE]):
                 pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_a_name_is_refused_if_its_port_is_in_use_on_one_of_its_addresses(address: str) -> None:
+    with taken(address) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Usage, match=rf"cannot listen on \S*{address}\S*:{port}: the port is in use"):
+            async with serve(Listen("localhost", port), [SERVICE]):
+                pass
+
+
+@needs_ipv6
+async def test_a_name_that_is_refused_keeps_none_of_its_addresses() -> None:
+    with taken("::1") as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Usage):
+            async with serve(Listen("localhost", port), [SERVICE]):
+                pass
+        async with serve(Listen("127.0.0.1", port), [SERVICE], grace_s=0) as serving:
+            assert serving.port == port
+
+
+async def test_a_name_is_served_on_the_same_port_of_each_of_its_addresses() -> None:
+    async with serve(Listen("localhost", 0), [SERVICE], grace_s=0) as serving:
+        assert serving.address == f"localhost:{serving.port}"
+        for address in ["localhost", "127.0.0.1", *(["[::1]"] if has_ipv6() else [])]:
+            async with open_channel(f"{address}:{serving.port}") as channel:
+                await channel.channel_ready()
+
+
+async def test_a_name_that_stands_for_no_address_is_refused() -> None:
+    with pytest.raises(Usage, match=r"cannot listen on nobody\.\.here: no address of this machine has that name"):
+        async with serve(Listen("nobody..here", 0, insecure=True), [SERVICE]):
+            pass
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org", "[::]"])
@@ -41,16 +91,6 @@ async def test_an_exposed_host_is_served_when_that_is_meant() -> None:
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(Usage, match="write HOST:PORT"):
         Listen.parse(text)
-
-
-async def test_health_is_watched() -> None:
-    async with serve(LOOPBACK, [SERVICE], grace_s=0) as serving, open_channel(serving.address) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        request = health_pb2.HealthCheckRequest(service="roundhouse.v1.NodeService")
-        async with cancelling(stub.Watch(request)) as call:
-            assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
-            await serving.set_healthy(False, "roundhouse.v1.NodeService")
-            assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

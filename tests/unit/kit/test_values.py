@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.config import parse_bool, parse_bytes, setting
 from roundhouse.kit.errors import InvalidArgument, Usage
-from roundhouse.kit.fields import FieldCheck
+from roundhouse.kit.fields import MAX_VIOLATIONS, FieldCheck
 from roundhouse.kit.names import NamePattern, is_id
 from roundhouse.kit.times import from_duration, from_timestamp, to_duration, to_timestamp
 from roundhouse.kit.units import format_bytes
@@ -105,3 +105,20 @@ def test_every_violation_of_a_request_is_named_in_one_error() -> None:
         check.raise_if_any()
     assert [each.field for each in refusal.value.fields] == ["top_p", "max_tokens"]
     assert str(refusal.value) == "top_p: is 2: use a value in (0, 1]; max_tokens: is 0: use at least 1"
+
+
+@pytest.mark.parametrize(
+    ("bad", "named", "has_more"), [(31, 31, False), (32, 32, False), (33, 32, True), (9999, 32, True)]
+)
+def test_only_the_first_violations_are_kept_and_the_message_says_that_there_are_more(
+    bad: int, named: int, has_more: bool
+) -> None:
+    check = FieldCheck()
+    for index in range(bad):
+        assert not check.require(False, f"messages[{index}]", "is empty: give it content")
+    assert check.require(True, "fine", "never said")
+    with pytest.raises(InvalidArgument) as refusal:
+        check.raise_if_any()
+    assert [each.field for each in refusal.value.fields] == [f"messages[{index}]" for index in range(named)]
+    assert named <= MAX_VIOLATIONS
+    assert str(refusal.value).endswith("; there are more: mend these first") is has_more
