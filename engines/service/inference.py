@@ -76,7 +76,9 @@ class Inference:
         try:
             for bound_s in call.bounds_s():
                 run.cancel_in(bound_s, Cause.DEADLINE)
-            work = prompts.sequence(run.key, await encode(), call.request.sampling, served.description)
+            work = prompts.sequence(
+                run.key, await encode(), call.request.sampling, served.description, field=call.prompt_field
+            )
             _start(run, served, work)
         except BaseException:
             run.refuse()
@@ -140,6 +142,7 @@ class _Call:
         self.request = request
         self.context = context
         self.hop = hop
+        self.prompt_field = "messages" if isinstance(request, inference_service_pb2.ChatRequest) else "prompt"
         self._response = response
         self._remaining_s: float | None = context.time_remaining()
 

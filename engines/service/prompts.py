@@ -15,6 +15,7 @@ from roundhouse.kit.fields import invalid
 from roundhouse.v1 import errors_pb2, generation_pb2
 
 THREAD_SIZE = 4096  # characters or ids, about a millisecond of work; what takes longer must not hold up other streams
+TURN_SIZE = 32  # what a template and its marks add to each message
 # Threads of our own: an event loop that ends waits for those of `asyncio.to_thread`, half a minute for a long prompt.
 _encoders = ThreadPoolExecutor(thread_name_prefix="encode")
 
@@ -40,19 +41,35 @@ async def encode_messages(tokenizer: Tokenizer, messages: Sequence[generation_pb
         message = "the model has no chat template: use Generate"
         raise NotReady(message, reason=errors_pb2.ERROR_REASON_CHAT_TEMPLATE_MISSING)
     turns = [(_ROLES[message.role], "".join(part.text for part in message.content)) for message in messages]
-    return await _off_loop(lambda: tuple(tokenizer.render_chat(turns)), sum(len(text) for _, text in turns))
+    return await _off_loop(lambda: tuple(tokenizer.render_chat(turns)), sum(TURN_SIZE + len(text) for _, text in turns))
 
 
 def sequence(
-    key: str, prompt: tuple[int, ...], sampling: generation_pb2.SamplingParams, description: Description
+    key: str,
+    prompt: tuple[int, ...],
+    sampling: generation_pb2.SamplingParams,
+    description: Description,
+    *,
+    field: str = "prompt",
 ) -> Work:
-    """Returns what is to be generated; raises TooLong if it does not fit the context."""
+    """Returns what is to be generated. `field` is where the prompt stood in the request.
+
+    Raises TooLong if it does not fit the context, InvalidArgument if it is empty or holds an id that the model lacks.
+    """
     rest = description.max_model_len - len(prompt)
     max_tokens = sampling.max_tokens if sampling.HasField("max_tokens") else max(rest, 1)
     if max_tokens > rest:
         raise _too_long(len(prompt), max_tokens, description.max_model_len)
     if not prompt:
-        raise invalid("prompt", "gives no tokens: give at least one")
+        raise invalid(field, "gives no tokens: give at least one")
+    # A tokenizer may know more than its model: tokens were added to it, and the model was not made larger.
+    highest = max(prompt)
+    if highest >= description.vocabulary_size:
+        raise invalid(
+            field,
+            f"has text that the tokenizer turns into id {highest}, and the model has only ids in "
+            f"[0, {description.vocabulary_size}): leave out the text of that token",
+        )
     ends = frozenset() if sampling.ignore_eos else description.end_token_ids
     return Work(
         key=key,

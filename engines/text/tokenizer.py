@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from engines.text.decode import Decoder
+from engines.text.dividers import Breaker, dividers, seam_for
+from engines.text.generation_config import end_ids
 from engines.text.transcript import Transcript
 from roundhouse.kit.errors import InvalidArgument, NotReady, NotServed
 from roundhouse.kit.fields import invalid
@@ -31,16 +33,6 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     return Tokenizer(loaded, end_ids(directory))
 
 
-def end_ids(directory: Path) -> frozenset[int]:
-    """Returns the ids that end an output: those of the generation config, else of the config, as transformers does."""
-    for name in ("generation_config.json", "config.json"):
-        path = directory / name
-        ends = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-        if ends is not None:
-            return frozenset([ends] if isinstance(ends, int) else ends)
-    return frozenset()
-
-
 class Tokenizer:
     """Encodes, decodes, and writes conversations out. May be used from several threads at a time."""
 
@@ -54,7 +46,10 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         self._special_ids = frozenset(token for token, description in added.items() if description.special)
         self.end_ids = end_ids
-        self.has_chat_template = bool(loaded.chat_template)
+        self._template = _text_of(loaded.chat_template)
+        self.has_chat_template = bool(self._template)
+        self._breaker = Breaker(dividers(added, end_ids, self._template))
+        self._anchor = self._anchor_of(added)
         self.size = self._backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
@@ -74,17 +69,42 @@ class Tokenizer:
     def render_chat(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         """Returns the prompt for the assistant's next turn, from (role, text) of each message.
 
+        A text is text: what spells a token that divides conversations (`dividers` says which) becomes other tokens of
+        the same letters, so no text ends its message or begins another. That holds as far as the template writes texts
+        as they are; one that cuts a piece out of the middle of a text may join the ends to such a token.
         Raises NotReady if the model has no chat template, and InvalidArgument if the template refuses the messages.
         """
         if not self.has_chat_template:
             reason = errors_pb2.ERROR_REASON_CHAT_TEMPLATE_MISSING
             raise NotReady("the model has no chat template: use Generate with a prompt", reason=reason)
-        conversation = [{"role": role, "content": text} for role, text in messages]
+        seam = seam_for([self._template, *(text for _, text in messages)])
+        conversation = [{"role": role, "content": self._breaker.broken(text, seam)} for role, text in messages]
         try:
             text = self._loaded.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
         except TemplateError as error:
             raise invalid("messages", f"the model's chat template refuses them: {_first_line(error)}") from error
-        return self.encode(text, add_special_tokens=False)  # the template writes them itself
+        return self._encode_pieces(text.split(seam))
+
+    def _encode_pieces(self, pieces: Sequence[str]) -> list[int]:
+        """Returns the ids of a text in pieces. No token reaches over an end of a piece."""
+        first, *others = pieces
+        # Behind a token most tokenizers leave out the space that they put before a text.
+        texts = [first, *(self._anchor + piece for piece in others)]
+        # The template writes the special tokens of a text itself.
+        encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        skipped = 1 if self._anchor else 0
+        return [*encodings[0].ids, *(token for each in encodings[1:] for token in each.ids[skipped:])]
+
+    def _anchor_of(self, added: Mapping[int, AddedToken]) -> str:
+        """Returns the text of an added token that is found before any text and takes nothing of it; else nothing."""
+        for number, token in added.items():
+            if not token.rstrip and self.encode(f"{token.content}a", add_special_tokens=False)[:1] == [number]:
+                return str(token.content)
+        return ""
+
+
+def _text_of(template: str | Mapping[str, str] | None) -> str:
+    return "".join(template.values()) if isinstance(template, Mapping) else template or ""
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,9 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+_ROPES = ("rope_parameters", "rope_scaling")
+_BEFORE_SWITCH = "original_max_position_embeddings"
+_PHI = {"phi3": 4096, "phi4_multimodal": 4096}  # what transformers assumes where the config does not say
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("spiece.model",), ("vocab.json", "merges.txt"))
 
 
@@ -43,7 +46,7 @@ def read_model(directory: Path) -> Model:
     for name, tensors in _shards(directory).items():
         weights = weights.plus(read_header(directory / name, expected=tensors))
     _check_tokenizer(directory)
-    return Model(str(config["model_type"]), weights, _number(text, _CONTEXT), _kv_elements(text))
+    return Model(str(config["model_type"]), weights, _context(text), _kv_elements(text))
 
 
 def files_of(directory: Path) -> Iterable[Path]:
@@ -57,6 +60,24 @@ def _config(directory: Path) -> Mapping[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise Broken("config.json: it has no model_type, so it is no configuration of a model")
     return config
+
+
+def _context(config: Mapping[str, Any]) -> int:
+    """Returns how many tokens a sequence may have: those before the model turns positions by other factors, if it does.
+
+    The torch engine takes no more, because beyond them a request would change its neighbours' output.
+    engines/backends/torch_lm/context.py says how, and has the same rule, because components do not import one another:
+    change both, or a deployment that states no context gets one that its engine refuses.
+    """
+    context = _number(config, _CONTEXT)
+    given = [ropes for ropes in map(config.get, _ROPES) if isinstance(ropes, dict)]
+    # Some families have one for each kind of layer.
+    every = [rope for ropes in given for rope in (ropes, *ropes.values()) if isinstance(rope, dict)]
+    long = [rope for rope in every if "long_factor" in rope]
+    if not long:
+        return context
+    own = _number(config, (_BEFORE_SWITCH,), default=_PHI.get(str(config.get("model_type")), context))
+    return min(context, own, *(_number(rope, (_BEFORE_SWITCH,), default=context) for rope in long))
 
 
 def _kv_elements(config: Mapping[str, Any]) -> int:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from engines.backends.torch_lm.cache import KvCache, block_bytes
+from engines.backends.torch_lm.context import context_tokens
 from engines.backends.torch_lm.fingerprint import fingerprint
 from engines.backends.torch_lm.runner import TorchRunner
 from engines.backends.torch_lm.self_test import adopt
 from engines.backends.torch_lm.weights import dtype_of, read_config, read_model
+from engines.text.generation_config import GenerationConfig, read_generation_config
 from engines.text.tokenizer import Tokenizer, load_tokenizer
-from roundhouse.kit.errors import InvalidArgument, NoCapacity
+from roundhouse.kit.errors import NoCapacity
 from roundhouse.kit.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingDefaults:
-    """What the model's makers recommend; None where they say nothing."""
-
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +27,7 @@ class Loaded:
 
     runner: TorchRunner
     tokenizer: Tokenizer
-    defaults: SamplingDefaults
+    defaults: GenerationConfig
     model_type: str
     parameter_count: int
     dtype: str
@@ -60,16 +51,17 @@ def load_model(
 ) -> Loaded:
     """Loads a model directory, and makes sure that it computes what it should.
 
-    max_model_len: the model's context if None. on_stage: told what is being done, in words.
+    max_model_len: the longest context that the model works with if None. on_stage: told what is being done, in words.
     Raises NotFound, InvalidArgument, NotServed or NoCapacity, each with a message that can be shown as it is.
     """
     choose_thread_count()
     target = torch.device(device)
     on_stage("reading the configuration")
     config = read_config(directory)
-    context = _context(config, max_model_len)
+    context = context_tokens(config, max_model_len)
     number_format = dtype_of(config, dtype, target)
     tokenizer = load_tokenizer(directory)
+    defaults = read_generation_config(directory)
     on_stage("loading weights")
     model = read_model(directory, config, number_format, target)
     on_stage("testing the model")
@@ -83,7 +75,7 @@ def load_model(
     return Loaded(
         runner=TorchRunner(model, cache, target),
         tokenizer=tokenizer,
-        defaults=_defaults(directory),
+        defaults=defaults,
         model_type=config.model_type,
         parameter_count=sum(parameter.numel() for parameter in model.parameters()),
         dtype=dtype_name,
@@ -102,17 +94,6 @@ def choose_thread_count() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
-def _context(config: Any, wanted: int | None) -> int:
-    own: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if wanted is None and own is None:
-        raise InvalidArgument("the model does not say how long its context is: set max_model_len")
-    if wanted is not None and own is not None and wanted > own:
-        raise InvalidArgument(f"max_model_len is {wanted}, and the context of the model is {own}: ask for less")
-    context = own if wanted is None else wanted
-    assert context is not None
-    return context
-
-
 def _check_size(total_blocks: int, block_size: int, context: int, kv_cache_bytes: int) -> None:
     needed = -(-context // block_size)
     if total_blocks < needed:
@@ -120,14 +101,3 @@ def _check_size(total_blocks: int, block_size: int, context: int, kv_cache_bytes
             f"a KV cache of {format_bytes(kv_cache_bytes)} holds {total_blocks * block_size} tokens, "
             f"and one sequence may have {context}: give it more or lower max_model_len"
         )
-
-
-def _defaults(directory: Path) -> SamplingDefaults:
-    path = directory / "generation_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    is_greedy = config.get("do_sample") is False
-    return SamplingDefaults(
-        temperature=0.0 if is_greedy else config.get("temperature"),
-        top_p=config.get("top_p"),
-        top_k=config.get("top_k"),
-    )

@@ -37,7 +37,9 @@ def test_the_pieces_are_the_text(tokenizer: Tokenizer) -> None:
 
 @TOKENIZERS
 @settings(deadline=None)
-@given(text=st.text(max_size=60))
+@given(text=st.one_of(st.text(max_size=60), st.text(alphabet="\ufffd日🦊éa ", max_size=14)))
+@example(text="\ufffd日本語の")
+@example(text="日\ufffd\ufffd€" + "\ufffd" * 14 + "🦊")
 def test_the_pieces_of_any_text_are_the_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert "".join(pieces(tokenizer, ids)) == decode(tokenizer, ids)

@@ -1,11 +1,10 @@
-import json
 import threading
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from engines.text.tokenizer import Tokenizer, end_ids, load_tokenizer
+from engines.text.tokenizer import Tokenizer, load_tokenizer
 from roundhouse.kit.errors import InvalidArgument, NotReady
 from tests.support.tiny_models import BEGIN, END, byte_level_tokenizer, write_tokenizer
 
@@ -87,23 +86,6 @@ def test_a_transcript_gives_at_its_close_all_that_was_held_back(tokenizer: Token
     shown = "".join(transcript.write(token) for token in ids)
     assert shown == "the "
     assert shown + transcript.close() == tokenizer.decode(ids) == "the fo\ufffd"
-
-
-@pytest.mark.parametrize(
-    ("files", "ids"),
-    [
-        ({"generation_config.json": {"eos_token_id": [3, 5]}, "config.json": {"eos_token_id": 7}}, {3, 5}),
-        ({"generation_config.json": {}, "config.json": {"eos_token_id": 7}}, {7}),
-        ({"config.json": {"eos_token_id": 7}}, {7}),
-        ({"config.json": {}}, set()),
-        ({}, set()),
-    ],
-    ids=["generation config", "says nothing", "config", "nobody says", "no files"],
-)
-def test_the_ids_that_end_an_output(tmp_path: Path, files: dict[str, object], ids: set[int]) -> None:
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
-    assert end_ids(tmp_path) == ids
 
 
 def test_a_directory_without_a_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:

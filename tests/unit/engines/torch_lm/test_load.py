@@ -79,7 +79,7 @@ def test_a_directory_without_a_config_is_not_found(tmp_path: Path) -> None:
         load(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("damage", ["config", "weights", "no weights", "tokenizer", "family", "pickle"])
+@pytest.mark.parametrize("damage", ["config", "weights", "no weights", "tokenizer", "generation", "family", "pickle"])
 def test_a_broken_directory_is_refused_in_one_line(model_directory: Directories, tmp_path: Path, damage: str) -> None:
     directory = copy_of(model_directory("llama"), tmp_path / "model")
     weights = directory / "model.safetensors"
@@ -92,6 +92,8 @@ def test_a_broken_directory_is_refused_in_one_line(model_directory: Directories,
             weights.unlink()
         case "tokenizer":
             (directory / "tokenizer.json").write_text("{", encoding="utf-8")
+        case "generation":
+            (directory / "generation_config.json").write_text("{", encoding="utf-8")
         case "family":
             rewrite(directory / "config.json", model_type="unheard_of")
         case "pickle":
@@ -138,8 +140,9 @@ def test_a_shorter_context_needs_a_smaller_cache(model_directory: Directories) -
         ({}, (None, None, None)),
         ({"do_sample": False}, (0.0, None, None)),
         ({"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20}, (0.6, 0.95, 20)),
+        ({"do_sample": True, "top_k": -1}, (None, None, 0)),
     ],
-    ids=["nothing", "greedy", "sampled"],
+    ids=["nothing", "greedy", "sampled", "as many as there are"],
 )
 def test_defaults_are_those_of_the_generation_config(
     model_directory: Directories,

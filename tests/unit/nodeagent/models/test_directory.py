@@ -91,6 +91,32 @@ def test_families_say_the_same_in_different_words(
     assert (model.context_tokens, model.kv_elements_per_token) == (2048, kv_elements)
 
 
+LONG = {"rope_type": "longrope", "long_factor": [4.0], "original_max_position_embeddings": 512}
+LONG_BY_FAMILY = {"type": "su", "long_factor": [4.0]}
+ROPES = {
+    "long factors": (configure(rope_parameters=LONG), 512),
+    "long factors, in older words": (configure(rope_scaling=LONG), 512),
+    "long factors for some layers": (configure(rope_parameters={"full_attention": LONG, "other": None}), 512),
+    "the smaller of two limits": (configure(rope_parameters=LONG, original_max_position_embeddings=256), 256),
+    "no limit": (configure(rope_parameters=LONG_BY_FAMILY), 2048),
+    "the limit of phi": (
+        configure(rope_scaling=LONG_BY_FAMILY, model_type="phi3", max_position_embeddings=131072),
+        4096,
+    ),
+    "a limit beyond the context": (configure(rope_parameters={**LONG, "original_max_position_embeddings": 4096}), 2048),
+    "other factors": (configure(rope_scaling={"type": "yarn", "original_max_position_embeddings": 512}), 2048),
+    "none": (configure(rope_scaling=None), 2048),
+}
+
+
+@pytest.mark.parametrize(("change", "context_tokens"), ROPES.values(), ids=ROPES)
+def test_the_context_ends_where_positions_would_turn_by_other_factors(
+    directory: Path, change: Callable[[Path], object], context_tokens: int
+) -> None:
+    change(directory)
+    assert read_model(directory).context_tokens == context_tokens
+
+
 @pytest.mark.parametrize("names", [["tokenizer.json"], ["tokenizer.model"], ["vocab.json", "merges.txt"]])
 def test_a_tokenizer_may_come_in_several_shapes(directory: Path, names: list[str]) -> None:
     (directory / "tokenizer.json").unlink()
@@ -131,6 +157,10 @@ BROKEN = {
     "a config without a context": (configure(max_position_embeddings=None), "config.json: it has none of max_position"),
     "a config without layers": (configure(num_hidden_layers=None), "config.json: it has none of num_hidden_layers"),
     "a config with an impossible number": (configure(num_hidden_layers="4"), "num_hidden_layers is '4'"),
+    "a config with an impossible switch": (
+        configure(rope_scaling={**LONG, "original_max_position_embeddings": "512"}),
+        "original_max_position_embeddings is '512'",
+    ),
     "a config with a negative number": (configure(head_dim=-32), "head_dim is -32"),
     "no weights": (remove("model.safetensors"), "there is no *.safetensors file"),
     "weights in another format": (
