@@ -21,7 +21,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of one step, at most one for each sequence; those with a single id first."""
+    """The rows of one step, at most one for each sequence; those with a single id first, shortest sequence first."""
 
     rows: tuple[Row, ...]
 

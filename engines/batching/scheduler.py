@@ -79,6 +79,7 @@ class Scheduler:
         self._admit()
         left = self._max_tokens
         decoding = [sequence for sequence in self._running if sequence.pending_count == 1]
+        decoding.sort(key=lambda sequence: sequence.computed_count)  # like lengths side by side attend together
         rows = [_row(sequence, 1) for sequence in decoding]
         left -= len(rows)
         for sequence in self._running:

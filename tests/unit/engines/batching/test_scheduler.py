@@ -53,6 +53,14 @@ def test_rows_with_one_token_come_first() -> None:
     assert [len(row.ids) for row in scheduler.next_batch().rows] == [1, 1, 14]
 
 
+def test_the_shortest_sequences_decode_first() -> None:
+    scheduler = make_scheduler(tokens=64)
+    for prompt in (9, 3, 20):
+        scheduler.add(make_sequence(prompt))
+    finish_step(scheduler.next_batch())
+    assert [row.first_position for row in scheduler.next_batch().rows] == [3, 9, 20]
+
+
 def test_a_step_never_computes_more_tokens_than_it_may() -> None:
     scheduler = make_scheduler(tokens=16)
     for index in range(20):

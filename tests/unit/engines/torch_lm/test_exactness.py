@@ -92,6 +92,19 @@ def test_requests_that_join_leave_and_are_cancelled_change_no_other(family: str,
     assert [output.ids for output in outputs[1::2]] == expected[1::2]
 
 
+@FAMILIES
+def test_short_and_long_sequences_side_by_side_give_what_each_gives_alone(family: str, loaded: Load) -> None:
+    chance = random.Random(5)
+    lengths = (3, 200, 60, 131, 220, 7)
+    requests = [work(str(length), [chance.randrange(2, 320) for _ in range(length)], MAX_TOKENS) for length in lengths]
+    expected = [alone(loaded(family), request) for request in requests]
+    with bench_of(loaded(family), max_batched_tokens=512) as it:
+        outputs = [it.submit(request) for request in requests]
+        for output in outputs:
+            output.end()
+    assert [output.ids for output in outputs] == expected
+
+
 @THREE
 def test_the_size_of_chunks_changes_nothing(family: str, loaded: Load) -> None:
     request = work("a", prompts(1, seed=3)[0] * 3, MAX_TOKENS)
