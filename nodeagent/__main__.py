@@ -22,6 +22,7 @@ from nodeagent.gpus.sampler import FIRST_SAMPLE_S, Gpus, NoGpus, Sampler
 from nodeagent.gpus.simulated import SimulatedGpus
 from nodeagent.identity import load, machine_id
 from nodeagent.launch import Launch
+from nodeagent.life import Timing
 from nodeagent.model import Occupant, Sample
 from nodeagent.models.lookup import Models, builtin_directory
 from nodeagent.process import boot_id
@@ -74,7 +75,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
             kept,
             occupants,
             samples,
-            watch_period_s=config.sample_period_s,
+            timing=Timing(watch_period_s=config.sample_period_s),
             clock=clock,
             on_change=hint.set,
         )

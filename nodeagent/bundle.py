@@ -23,11 +23,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import structlog
 from google.protobuf import json_format
 
 from nodeagent.model import Death, Exit, ProcessId
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.files import write_atomically
+
+log = structlog.get_logger()
 
 LOG_BYTES = 16 * 1024 * 1024  # of one log of one life; with the life before and two streams, 64 MiB per replica at most
 TAIL_LINES = 20
@@ -109,12 +112,16 @@ class Bundle:
         return ()
 
     def trim_logs(self) -> None:
-        """Moves a log that has grown too long over the one before it. What is written in that moment is lost."""
-        for log in (self.stdout, self.stderr):
+        """Moves a log that has grown too long over the one before it. What is written in that moment is lost.
+
+        Where there is no room for the copy, the log is lost: it must not fill the disk either. Raises OSError if it
+        cannot be cut.
+        """
+        for path in (self.stdout, self.stderr):
             with contextlib.suppress(FileNotFoundError):
-                if log.stat().st_size > LOG_BYTES:
-                    shutil.copyfile(log, _before(log))
-                    os.truncate(log, 0)  # the engine goes on with the same open file, which appends
+                if path.stat().st_size > LOG_BYTES:
+                    _copy_or_lose(path, _before(path))
+                    os.truncate(path, 0)  # the engine goes on with the same open file, which appends
 
 
 class Bundles:
@@ -141,9 +148,9 @@ class Bundles:
         bundle = Bundle(self._root / spec.replica_uid)
         if bundle.path.exists():
             (bundle.path / "ready.json").unlink(missing_ok=True)  # first: it would speak for a life that is over
-            for log in (bundle.stdout, bundle.stderr):
-                if log.exists():
-                    log.replace(_before(log))
+            for path in (bundle.stdout, bundle.stderr):
+                if path.exists():
+                    path.replace(_before(path))
             _fill(bundle, spec, key, record)
         else:
             fresh = Bundle(self._root / f".new-{uuid.uuid4().hex}")
@@ -166,8 +173,17 @@ def _fill(bundle: Bundle, spec: engine_spec_pb2.EngineBundle, key: bytes, record
     bundle.remember(record)
 
 
-def _before(log: Path) -> Path:
-    return log.with_name(log.name + ".1")
+def _before(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _copy_or_lose(path: Path, copy: Path) -> None:
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        log.warning("the log of an engine is lost, since it cannot be copied", path=str(path), error=str(error))
+        with contextlib.suppress(OSError):
+            copy.unlink()  # half of it would only take room
 
 
 def _record_from(said: dict[str, Any]) -> Record:

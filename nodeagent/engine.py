@@ -43,6 +43,11 @@ class Engine:
         """Returns what the replica is doing."""
         return self._status.state
 
+    @property
+    def has_served(self) -> bool:
+        """Tells whether the life that is remembered has been READY."""
+        return self._record.ready_time_s is not None
+
     def restore(self, bundle: Bundle, record: Record) -> None:
         """Takes over what the agent before remembered; there is no life (yet)."""
         self.bundle, self._record = bundle, record
@@ -67,7 +72,7 @@ class Engine:
             self._record = Record()
         elif self._record.last_death is not None:
             self._record = replace(self._record, restart_count=self._record.restart_count + 1)
-        self._record = replace(self._record, process=None, is_dead=False, ready_time_s=None)
+        self._record = replace(self._record, process=None, is_dead=False, ready_time_s=None, is_stopping=False)
         self.stop_grace_s = self._next_start_s = None
         self._set(Status(State.PREPARING, "the engine's directory is prepared"))
         return self._record
@@ -81,12 +86,14 @@ class Engine:
 
     def hear(self, status: Status) -> None:
         """Takes in what the engine says of itself."""
+        # One that is adopted has been READY all along; one that has already said something in this life comes back.
+        comes_back = self.settled.is_set() and self.state is State.STARTING
         if status.address:
             self.settled.set()
         if self.stop_grace_s is not None:
             status = replace(status, state=State.DRAINING)
-        if status.state is State.READY and self._record.ready_time_s is None:
-            self._remember(replace(self._record, ready_time_s=self._clock.now()))
+        if status.state is State.READY:
+            self._note_ready(is_news=comes_back or not self.has_served)
         self._set(status)
 
     def stop(self, grace_s: float) -> None:
@@ -111,7 +118,9 @@ class Engine:
         lines = () if self.bundle is None else self.bundle.stderr_tail()
         death = Death(exit_, lines, now_s, fault or _sentence(exit_))
         count = early_deaths_after(self._record.early_deaths, self._ready_for_s())
-        self._remember(replace(self._record, is_dead=True, early_deaths=count, last_death=death, ready_time_s=None))
+        # An earlier agent may have been stopping it. This one was not, so it is a death to the next agent as well.
+        ended = replace(self._record, is_dead=True, is_stopping=False, ready_time_s=None)
+        self._remember(replace(ended, early_deaths=count, last_death=death))
         delay_s = restart_delay_s(count)
         self._next_start_s = self._clock.monotonic() + delay_s
         log.warning("engine died", replica=self.assigned.replica, reason=death.reason, next_start_s=delay_s)
@@ -151,7 +160,7 @@ class Engine:
             self.assigned.gpu_uuids,
             self.assigned.reserved_bytes,
             pid=0 if self.life is None else self.life.identity.pid,
-            is_loaded=self.state in (State.READY, State.DRAINING),
+            is_loaded=self.state is State.DRAINING or (self.life is not None and self.has_served),
             busy_fraction=0.0 if self._status.load is None else self._status.load.busy_fraction,
         )
 
@@ -197,10 +206,19 @@ class Engine:
 
     def _ready_for_s(self) -> float | None:
         since_s = self._record.ready_time_s
-        return None if since_s is None else self._clock.now() - since_s
+        # One that has fallen silent, or drains, has not been READY since it does.
+        until_s = self._clock.now() if self.state is State.READY else self._state_time_s
+        return None if since_s is None else until_s - since_s
 
     def _from_wall(self, time_s: float | None) -> float | None:
         return None if time_s is None else self._clock.monotonic() - max(0.0, self._clock.now() - time_s)
+
+    def _note_ready(self, *, is_news: bool) -> None:
+        ready_time_s = self._clock.now() if is_news else self._record.ready_time_s
+        # It serves and nobody stops it: if the agent before was about to, that is withdrawn.
+        fresh = replace(self._record, ready_time_s=ready_time_s, is_stopping=False)
+        if fresh != self._record:
+            self._remember(fresh)
 
     def _set(self, status: Status) -> None:
         has_changed = status.state is not self._status.state

@@ -13,7 +13,7 @@ from nodeagent.bundle import Bundles, Record
 from nodeagent.engine import Engine
 from nodeagent.gpus.release import memory_released
 from nodeagent.launch import Launch, Started, launch
-from nodeagent.life import TERM_GRACE_S, Life, Status
+from nodeagent.life import Life, Status, Timing
 from nodeagent.model import Exit, Reading, Sample
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
@@ -34,14 +34,12 @@ class Lives:
         bundles: Bundles,
         samples: Latest[Sample | None],
         *,
-        watch_period_s: float,
-        term_grace_s: float = TERM_GRACE_S,
+        timing: Timing,
         clock: Clock,
         on_load: Callable[[], None],
     ) -> None:
         self._how, self._bundles, self._samples = how, bundles, samples
-        self._watch_period_s, self._term_grace_s = watch_period_s, term_grace_s
-        self._clock, self._on_load = clock, on_load
+        self._timing, self._clock, self._on_load = timing, clock, on_load
         self._following = Background()
         self._stops: dict[Engine, asyncio.Task[None]] = {}
 
@@ -87,7 +85,9 @@ class Lives:
                 cluster_id=cluster_id,
                 time_s=self._clock.now(),
             )
-        except OSError as error:
+        except Exception as error:
+            if not isinstance(error, OSError):  # an OSError is for the user to cure, and says all
+                log.error("starting an engine failed", replica=engine.assigned.replica, exc_info=error)
             engine.bundle = self._bundles.find(engine.assigned.replica_uid)
             engine.die(Exit(), f"the engine cannot be started: {error}")
             engine.vanish()
@@ -99,18 +99,28 @@ class Lives:
             engine.hear(status)
             self._on_load()
 
-        life = Life(started, hear, watch_period_s=self._watch_period_s, term_grace_s=self._term_grace_s)
+        life = Life(started, hear, timing=self._timing, has_served=engine.has_served)
         engine.begin(life)
         return life
 
     async def _follow(self, engine: Engine, life: Life) -> None:
-        async with life:
-            if engine.stop_grace_s is not None:  # it was asked for while the process was being started
-                self.stop(engine)
-            exit_, fault = await life.follow()
-            engine.die(exit_, fault)
-            await life.sweep()
-            await self._cancel_stop(engine)
+        try:
+            async with life:
+                if engine.stop_grace_s is not None:  # it was asked for while the process was being started
+                    self.stop(engine)
+                exit_, fault = await life.follow()
+                engine.die(exit_, fault)
+        except Exception as error:
+            # Whatever is wrong with following it, an engine must not go on with nobody to look after it.
+            log.error(
+                "an engine is ended, since it can no longer be followed",
+                replica=engine.assigned.replica,
+                exc_info=error,
+            )
+            if engine.life is not None:
+                engine.die(Exit(), f"the engine was ended, since it could not be followed: {error!r}")
+        await life.sweep()
+        await self._cancel_stop(engine)
         uuids = [each.uuid for each in self._real_gpus(engine)]
         if not await memory_released(self._samples, engine.assigned.replica_uid, uuids, since_s=self._clock.now()):
             log.warning("the memory of an engine is still in use after its end", replica=engine.assigned.replica)

@@ -103,6 +103,11 @@ class Reading:
     failure: str = ""  # why it cannot be used, in the words of the driver
 
 
+def unknown_gpu(index: int, failure: str) -> Reading:
+    """Returns what is reported of a GPU that cannot even say its name: a node with a failed GPU is no CPU node."""
+    return Reading(f"GPU-unknown-{index}", index, "", is_simulated=False, total_bytes=0, failure=failure)
+
+
 @dataclass(frozen=True, slots=True)
 class HostReading:
     """Processors and memory of the host at one time."""

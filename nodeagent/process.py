@@ -132,7 +132,7 @@ def identify(pid: int) -> ProcessId | None:
 
 def find(arguments: Sequence[str]) -> ProcessId | None:
     """Returns the session leader of ours whose command line ends with these arguments; None if there is none."""
-    tail = [each.encode() for each in arguments]
+    tail = [os.fsencode(each) for each in arguments]
     for pid in _pids():
         with contextlib.suppress(OSError):
             command = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
@@ -156,12 +156,13 @@ class _Stat:
 
 def _stat(pid: int) -> _Stat | None:
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        line = (_PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return None
-    # Field 2 is the name in parentheses, and a name may hold any character: fields are counted from the last one.
-    fields = text.rpartition(")")[2].split()
-    return _Stat(fields[0] in "ZX", int(fields[3]), int(fields[19]), int(fields[49]))
+    # Field 2 is the name in parentheses, and a name may hold any byte: the kernel cuts it off in the middle of a
+    # character, and it may hold parentheses of its own. Fields are counted from the last one.
+    fields = line.rpartition(b")")[2].split()
+    return _Stat(fields[0] in (b"Z", b"X"), int(fields[3]), int(fields[19]), int(fields[49]))
 
 
 def _pids() -> list[int]:

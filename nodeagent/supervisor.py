@@ -15,7 +15,7 @@ from nodeagent.assignment import AssignmentFile, from_wire
 from nodeagent.bundle import Bundle, Bundles
 from nodeagent.engine import Engine
 from nodeagent.launch import Launch, Started, assigned_in, discard, recover
-from nodeagent.life import TERM_GRACE_S
+from nodeagent.life import Timing
 from nodeagent.lives import Lives
 from nodeagent.model import Assigned, Assignment, Exit, Occupant, Order, Reading, Sample, State
 from nodeagent.process import end_session
@@ -44,14 +44,13 @@ class Supervisor:
         occupants: Latest[tuple[Occupant, ...]],
         samples: Latest[Sample | None],
         *,
-        watch_period_s: float,
-        term_grace_s: float = TERM_GRACE_S,
+        timing: Timing,
         clock: Clock,
         on_change: Callable[[], None],
     ) -> None:
         self._how, self._bundles, self._kept = how, bundles, kept
         self._occupants, self._samples = occupants, samples
-        self._term_grace_s, self._clock, self._on_change = term_grace_s, clock, on_change
+        self._timing, self._clock, self._on_change = timing, clock, on_change
         self._assignment: Assignment | None = None
         self._engines: dict[str, Engine] = {}
         self._refusals: dict[str, plan.Refuse] = {}
@@ -61,8 +60,7 @@ class Supervisor:
             how,
             bundles,
             samples,
-            watch_period_s=watch_period_s,
-            term_grace_s=term_grace_s,
+            timing=timing,
             clock=clock,
             on_load=self._publish,
         )
@@ -209,7 +207,7 @@ class Supervisor:
             log.info("engine adopted", replica=found.spec.replica, pid=found.process.identity.pid)
             self._lives.adopt(engine, Started(bundle, found.spec, found.key, found.process))
         elif found.lost is not None:
-            await end_session(found.lost, self._term_grace_s)
+            await end_session(found.lost, self._timing.term_grace_s)
             if not (found.record.is_stopping or found.record.is_dead):
                 engine.die(Exit(), "the engine ended while no agent looked after it")
             engine.vanish()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from typing import NoReturn
 
 from roundhouse.kit.errors import TooLong
 from roundhouse.v1 import errors_pb2
+
+_REVISION = re.compile(r"[0-9]{1,19}\Z")  # as many digits as an int64 has
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ def parse_cursor(epoch: str, kind: str, cursor: str) -> Position:
     except (binascii.Error, ValueError):
         _relist(kind)
     parts = text.split("/", 3)
-    if len(parts) != 4 or parts[:2] != [epoch, kind] or not (parts[2].isascii() and parts[2].isdecimal()):
+    if len(parts) != 4 or parts[:2] != [epoch, kind] or _REVISION.match(parts[2]) is None:
         _relist(kind)
     return Position(int(parts[2]), parts[3])
 

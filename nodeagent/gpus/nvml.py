@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 import structlog
 
-from nodeagent.model import Occupant, Reading
+from nodeagent.model import Occupant, Reading, unknown_gpu
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ def open_nvml(nvml: Any = pynvml) -> NvmlGpus | None:
     except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
         return None
     except nvml.NVMLError as error:
-        log.error("nvml cannot be used, so this node has no GPUs until it can", error=str(error))
+        log.error("nvml cannot be used, so the GPUs of this node count as failed until it can", error=str(error))
         return NvmlGpus(nvml, is_open=False)
     return NvmlGpus(nvml, is_open=True)
 
@@ -50,7 +50,9 @@ class NvmlGpus:
                 self._is_open = True
             count = self._nvml.nvmlDeviceGetCount()
         except self._nvml.NVMLError as error:
-            return [replace(each, failure=str(error)) for each in self._identities.values()]
+            # There is a driver, so there is a GPU: a node without any would be given engines for its processors.
+            known = [self._identities[index] for index in sorted(self._identities)] or [unknown_gpu(0, "")]
+            return [replace(each, failure=str(error)) for each in known]
         owners: dict[int, str] = {}
         readings = [self._read(index, occupants, owners) for index in range(count)]
         self._owners = owners
@@ -63,8 +65,8 @@ class NvmlGpus:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
             identity = self._identify(index, handle, memory.total)
         except nvml.NVMLError as error:
-            unknown = Reading(f"GPU-unknown-{index}", index, "", is_simulated=False, total_bytes=0)
-            return replace(self._identities.get(index, unknown), failure=str(error))
+            known = self._identities.get(index)
+            return unknown_gpu(index, str(error)) if known is None else replace(known, failure=str(error))
         # NVML's own `used` leaves out what the driver keeps, or not, by its version.
         used = memory.total - memory.free
         measured = self._attribute(self._processes(handle), occupants, owners)

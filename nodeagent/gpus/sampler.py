@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from nodeagent.aside import aside
-from nodeagent.model import HostReading, Occupant, Reading, Sample
+from nodeagent.model import HostReading, Occupant, Reading, Sample, unknown_gpu
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.latest import Latest
@@ -106,6 +106,7 @@ class Sampler:
         error = asked.exception()
         if error is not None:
             log.error("gpus cannot be sampled", exc_info=error)
+            self._readings = self._readings or (unknown_gpu(0, ""),)  # who has no GPUs cannot fail to read them
             self._fail(f"sampling failed: {error!r}")
             return
         self._readings = tuple(self._averaged(each) for each in asked.result())

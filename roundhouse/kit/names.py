@@ -8,6 +8,7 @@ from roundhouse.kit.fields import invalid
 
 ID_RULE = "1 to 63 characters of [a-z0-9-], beginning with a letter and not ending with a hyphen"
 _ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_MAX_SHOWN = 200  # characters; a message of megabytes helps nobody
 _VARIABLE = re.compile(r"\{[a-z_]+\}")
 
 
@@ -39,9 +40,10 @@ class NamePattern:
         Raises InvalidArgument, naming `field`, if the shape is another or an id that is no number breaks the rule.
         """
         ids = self.match(name)
+        shown = name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}…"
         if ids is None:
-            raise invalid(field, f'"{name}" is malformed: use the form {self.pattern}')
+            raise invalid(field, f'"{shown}" is malformed: use the form {self.pattern}')
         for each in ids:
             if not (is_id(each) or each.isdecimal()):
-                raise invalid(field, f'"{each}" in "{name}" is not an id: use {ID_RULE}')
+                raise invalid(field, f'"{each[:_MAX_SHOWN]}" in "{shown}" is not an id: use {ID_RULE}')
         return ids

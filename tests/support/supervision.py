@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+
+import structlog
 
 from nodeagent.assignment import AssignmentFile
 from nodeagent.bundle import Bundle, Bundles
 from nodeagent.gpus.sampler import Sampler
 from nodeagent.launch import Launch
+from nodeagent.life import Timing
 from nodeagent.model import HostReading, Occupant, Reading, Sample
 from nodeagent.process import end_session, find, session
 from nodeagent.supervisor import Supervisor
@@ -53,6 +57,42 @@ def wanted(
     )
 
 
+@contextlib.contextmanager
+def logged(message: str) -> Iterator[asyncio.Event]:
+    """Yields what is set once this is logged in the block, by any thread. Nothing is printed there."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def see(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if entry["event"] == message:
+            loop.call_soon_threadsafe(event.set)
+        raise structlog.DropEvent  # to print a traceback in colours, files are opened
+
+    processors = structlog.get_config()["processors"]
+    processors.insert(0, see)
+    try:
+        yield event
+    finally:
+        processors.remove(see)
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    """Lets this process open nothing in the block."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208 - the names, no paths
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for each in taken:
+            os.close(each)
+
+
 class Node:
     """A state directory, and the supervisor of it while there is one."""
 
@@ -60,6 +100,7 @@ class Node:
         self.folder = folder
         self.generation = 0
         self.how = Launch(os.environ, (sys.executable, str(STAND_IN / "engines/__main__.py")))
+        self.timing = Timing(watch_period_s=0.1, term_grace_s=1.0)
         self.readings: tuple[Reading, ...] = ()
         self.samples: Latest[Sample | None] = Latest(None)
         self.occupants: Latest[tuple[Occupant, ...]] = Latest(())
@@ -76,8 +117,7 @@ class Node:
             AssignmentFile(self.folder / "assignment.json"),
             self.occupants,
             self.samples,
-            watch_period_s=0.1,
-            term_grace_s=1.0,
+            timing=self.timing,
             clock=SystemClock(),
             on_change=self._changed.set,
         )

@@ -54,8 +54,8 @@ class AgentServiceServicer(object):
         nothing that runs.
 
         Errors: FAILED_PRECONDITION (PROTOCOL_UNSUPPORTED) if no version is common; ALREADY_EXISTS (NODE_CONNECTED) if the node id is connected from
-        another machine or another state directory; INVALID_ARGUMENT for a report that is malformed; ABORTED when a newer call of the
-        same agent takes its place.
+        another machine or another state directory; INVALID_ARGUMENT for a report that is malformed (memory is in [0, 2^47] bytes, a
+        fraction in [0, 1]); ABORTED when a newer call of the same agent takes its place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

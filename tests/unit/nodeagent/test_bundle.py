@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 
 from nodeagent.bundle import LOG_BYTES, Bundles, Record
 from nodeagent.model import Death, Exit, ProcessId
@@ -91,6 +92,21 @@ def test_a_log_that_grows_is_cut_while_the_engine_goes_on_writing(bundles: Bundl
         engine.write(b"on")
     assert bundle.stdout.read_bytes() == b"on"
     assert (bundle.path / "stdout.log.1").stat().st_size == LOG_BYTES + 1
+
+
+def test_on_a_full_disk_a_log_that_grows_is_cut_all_the_same_and_leaves_no_half_copy(bundles: Bundles) -> None:
+    bundle = bundles.begin(SPEC, b"k", RECORD)
+    (bundle.path / "stdout.log.1").symlink_to("/dev/full")
+    for path in (bundle.stdout, bundle.stderr):
+        with path.open("wb") as file:
+            file.truncate(LOG_BYTES + 1)
+    with structlog.testing.capture_logs() as logs:
+        bundle.trim_logs()
+    assert (bundle.stdout.stat().st_size, bundle.stderr.stat().st_size) == (0, 0)
+    assert not (bundle.path / "stdout.log.1").is_symlink()
+    assert (bundle.path / "stderr.log.1").stat().st_size == LOG_BYTES + 1
+    assert [(each["log_level"], each["path"]) for each in logs] == [("warning", str(bundle.stdout))]
+    assert "No space left on device" in logs[0]["error"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.support.clock import FakeClock
 
 ASSIGNED = Assigned("deployments/chat/replicas/0", "r-1", 1, 1, Desired.RUNNING, b"", (), 0, 0.0)
 SERVING = Status(State.READY, "serving", address="127.0.0.1:1")
+SILENT = Status(State.STARTING, "the engine does not answer", address="127.0.0.1:1")
 
 
 @pytest.fixture
@@ -127,6 +128,58 @@ def test_what_was_being_stopped_is_no_death(engine: Engine, clock: FakeClock, bu
     assert (engine.state, engine.report(0).HasField("last_exit")) == (State.DRAINING, False)
     engine.vanish()
     assert engine.known().state is State.STOPPED
+
+
+def test_a_stop_that_an_agent_before_began_and_nobody_goes_on_with_hides_no_later_crash(
+    engine: Engine, clock: FakeClock, bundle: Bundle
+) -> None:
+    engine.prepare()
+    engine.hear(SERVING)
+    engine.stop(30.0)
+    adopting = restored(clock, bundle)
+    adopting.hear(SERVING)
+    assert restored(clock, bundle).state is State.FAILED, "it serves, so the stop is withdrawn"
+
+
+def test_a_crash_after_a_stop_that_an_agent_before_began_keeps_its_wait(
+    engine: Engine, clock: FakeClock, bundle: Bundle
+) -> None:
+    live(engine, clock, ready_for_s=None)
+    engine.prepare()
+    engine.stop(30.0)
+    restored(clock, bundle).die(Exit(code=1), "")
+    again = restored(clock, bundle)
+    assert (again.state, wait_s(again, clock)) == (State.FAILED, 2.0)
+
+
+def test_a_life_does_not_begin_with_the_stop_of_the_one_before(engine: Engine) -> None:
+    engine.prepare()
+    engine.die(Exit(code=1), "")
+    engine.stop(30.0)
+    assert not engine.prepare().is_stopping
+
+
+def test_an_engine_that_is_silent_is_not_ready_meanwhile(engine: Engine, clock: FakeClock) -> None:
+    engine.prepare()
+    seen = []
+    for status in (SERVING, SILENT, SERVING):
+        clock.advance(100.0)
+        engine.hear(status)
+        seen.append((engine.state, clock.now() - from_timestamp(engine.report(0).state_time)))
+    assert seen == [(State.READY, 0.0), (State.STARTING, 0.0), (State.READY, 0.0)]
+
+
+@pytest.mark.parametrize(("ready_for_s", "delay_s"), [(9.0, 1.0), (11.0, 0.0)], ids=["early", "late"])
+def test_the_time_of_silence_is_no_time_of_being_ready(
+    engine: Engine, clock: FakeClock, ready_for_s: float, delay_s: float
+) -> None:
+    engine.prepare()
+    engine.hear(SERVING)
+    clock.advance(ready_for_s)
+    engine.hear(SILENT)
+    clock.advance(60.0)
+    engine.die(Exit(signal=9), "the engine was ended")
+    assert wait_s(engine, clock) == delay_s
 
 
 def test_a_failed_replica_is_not_gone_before_its_remains_are(engine: Engine) -> None:

@@ -20,6 +20,12 @@ from nodeagent.process import Process, adopt, end_session, find, identify, is_al
 
 PATIENCE_S = 20.0
 # Says that its handlers are set up by making the file `up`; it is waited for by opening it, a FIFO.
+RENAMED = """
+import pathlib, signal, sys
+pathlib.Path("/proc/self/comm").write_bytes(") 模型服务器".encode())
+open(sys.argv[1], "w").write("x")
+signal.pause()
+"""
 DEAF_FAMILY = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -56,6 +62,10 @@ def orphan(*command: str) -> ProcessId:
     identity = identify(int(ended.stdout))
     assert identity is not None
     return identity
+
+
+def name_of(process: Process) -> bytes:
+    return Path(f"/proc/{process.identity.pid}/comm").read_bytes()
 
 
 async def up(folder: Path, count: int) -> None:
@@ -144,6 +154,21 @@ async def test_a_process_that_has_ended_is_not_alive_though_nobody_has_reaped_it
     assert await process.wait() == Exit(code=0)
 
 
+async def test_a_process_whose_name_is_cut_off_within_a_character_disturbs_nobody(
+    started: list[ProcessId], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "up")
+    process = run(started, tmp_path, sys.executable, "-c", RENAMED, str(tmp_path / "up"))
+    await up(tmp_path, 1)
+    with pytest.raises(UnicodeDecodeError):
+        name_of(process).decode()
+    assert identify(process.identity.pid) == process.identity
+    assert session(process.identity) == [process.identity.pid]
+    async with asyncio.timeout(PATIENCE_S):
+        await end_session(process.identity, grace_s=1000)
+    assert await process.wait() == Exit(signal=signal.SIGTERM)
+
+
 async def test_a_session_that_obeys_ends_by_sigterm(started: list[ProcessId], tmp_path: Path) -> None:
     process = run(started, tmp_path, "sleep", "1000")
     async with asyncio.timeout(PATIENCE_S):
@@ -176,8 +201,9 @@ async def test_descendants_are_ended_though_their_leader_is_gone(started: list[P
     assert session(process.identity) == []
 
 
-async def test_a_process_is_found_by_its_last_arguments(started: list[ProcessId], tmp_path: Path) -> None:
-    arguments = ("--bundle", str(tmp_path))
+@pytest.mark.parametrize("name", ["engine", os.fsdecode(b"\xff")], ids=["plain", "no text"])
+async def test_a_process_is_found_by_its_last_arguments(started: list[ProcessId], tmp_path: Path, name: str) -> None:
+    arguments = ("--bundle", str(tmp_path / name))
     process = run(started, tmp_path, "sh", "-c", "sleep 1000; true", *arguments)
     assert find(arguments) == process.identity
     assert find(("--bundle", str(tmp_path / "other"))) is None

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nodeagent.bundle import Record
+from nodeagent.bundle import LOG_BYTES, Record
 from nodeagent.launch import Launch
 from nodeagent.model import ProcessId, Reading
 from nodeagent.process import identify, is_alive, session
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import from_timestamp
-from tests.support.supervision import DRAINING, FAILED, READY, STARTING, STOPPED, Node, wanted
+from tests.support.supervision import (
+    DRAINING,
+    FAILED,
+    READY,
+    STARTING,
+    STOPPED,
+    Node,
+    Report,
+    logged,
+    wanted,
+    without_descriptors,
+)
 
 
 @pytest.fixture
@@ -74,11 +87,72 @@ async def test_an_engine_that_loads_is_starting_and_says_what_it_does(node: Node
     assert (await node.until_state(READY)).pid == loading.pid
 
 
-async def test_an_engine_that_does_not_answer_any_more_is_let_be(node: Node) -> None:
+def silence_s(report: Report) -> int:
+    """Returns how long an engine is said to be silent; 0 if it is not."""
+    said = re.fullmatch(r"the engine does not answer: it has been silent for (\d+) s", report.message)
+    return 0 if said is None else int(said[1])
+
+
+async def test_an_engine_that_says_nothing_by_itself_is_asked_and_stays_ready(node: Node) -> None:
     await node.assign(wanted(script="hangup"))
-    report = await node.until(lambda report: "does not answer" in report.message)
-    assert (report.state, report.HasField("load")) == (READY, False)
-    assert report.message == "the engine does not answer: it ended the stream"
+    ready = await node.until_state(READY)
+    asked = await node.until(lambda report: report.message == "serving, when asked")
+    assert (asked.state, asked.pid, asked.load.running_count) == (READY, ready.pid, 3)
+
+
+async def test_an_engine_that_is_silent_is_not_ready_until_it_answers_again(idle: Node) -> None:
+    idle.timing = replace(idle.timing, silence_s=2.0)
+    async with idle.supervised():
+        await idle.gpus(Reading("g", 0, "", is_simulated=True, total_bytes=2000))
+        await idle.assign(wanted(gpu_uuids=["g"]))
+        before = await idle.until(lambda report: report.fingerprint)
+        os.kill(before.pid, signal.SIGSTOP)
+        silent = await idle.until(silence_s)
+        assert (silent.state, silent.pid, silent.HasField("load")) == (STARTING, before.pid, False)
+        assert (silent.address, silent.fingerprint) == (before.address, "scripted")
+        [occupant] = idle.occupants.get()
+        assert occupant.is_loaded, "what it holds is still its own"
+        os.kill(before.pid, signal.SIGCONT)
+        after = await idle.until_state(READY)
+        assert (after.message, after.pid, after.load.running_count) == ("serving", before.pid, 3)
+        assert from_timestamp(after.state_time) > from_timestamp(silent.state_time)
+
+
+async def test_an_engine_that_is_silent_for_too_long_is_ended_and_started_again(idle: Node) -> None:
+    idle.timing = replace(idle.timing, silence_s=1.0, hung_s=3.0)
+    async with idle.supervised():
+        await idle.assign(wanted())
+        before = await idle.until_state(READY)
+        os.kill(before.pid, signal.SIGSTOP)
+        failed = await idle.until_state(FAILED)
+        assert re.fullmatch(r"the engine was ended: it had been silent for \d+ s", failed.message)
+        assert failed.last_exit.signal == signal.SIGKILL
+        again = await idle.until_state(READY)
+        assert (again.restart_count, again.pid != before.pid) == (1, True)
+
+
+async def test_an_engine_that_is_silent_while_it_loads_is_let_be(idle: Node) -> None:
+    idle.timing = replace(idle.timing, silence_s=0.2, hung_s=0.2)
+    async with idle.supervised():
+        await idle.assign(wanted(script="loading"))
+        before = await idle.until(lambda report: report.message == "loading")
+        os.kill(before.pid, signal.SIGSTOP)
+        await idle.until(lambda report: silence_s(report) >= 2)
+        os.kill(before.pid, signal.SIGCONT)
+        loading = await idle.until(lambda report: report.message == "loading")
+        assert (loading.state, loading.pid) == (STARTING, before.pid)
+
+
+async def test_an_engine_that_fell_silent_while_no_agent_looked_is_ended_and_started_again(idle: Node) -> None:
+    async with idle.supervised():
+        await idle.assign(wanted())
+        before = await idle.until_state(READY)
+    os.kill(before.pid, signal.SIGSTOP)
+    idle.timing = replace(idle.timing, hung_s=3.0)
+    async with idle.supervised():
+        failed = await idle.until_state(FAILED)
+        assert failed.message == "the engine did not answer within 3 s"
+        assert (await idle.until_state(READY)).pid != before.pid
 
 
 async def test_an_engine_that_dies_before_it_is_ready_fails_with_its_last_words_and_starts_again(node: Node) -> None:
@@ -283,6 +357,42 @@ async def test_a_command_that_cannot_run_fails_the_replica_with_the_reason(idle:
         failed = await idle.until_state(FAILED)
         assert "cannot be started" in failed.message
         assert "no-such-command" in failed.message
+
+
+async def test_a_replica_that_cannot_be_started_for_a_reason_that_nobody_expected_fails_as_well(node: Node) -> None:
+    await node.assign(wanted(script="a\0b"))
+    failed = await node.until_state(FAILED)
+    assert failed.message == "the engine cannot be started: embedded null byte"
+
+
+async def test_an_engine_that_cannot_be_ended_at_once_is_ended_later(node: Node) -> None:
+    await node.assign(wanted(script="parent"))
+    before = await node.until_state(READY)
+    process = identify(before.pid)
+    assert process is not None
+    with logged("an engine could not be ended, and is tried again") as failed, without_descriptors():
+        await node.assign(wanted(script="parent", stop_grace_s=0.0))
+        await failed.wait()
+    await node.until_state(STOPPED)
+    assert session(process) == []
+
+
+async def test_logs_are_cut_again_after_that_has_failed(idle: Node) -> None:
+    idle.timing = replace(idle.timing, trim_period_s=0.01)
+    async with idle.supervised():
+        await idle.assign(wanted())
+        await idle.until_state(READY)
+        stdout, fresh = idle.bundle().stdout, idle.folder / "fresh"
+        stdout.unlink()
+        with logged("the logs of an engine cannot be cut") as failed:
+            stdout.symlink_to(stdout)
+            await failed.wait()
+        (stdout.parent / "stdout.log.1").symlink_to("/dev/full")
+        fresh.touch()
+        os.truncate(fresh, LOG_BYTES + 1)
+        with logged("the log of an engine is lost, since it cannot be copied") as cut:
+            fresh.rename(stdout)
+            await cut.wait()
 
 
 async def test_an_engine_survives_its_supervisor_and_is_adopted_as_it_is(idle: Node) -> None:

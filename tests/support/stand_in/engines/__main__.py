@@ -6,7 +6,7 @@ SCRIPT, a variable of its environment, holds words:
     loading    stay LOADING until SIGUSR2
     stranger   prove to be another engine
     deaf       ignore SIGTERM
-    hangup     end every stream of status, the first after one message
+    hangup     end every stream of status, the first after one message, and say so when asked
     busy       never finish draining
     parent     start a child that ignores SIGTERM, and write its pid to the file `child`
 SIGUSR1 makes it write to stderr and exit with status 37. Each Drain leaves its grace in the file `drained`.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,12 +52,15 @@ class ScriptedEngine:
 
     async def Describe(self, request: Any, context: Any) -> engine_service_pb2.DescribeResponse:
         self._verify(context)
+        status = self._status()
+        if "hangup" in self._script and self._watch_count > 0:
+            status.message += ", when asked"
         return engine_service_pb2.DescribeResponse(
             engine_uuid=self.engine_uuid(),
             replica=self.spec.replica,
             replica_uid=self.spec.replica_uid,
             pid=os.getpid(),
-            status=self._status(),
+            status=status,
             fingerprint="scripted" if self.loaded.is_set() else "",
         )
 
@@ -66,16 +70,10 @@ class ScriptedEngine:
             if "hangup" in self._script and self._watch_count > 0:
                 return
             self._watch_count += 1
-            change = self.draining if self.loaded.is_set() else self.loaded
             await context.write(engine_service_pb2.WatchResponse(statuses=[self._status()]))
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(from_duration(request.period)):
-                    await change.wait()
-            except TimeoutError:
-                continue
-            if self.draining.is_set():
-                await context.write(engine_service_pb2.WatchResponse(statuses=[self._status()]))
-                await asyncio.Event().wait()
+                    await self._next_change().wait()
 
     async def Drain(self, request: engine_service_pb2.DrainRequest, context: Any) -> engine_service_pb2.DrainResponse:
         self._verify(context)
@@ -84,6 +82,11 @@ class ScriptedEngine:
         if "busy" in self._script:
             await asyncio.sleep(from_duration(request.grace))
         return engine_service_pb2.DrainResponse()
+
+    def _next_change(self) -> asyncio.Event:
+        if self.draining.is_set():
+            return asyncio.Event()  # there is none any more
+        return self.draining if self.loaded.is_set() else self.loaded
 
     def _status(self) -> engine_service_pb2.EngineStatus:
         if self.draining.is_set():

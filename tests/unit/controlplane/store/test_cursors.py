@@ -33,6 +33,7 @@ def test_no_text_makes_parsing_fail_otherwise_than_by_asking_to_list_again(text:
         pytest.param(format_cursor("another-epoch", "nodes", 7), id="of_another_store"),
         pytest.param(format_cursor(EPOCH, "deployments", 7), id="for_another_purpose"),
         pytest.param(format_cursor(EPOCH, "nodes", -7), id="of_a_negative_revision"),
+        pytest.param(format_cursor(EPOCH, "nodes", 10**19), id="of_a_revision_beyond_int64"),
         pytest.param(format_cursor(EPOCH, "nodes", 7)[:-4], id="cut_off"),
         pytest.param("", id="empty"),
     ],

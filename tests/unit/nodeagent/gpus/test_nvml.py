@@ -49,13 +49,16 @@ def test_a_machine_without_a_driver_has_no_gpus(code: int) -> None:
     assert open_nvml(FakeNvml(faults={"nvmlInit": code})) is None
 
 
-def test_a_driver_that_cannot_be_used_yet_is_tried_again() -> None:
-    nvml = FakeNvml(FakeGpu("GPU-a"), faults={"nvmlInit": pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH})
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_a_driver_that_cannot_be_used_yet_has_a_failed_gpu_and_is_tried_again(function: str) -> None:
+    nvml = FakeNvml(FakeGpu("GPU-a"), FakeGpu("GPU-b"), faults={function: pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH})
     gpus = open_nvml(nvml)
     assert gpus is not None
-    assert gpus.sample([]) == []
+    [failed] = gpus.sample([])
+    assert (failed.uuid, failed.failure) == ("GPU-unknown-0", "RM has detected an NVML/RM version mismatch.")
+    assert (failed.is_simulated, failed.total_bytes, failed.free_bytes) == (False, 0, 0)
     nvml.faults.clear()
-    assert [each.uuid for each in gpus.sample([])] == ["GPU-a"]
+    assert [(each.uuid, each.failure) for each in gpus.sample([])] == [("GPU-a", ""), ("GPU-b", "")]
 
 
 def test_what_the_driver_keeps_is_used_and_nobody_elses_but_foreign() -> None:

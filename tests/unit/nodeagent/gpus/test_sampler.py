@@ -105,6 +105,16 @@ async def test_an_error_that_nobody_expected_fails_the_gpus(bench: Bench) -> Non
     assert (await bench.take()).gpus[0].failure == "sampling failed: RuntimeError('what is this')"
 
 
+async def test_an_error_that_nobody_expected_at_the_start_makes_no_cpu_node_of_a_machine_with_gpus(
+    bench: Bench,
+) -> None:
+    bench.gpus.error = RuntimeError("what is this")
+    [failed] = (await bench.first()).gpus
+    assert (failed.uuid, failed.failure) == ("GPU-unknown-0", "sampling failed: RuntimeError('what is this')")
+    bench.gpus.error = None
+    assert [(each.uuid, each.failure) for each in (await bench.take()).gpus] == [("g", "")]
+
+
 async def test_an_agent_does_not_start_while_the_driver_hangs(hasty: Bench) -> None:
     hasty.gpus.answers.clear()
     with pytest.raises(Usage, match=r"nvml has not answered for 0\.05 s"):
