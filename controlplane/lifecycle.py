@@ -22,6 +22,7 @@ _TRUE = condition_pb2.CONDITION_STATUS_TRUE
 _FALSE = condition_pb2.CONDITION_STATUS_FALSE
 _UNKNOWN = condition_pb2.CONDITION_STATUS_UNKNOWN
 _NOT_PLANNED = "waits to be placed"
+_FAULT = "its status cannot be told, by a fault of the control plane: report what its log says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,28 @@ def deployment(
     fresh = [_placed(wanted, kept), _available(wanted, kept, len(ready))]
     whole.conditions.extend(_carried(fresh, before.conditions if before is not None and is_same else (), now_s))
     return whole
+
+
+def untold(wanted: Deployment, placements: Sequence[Placement], *, now_s: float) -> tuple[Deployment, list[Replica]]:
+    """Returns a deployment and its placed replicas of which a fault of ours keeps us from telling more."""
+    now = to_timestamp(now_s)
+    replicas = [
+        Replica(
+            name=f"{wanted.name}/replicas/{each.index}",
+            uid=each.replica_uid,
+            state=deployment_pb2.REPLICA_STATE_UNKNOWN,
+            state_time=now,
+            node=wire.NODE.format(each.node),
+            placement_epoch=each.epoch,
+            message=_FAULT,
+        )
+        for each in placements
+    ]
+    whole = Deployment()
+    whole.CopyFrom(wanted)
+    whole.state = deployment_pb2.DEPLOYMENT_STATE_UNKNOWN
+    whole.conditions.add(type="Available", status=_UNKNOWN, reason="Fault", message=_FAULT, transition_time=now)
+    return whole, replicas
 
 
 def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.ReplicaState, str]:
@@ -171,6 +194,7 @@ def _available(wanted: Deployment, replicas: Sequence[Replica], ready_count: int
         return Condition(type="Available", status=_FALSE, reason="NoneWanted", message=message)
     if wanted.HasField("delete_time"):
         return Condition(type="Available", status=_FALSE, reason="Deleting", message="it is being deleted")
+    # `Name` raises for a state that is not known: the registry lets none in.
     counts = Counter(deployment_pb2.ReplicaState.Name(each.state).removeprefix("REPLICA_STATE_") for each in replicas)
     message = "no replica is READY: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return Condition(type="Available", status=_FALSE, reason="NoReplicaReady", message=message)

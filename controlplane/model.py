@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Literal, NewType
 
 NodeId = NewType("NodeId", str)
 GpuUuid = NewType("GpuUuid", str)
 ReplicaUid = NewType("ReplicaUid", str)
+
+# What decided whether a deployment shares its GPUs, and so what could be changed about it: the cluster's default or the
+# request that creates it now, or what was stored when it was created.
+SharingSource = Literal["default", "request", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class Need:
     kv_cache_bytes: int = 0
     overhead_bytes: int = 0
     is_stated: bool = False
+    device: str = ""  # `cuda`: what it is on a host is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,9 @@ class Wanted:
     strategy: str
     gpu_count: int | None  # how many distinct GPUs all replicas may use together
     allows_sharing: bool
+    sharing_source: SharingSource = "record"
+    is_for_gpus: bool = False  # it was sized for GPUs, so what it needs on a host is not known
+    create_revision: int = 0  # of the store: what was made first is placed first
     is_deleting: bool = False
     drain_grace_s: float = 30.0
 

@@ -24,6 +24,10 @@ GPU = NamePattern("nodes/{node}/gpus/{index}")
 
 DRAIN_GRACE_S = 30.0  # unless a deletion says otherwise
 
+# The states that this version knows; UNSPECIFIED is never sent.
+_REPLICA_STATES = frozenset(deployment_pb2.ReplicaState.values()) - {deployment_pb2.REPLICA_STATE_UNSPECIFIED}
+_GPU_STATES = frozenset(node_pb2.GpuState.values()) - {node_pb2.GPU_STATE_UNSPECIFIED}
+
 # Keys of the store.
 CLUSTER_KEY = "cluster"
 DEPLOYMENTS = "deployments/"
@@ -68,6 +72,7 @@ def wanted(record: DeploymentRecord) -> Wanted | None:
         strategy=policy.strategy,
         gpu_count=policy.gpu_count if policy.HasField("gpu_count") else None,
         allows_sharing=policy.allow_shared_gpu,
+        is_for_gpus=record.memory_need.device == "cuda",
         is_deleting=is_deleting,
         drain_grace_s=from_duration(record.drain_grace) if is_deleting else DRAIN_GRACE_S,
     )
@@ -81,6 +86,7 @@ def need(message: MemoryNeed) -> Need:
         kv_cache_bytes=message.kv_cache_bytes,
         overhead_bytes=message.overhead_bytes,
         is_stated=message.is_stated,
+        device=message.device,
     )
 
 
@@ -92,6 +98,7 @@ def memory_need(value: Need) -> MemoryNeed:
         kv_cache_bytes=value.kv_cache_bytes,
         overhead_bytes=value.overhead_bytes,
         is_stated=value.is_stated,
+        device=value.device,
     )
 
 
@@ -164,6 +171,16 @@ def assigned_engines(record: AssignmentRecord) -> list[EngineAssignment]:
         engine.MergeFrom(each)
         engines.append(engine)
     return engines
+
+
+def settle_states(report: JoinRequest) -> None:
+    """Makes of every state in a report that is not known, a newer agent's, what the contract says to treat it as."""
+    for each in report.engines:
+        if each.state not in _REPLICA_STATES:
+            each.state = deployment_pb2.REPLICA_STATE_STARTING
+    for device in report.node.gpus:
+        if device.state not in _GPU_STATES:
+            device.state = node_pb2.GPU_STATE_FAILED
 
 
 def node(report: JoinRequest, *, is_ready: bool, cluster_id: str) -> Node:

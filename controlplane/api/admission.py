@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 
 from controlplane import wire
 from controlplane.api.records import resource
+from controlplane.api.sizing import COMPUTED_BYTES, engine_spec
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
-from controlplane.model import Placement, ReplicaUid, Unplaced, Wanted
-from controlplane.placement.place import Proposal, place
+from controlplane.model import Placement, Unplaced, Wanted
+from controlplane.placement.ledger import Ledger, in_order
 from roundhouse.kit.errors import NoCapacity, NotReady, QuotaViolation
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment
 
 # All replicas may come to one node, whose assignment is one value of the store, and holds each spec once: what is left
-# of the 1 MiB is for over a thousand replicas.
+# of the 1 MiB is for the entries of MAX_NODE_REPLICAS replicas.
 MAX_SPECS_BYTES = 768 * 1024
 
 
@@ -49,52 +52,66 @@ class Admission:
     def require_places(self, wanted: Wanted) -> None:
         """Raises NoCapacity (DOES_NOT_FIT), with the numbers of each GPU, unless there is a place for every replica."""
         self.require_node()
-        others = [wire.wanted(row.value) for row in self._intent.deployments.rows.values()]
-        known = [each for each in others if each is not None and each.uid != wanted.uid]
-        exclusive = {each.uid for each in [*known, wanted] if not each.allows_sharing}
-        placements = [row.value for row in self._intent.placements.rows.values()]
-        # Others that are stored but not placed yet come first: they were acknowledged before this one.
-        for each in sorted(known, key=lambda each: each.deployment):
-            if not each.is_deleting:
-                placements += self._fill(each, placements, exclusive)[0]
-        _, unplaced = self._fill(wanted, placements, exclusive)
-        if unplaced:
-            raise _refusal(wanted, unplaced)
+        after = self._unplaced(self._with(wanted))
+        own = [each for each in after if each.deployment == wanted.deployment]
+        if own:
+            raise _refusal(wanted, own)
+        self._require_kept(wanted, after)
 
-    def _fill(
-        self, wanted: Wanted, placements: Sequence[Placement], exclusive: Iterable[str]
-    ) -> tuple[list[Placement], Sequence[Unplaced]]:
-        """Returns placements for the replicas that have none yet, and those for which there is no place."""
-        own = [each for each in placements if each.deployment_uid == wanted.uid and not each.is_stopping]
-        missing = sorted(set(range(wanted.replica_count)) - {each.index for each in own})
-        if not missing:
-            return [], ()
-        nodes = list(self._registry.nodes().values())
-        places = place(wanted, missing, placements=placements, nodes=nodes, exclusive=frozenset(exclusive))
-        return [_assumed(wanted, each) for each in places.proposals], places.unplaced
+    def _require_kept(self, wanted: Wanted, after: Sequence[Unplaced]) -> None:
+        """Raises NoCapacity (DOES_NOT_FIT) if a replica that waits to be placed would lose its place to the wanted."""
+        before = {(each.deployment, each.index) for each in self._unplaced(self._stored())} if after else ()
+        lost = [each for each in after if (each.deployment, each.index) not in before]
+        if lost:
+            raise _broken(wanted, lost)
+
+    def _stored(self) -> list[Wanted]:
+        """Returns what is wanted, in the order in which it is placed; what is not looked up yet waits."""
+        rows = self._intent.deployments.rows.values()
+        known = ((wire.wanted(row.value), row.create_revision) for row in rows)
+        return in_order(replace(each, create_revision=made) for each, made in known if each is not None)
+
+    def _with(self, wanted: Wanted) -> list[Wanted]:
+        """Returns the same when a deployment has been changed, or made, which puts it last."""
+        stored = self._stored()
+        if all(each.uid != wanted.uid for each in stored):
+            return [*stored, wanted]
+        return [wanted if each.uid == wanted.uid else each for each in stored]
+
+    def _unplaced(self, wanted: Sequence[Wanted]) -> list[Unplaced]:
+        """Returns the replicas for which the reconciler finds no place if this is what is wanted."""
+        placements = [row.value for row in self._intent.placements.rows.values()]
+        own: dict[str, list[Placement]] = defaultdict(list)
+        for each in placements:
+            own[each.deployment_uid].append(each)
+        exclusive = {each.uid for each in wanted if not each.allows_sharing}
+        ledger = Ledger(self._registry.nodes().values(), placements, exclusive=exclusive)
+        found: list[Unplaced] = []
+        for deployment in wanted:
+            if not deployment.is_deleting:
+                found += ledger.fill(deployment, own[deployment.uid]).unplaced
+        return found
 
 
 def _spec_bytes(deployment: Deployment) -> int:
-    return deployment.model.ByteSize() + sum(each.ByteSize() for each in deployment.env)
-
-
-def _assumed(wanted: Wanted, proposal: Proposal) -> Placement:
-    return Placement(
-        deployment=wanted.deployment,
-        deployment_uid=wanted.uid,
-        index=proposal.index,
-        replica_uid=ReplicaUid(f"{wanted.uid}/{proposal.index}"),
-        epoch=0,
-        node=proposal.node,
-        gpus=proposal.gpus,
-        reserved_bytes=proposal.reserved_bytes,
-    )
+    """Returns the most that what is told of a deployment to a node takes there, once."""
+    return engine_spec(deployment).ByteSize() + COMPUTED_BYTES
 
 
 def _refusal(wanted: Wanted, unplaced: Sequence[Unplaced]) -> NoCapacity:
     first = unplaced[0]  # the others lack the same
     return NoCapacity(
         f"{len(unplaced)} of {wanted.replica_count} replicas have no place: {first.reason}",
+        quota=[QuotaViolation(subject, description) for subject, description in first.lacks],
+        resource=resource(wanted.deployment),
+    )
+
+
+def _broken(wanted: Wanted, lost: Sequence[Unplaced]) -> NoCapacity:
+    first = lost[0]
+    return NoCapacity(
+        f'replica "{first.deployment}-{first.index}" waits to be placed, and would have no place after this change of '
+        f'"{wanted.deployment}": try again when it is placed, or allow_pending',
         quota=[QuotaViolation(subject, description) for subject, description in first.lacks],
         resource=resource(wanted.deployment),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -24,6 +24,9 @@ ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transfo
 _CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
 _DTYPES = ("", "auto", "float32", "bfloat16", "float16")
 _MIB = 1024 * 1024
+MAX_TEXTS = 64  # labels, and as many annotations
+MAX_TEXTS_BYTES = 16 * 1024  # in all labels, and as much in all annotations: every list and watch sends them
+MAX_ENV = 256
 MAX_ENV_BYTES = 16 * 1024  # see MAX_SPECS_BYTES: room for some fifty deployments that use it up
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REQUEST_ID = re.compile(r"[ -~]{0,64}\Z")
@@ -73,22 +76,28 @@ def check_duration(check: FieldCheck, field: str, duration: Duration, longest_s:
 
 def _check_name(check: FieldCheck, name: str) -> None:
     ids = wire.DEPLOYMENT.match(name)
-    form = f'"{name}" is malformed: use the form {wire.DEPLOYMENT.pattern}'
+    form = f'"{name[:100]}" is malformed: use the form {wire.DEPLOYMENT.pattern}'
     if check.require(ids is not None, "deployment.name", form) and ids is not None:
-        check.require(is_id(ids[0]), "deployment.name", f'"{ids[0]}" is not an id: use {ID_RULE}')
+        check.require(is_id(ids[0]), "deployment.name", f'"{ids[0][:100]}" is not an id: use {ID_RULE}')
 
 
 def _check_texts(check: FieldCheck, deployment: Deployment) -> None:
-    labels, annotations = deployment.labels, deployment.annotations
-    check.require(len(labels) <= 64, "deployment.labels", f"{len(labels)} are too many: use at most 64")
-    for key, value in labels.items():
-        fits = 1 <= len(key) <= 63 and len(value) <= 255
-        check.require(
-            fits, "deployment.labels", f'"{key[:63]}": use keys of 1 to 63 characters and values of at most 255'
-        )
-    check.require(len(annotations) <= 64, "deployment.annotations", f"{len(annotations)} are too many: use at most 64")
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-    check.require(size <= 16 * 1024, "deployment.annotations", f"{size} bytes are too many: use at most 16 KiB in all")
+    _check_size(check, "deployment.annotations", deployment.annotations)
+    if _check_size(check, "deployment.labels", deployment.labels):
+        for key, value in deployment.labels.items():
+            fits = 1 <= len(key) <= 63 and len(value) <= 255
+            cure = "use keys of 1 to 63 characters and values of at most 255"
+            check.require(fits, "deployment.labels", f'"{key[:63]}": {cure}')
+
+
+def _check_size(check: FieldCheck, field: str, texts: Mapping[str, str]) -> bool:
+    """Tells whether there are so few that each may be looked at; a request has room for a million."""
+    if not check.require(len(texts) <= MAX_TEXTS, field, f"{len(texts)} are too many: use at most {MAX_TEXTS}"):
+        return False
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in texts.items())
+    fits = size <= MAX_TEXTS_BYTES
+    check.require(fits, field, f"{size} bytes are too many: use at most {MAX_TEXTS_BYTES} in all")
+    return True
 
 
 def _check_model(check: FieldCheck, model: ModelSource) -> None:
@@ -138,17 +147,18 @@ def _check_options(check: FieldCheck, options: EngineOptions) -> None:
         known = options.block_size in BLOCK_SIZES
         check.require(known, at + "block_size", f"{options.block_size} is not served: {cure}")
     known = options.dtype in _DTYPES
-    check.require(known, at + "dtype", f'"{options.dtype}" is unknown: use one of {", ".join(_DTYPES[1:])}')
+    check.require(known, at + "dtype", f'"{options.dtype[:100]}" is unknown: use one of {", ".join(_DTYPES[1:])}')
 
 
-def _check_env(check: FieldCheck, env: Iterable[EnvVar]) -> None:
-    variables = list(env)
-    check.require(len(variables) <= 256, "deployment.env", f"{len(variables)} are too many: use at most 256")
-    size = sum(len(each.name.encode()) + len(each.value.encode()) for each in variables)
+def _check_env(check: FieldCheck, env: Sequence[EnvVar]) -> None:
+    # Before any of them is touched: empty ones take two bytes each, and a request has room for millions.
+    if not check.require(len(env) <= MAX_ENV, "deployment.env", f"{len(env)} are too many: use at most {MAX_ENV}"):
+        return
+    size = sum(len(each.name.encode()) + len(each.value.encode()) for each in env)
     fits = size <= MAX_ENV_BYTES
     check.require(fits, "deployment.env", f"{size} bytes are too many: use at most {MAX_ENV_BYTES} in all")
     seen: set[str] = set()
-    for index, each in enumerate(variables):
+    for index, each in enumerate(env):
         field = f"deployment.env[{index}]"
         named = bool(_ENV_NAME.match(each.name))
         check.require(named, f"{field}.name", f'"{each.name[:100]}" is not a name: use [A-Za-z_][A-Za-z0-9_]*')

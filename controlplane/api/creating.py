@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 from controlplane import wire
 from controlplane.api.admission import Admission
@@ -12,6 +13,7 @@ from controlplane.api.records import resource
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
 from controlplane.config import PlacementDefaults
+from controlplane.model import SharingSource
 from controlplane.placement.strategies import canonical_strategy
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
@@ -60,7 +62,7 @@ class Creating:
             self._admission.require_specs(record.deployment)
             wanted = wire.wanted(record)
             if wanted is not None and not request.allow_pending:
-                self._admission.require_places(wanted)
+                self._admission.require_places(replace(wanted, sharing_source=_sharing_source(request.deployment)))
             response = CreateDeploymentResponse(deployment=self._statuses.preview(deployment, record))
             key = wire.deployment_key(deployment)
             return Write(response, [Compare(key, 0)], {key: record.SerializeToString()})
@@ -89,6 +91,8 @@ class Creating:
         policy.strategy = canonical_strategy(policy.strategy or self._defaults.strategy) or ""
         if not policy.HasField("allow_shared_gpu"):
             policy.allow_shared_gpu = self._defaults.allows_sharing
+        # What this version does not know it can neither check, count nor act upon.
+        deployment.DiscardUnknownFields()
         return deployment
 
     async def _size(self, record: DeploymentRecord, *, allow_pending: bool) -> None:
@@ -109,3 +113,7 @@ class Creating:
         is_going = DeploymentRecord.FromString(entry.value).deployment.HasField("delete_time")
         cure = "it is being deleted, wait until it is gone" if is_going else "choose another name, or scale that one"
         return AlreadyExists(f'deployment "{deployment}" exists: {cure}', resource=resource(deployment))
+
+
+def _sharing_source(asked: Deployment) -> SharingSource:
+    return "request" if asked.placement.HasField("allow_shared_gpu") else "default"

@@ -56,19 +56,22 @@ class DeploymentApi:
 
     async def ListDeployments(self, request: pb.ListDeploymentsRequest, _: Any) -> pb.ListDeploymentsResponse:
         """Returns a page of deployments."""
-        shown, token = page(
+        part = page(
             self._statuses.ids(),
             str,
+            self._deployment,
             epoch=self._epoch,
             kind="list-deployments",
             size=request.page_size,
             token=request.page_token,
+            revision=self._watches.revision,
         )
         return pb.ListDeploymentsResponse(
-            deployments=[each for each in map(self._deployment, shown) if each is not None],
-            next_page_token=token,
+            deployments=part.shown,
+            next_page_token=part.next_token,
             unreachable=self._statuses.unreachable(),
-            cursor=self._watches.cursor(),
+            # Of the first page: what was on it may have been deleted since, and only a watch from there says so.
+            cursor=self._watches.cursor(part.revision),
         )
 
     async def WatchDeployments(self, request: pb.WatchDeploymentsRequest, context: Any) -> None:
@@ -85,9 +88,10 @@ class DeploymentApi:
             if (status := self._statuses.get(each)) is not None
             for replica in status.replicas
         ]
-        shown, token = page(
+        part = page(
             replicas,
             lambda pair: pair[0],
+            lambda pair: pair[1],
             epoch=self._epoch,
             kind=f"list-replicas-of {deployment or _ALL}",
             size=request.page_size,
@@ -96,8 +100,8 @@ class DeploymentApi:
         nodes = set(self._statuses.unreachable())
         everywhere = {replica.node for _, replica in replicas}
         return pb.ListReplicasResponse(
-            replicas=[replica for _, replica in shown],
-            next_page_token=token,
+            replicas=part.shown,
+            next_page_token=part.next_token,
             unreachable=sorted(nodes & everywhere),
         )
 
@@ -105,9 +109,10 @@ class DeploymentApi:
         """Streams replicas."""
         await self._watches.replicas(self._parent(request.parent), context)
 
-    def _deployment(self, deployment: str) -> Deployment | None:
+    def _deployment(self, deployment: str) -> Deployment:
         status = self._statuses.get(deployment)
-        return None if status is None else status.deployment
+        assert status is not None, "an id that was listed in this very moment"
+        return status.deployment
 
     def _parent(self, parent: str) -> str | None:
         """Returns the bare id of an existing deployment, None for all."""

@@ -28,17 +28,17 @@ class NodeApi:
 
     async def ListNodes(self, request: pb.ListNodesRequest, _: Any) -> pb.ListNodesResponse:
         """Returns a page of nodes."""
-        shown, token = page(
+        part = page(
             self._views.ids(),
             str,
+            self._listed,
             epoch=self._epoch,
             kind="list-nodes",
             size=request.page_size,
             token=request.page_token,
         )
-        nodes = [each for each in map(self._views.get, shown) if each is not None]
-        silent = [each.name for each in nodes if each.state != node_pb2.NODE_STATE_READY]
-        return pb.ListNodesResponse(nodes=nodes, next_page_token=token, unreachable=silent)
+        silent = [each.name for each in part.shown if each.state != node_pb2.NODE_STATE_READY]
+        return pb.ListNodesResponse(nodes=part.shown, next_page_token=part.next_token, unreachable=silent)
 
     async def GetNode(self, request: pb.GetNodeRequest, _: Any) -> pb.GetNodeResponse:
         """Returns one node."""
@@ -86,6 +86,11 @@ class NodeApi:
                 bookmark=lambda: pb.NodeEvent(bookmark=Bookmark()),
                 message=lambda events: pb.WatchNodesResponse(events=events),
             )
+
+    def _listed(self, node: str) -> node_pb2.Node:
+        view = self._views.get(node)
+        assert view is not None, "an id that was listed in this very moment"
+        return view
 
     def _find(self, name: str) -> node_pb2.Node:
         (node,) = wire.NODE.parse(name)

@@ -10,15 +10,19 @@ from controlplane import wire
 from controlplane.fleet.models import Models
 from controlplane.fleet.registry import Registry
 from controlplane.model import Need
+from controlplane.placement.fit import usable_gpus
 from controlplane.placement.need import CacheOptions, EngineDevice, ModelSize, OptionInvalid, compute_need
 from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_NOT_FOUND, MODEL_STATE_OK, ModelFacts
 from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotFound, Resource
 from roundhouse.kit.fields import invalid
-from roundhouse.v1 import errors_pb2, node_pb2
+from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, ModelSource
 
 LOOKUP_S = 5.0  # a node looks at the headers of a model in milliseconds, and reports every second
+
+# The most that computed options take in a spec: three numbers and the name of a number format.
+COMPUTED_BYTES = 64
 
 V = TypeVar("V")
 
@@ -50,9 +54,21 @@ class Sizing:
 
     def _devices(self) -> Collection[EngineDevice]:
         """Returns on what the engines of this fleet compute: CPU-only nodes take none while there are GPUs."""
-        gpus = [gpu for known in self._registry.known.values() if known.is_ready for gpu in known.report.node.gpus]
-        usable = [gpu for gpu in gpus if gpu.state == node_pb2.GPU_STATE_OK]
-        return {"cpu" if gpu.is_simulated else "cuda" for gpu in usable} or {"cpu"}
+        reported = (gpu for known in self._registry.known.values() for gpu in known.report.node.gpus)
+        simulated = {gpu.uuid for gpu in reported if gpu.is_simulated}
+        usable = usable_gpus(self._registry.nodes().values())
+        return {"cpu" if gpu.uuid in simulated else "cuda" for gpu in usable} or {"cpu"}
+
+
+def engine_spec(deployment: Deployment) -> EngineSpec:
+    """Returns what an engine of a deployment is started with, without what is computed."""
+    return EngineSpec(
+        deployment=wire.DEPLOYMENT.parse(deployment.name)[0],
+        engine=deployment.engine,
+        model=deployment.model,
+        options=deployment.engine_options,
+        env=deployment.env,
+    )
 
 
 def sized(deployment: Deployment, facts: ModelFacts, devices: Collection[EngineDevice]) -> Sized:
@@ -79,13 +95,7 @@ def sized(deployment: Deployment, facts: ModelFacts, devices: Collection[EngineD
         need, resolved = compute_need(model, stated, device, stated_bytes=memory_bytes)
     except OptionInvalid as error:
         raise invalid(f"deployment.engine_options.{error.field}", error.description) from error
-    spec = EngineSpec(
-        deployment=wire.DEPLOYMENT.parse(deployment.name)[0],
-        engine=deployment.engine,
-        model=deployment.model,
-        options=options,
-        env=deployment.env,
-    )
+    spec = engine_spec(deployment)
     spec.options.max_model_len = resolved.max_model_len
     spec.options.block_size = resolved.block_size
     spec.options.kv_cache_memory_bytes = resolved.kv_cache_memory_bytes

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from controlplane import lifecycle, wire
 from controlplane.fleet.changes import Changes, Marks
 from controlplane.fleet.intent import Intent
@@ -18,6 +20,8 @@ from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.v1 import node_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, Replica
+
+log = structlog.get_logger()
 
 _NOT_LOOKED_UP = "its model has not been looked up yet, because no node was connected"
 
@@ -77,7 +81,7 @@ class Statuses:
 
     def preview(self, deployment: str, record: DeploymentRecord) -> Deployment:
         """Returns the deployment as it would be shown if `record` were stored."""
-        return self._compute(deployment, record, self._known.get(deployment)).deployment
+        return self._tell(deployment, record, self._known.get(deployment)).deployment
 
     def unreachable(self) -> Iterator[str]:
         """Yields the names of nodes on which something is placed and that do not report."""
@@ -126,16 +130,27 @@ class Statuses:
             if self._known.pop(deployment, None) is not None:
                 self.changes.tell(deployment)
             return
-        after = self._compute(deployment, row.value, before)
+        after = self._tell(deployment, row.value, before)
         if after != before:
             self._known[deployment] = after
             self.changes.tell(deployment)
 
-    def _compute(self, deployment: str, record: DeploymentRecord, before: Status | None) -> Status:
-        now_s = self._clock.now()
+    def _tell(self, deployment: str, record: DeploymentRecord, before: Status | None) -> Status:
+        """Returns the status; what is wanted and placed alone, as UNKNOWN, if a fault of ours keeps it from us."""
         wanted = Deployment()
         wanted.CopyFrom(record.deployment)
         wanted.etag = etag(self._epoch, wanted)
+        try:
+            return self._compute(deployment, record, wanted, before)
+        except Exception as error:
+            # Raised, it would end every list and every watch, and this process at each of its starts.
+            log.error("status cannot be told", deployment=deployment, error=str(error), exc_info=error)
+            placed = self._placed(deployment, wanted.uid).values()
+            whole, replicas = lifecycle.untold(wanted, list(placed), now_s=self._clock.now())
+            return Status(whole, tuple(replicas))
+
+    def _compute(self, deployment: str, record: DeploymentRecord, wanted: Deployment, before: Status | None) -> Status:
+        now_s = self._clock.now()
         earlier = {each.name: each for each in before.replicas} if before is not None else {}
         replicas, basis = [], {}
         placed = self._placed(deployment, wanted.uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from controlplane import wire
@@ -42,9 +42,9 @@ class Watches:
                 if status is not None:
                     sent[deployment] = status.deployment
                     if status.deployment != before:
-                        events.append(DeploymentEvent(changed=status.deployment, cursor=self.cursor()))
+                        events.append(DeploymentEvent(changed=status.deployment))
                 elif before is not None:
-                    events.append(self._deleted(deployment))
+                    events.append(_deleted(deployment))
             return events
 
         # Intent is followed too: a cursor names the revision that it has reached, so whatever it knows must be told.
@@ -52,13 +52,14 @@ class Watches:
             gone = await self._deleted_since(cursor) if cursor else []
             marks.take_now()
             present = self._statuses.ids()
-            first = [self._deleted(each) for each in gone if each not in set(present)]
+            first = [_deleted(each) for each in gone if each not in self._intent.deployments.rows]
+            cursors = _Cursors(cursor or self._now(), self._now)
             await stream(
                 context,
-                first=[*first, *look(present)],
+                first=cursors.put_on([*first, *look(present)]),
                 marks=marks,
-                look=look,
-                bookmark=lambda: DeploymentEvent(bookmark=Bookmark(), cursor=self.cursor()),
+                look=lambda deployments: cursors.put_on(look(deployments)),
+                bookmark=lambda: DeploymentEvent(bookmark=Bookmark(), cursor=self._now()),
                 message=lambda events: WatchDeploymentsResponse(events=events),
             )
 
@@ -93,21 +94,50 @@ class Watches:
                 message=lambda events: WatchReplicasResponse(events=events),
             )
 
-    def cursor(self) -> str:
-        """Returns the cursor of what is known now."""
-        return format_cursor(self._store.epoch, CURSOR, self._intent.deployments.revision)
+    @property
+    def revision(self) -> int:
+        """The revision of the store that is known of deployments now."""
+        return self._intent.deployments.revision
 
-    def _deleted(self, deployment: str) -> DeploymentEvent:
-        return DeploymentEvent(deleted=wire.DEPLOYMENT.format(deployment), cursor=self.cursor())
+    def cursor(self, revision: int) -> str:
+        """Returns the cursor of what was known of deployments at a revision."""
+        return format_cursor(self._store.epoch, CURSOR, revision)
+
+    def _now(self) -> str:
+        return self.cursor(self.revision)
 
     async def _deleted_since(self, cursor: str) -> list[str]:
         """Returns the bare ids of what was deleted behind a cursor; raises TooLong (RELIST) if that is not known."""
-        present = self._intent.deployments.revision
         deleted: list[str] = []
         revision = parse_cursor(self._store.epoch, CURSOR, cursor).revision
         async for batch in self._store.watch(wire.DEPLOYMENTS, revision):
             gone = [each.key for each in batch.changes if each.entry is None]
             deleted += [each.removeprefix(wire.DEPLOYMENTS) for each in gone]
-            if batch.revision >= present:
+            if batch.revision >= self.revision:  # which may have gone on since the store was asked
                 break
         return deleted
+
+
+class _Cursors:
+    """Puts cursors on the events of a stream, look by look.
+
+    A look may take several messages, and the stream may break between them. So the last event alone stands where the
+    look was made; whoever goes on behind another is told again of all deletions since the look before. What is not
+    deleted comes anyhow.
+    """
+
+    def __init__(self, begin: str, now: Callable[[], str]) -> None:
+        self._before, self._now = begin, now
+
+    def put_on(self, events: Sequence[DeploymentEvent]) -> Sequence[DeploymentEvent]:
+        """Returns the events of one look, with their cursors."""
+        before, self._before = self._before, self._now()
+        for each in events:
+            each.cursor = before
+        if events:
+            events[-1].cursor = self._before
+        return events
+
+
+def _deleted(deployment: str) -> DeploymentEvent:
+    return DeploymentEvent(deleted=wire.DEPLOYMENT.format(deployment))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
+from controlplane.api.paging import Sized, fitting
 from controlplane.fleet.changes import Marks
 
 BOOKMARK_S = 30.0
-_MOST = 100  # events in one message; a node with eight GPUs takes about 2 KiB
+_MOST = 100  # events in one message; a node with eight GPUs takes about 2 KiB, a deployment up to 64 KiB
 
 K = TypeVar("K", bound=Hashable)
-E = TypeVar("E")
+E = TypeVar("E", bound=Sized)
 
 
 async def stream(
@@ -43,6 +43,8 @@ async def stream(
 
 
 async def _write(context: Any, events: Sequence[E], message: Callable[[Iterable[E]], Any]) -> None:
-    left = iter(events)
-    while part := list(islice(left, _MOST)):
+    sent_count = 0
+    while sent_count < len(events):
+        part = list(fitting(events[sent_count : sent_count + _MOST], _MOST))
         await context.write(message(part))
+        sent_count += len(part)

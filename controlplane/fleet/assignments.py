@@ -33,7 +33,7 @@ class Assignments:
         self._cluster_id, self._term = cluster_id, term
 
     def now(self, node: str) -> Assignment:
-        """Returns the newest assignment of a node; it is empty, of generation 0, if none was ever written."""
+        """Returns the newest assignment of a node; it is empty, of generation 0, if none is kept."""
         row = self._intent.assignments.rows.get(node)
         generation = 0 if row is None else row.revision
         engines = () if row is None else wire.assigned_engines(row.value)

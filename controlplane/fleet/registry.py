@@ -73,7 +73,7 @@ class Session:
         self.replaced = asyncio.Event()
 
     def record(self, report: JoinRequest) -> bool:
-        """Takes over a report; returns whether there may be something to do about it.
+        """Takes over a report, and the message with it; returns whether there may be something to do about it.
 
         That is so if the state of an engine has changed, or what is refused, or which order is applied.
         """
@@ -154,6 +154,7 @@ class Registry:
     def _record(self, session: Session, report: JoinRequest) -> bool:
         if not self._is_newest(session):
             return False
+        wire.settle_states(report)  # here, where it enters, so that status, routes and clients see the same
         node, before = session.node, self._known.get(session.node)
         now_s = self._clock.now()
         self.report_count += 1

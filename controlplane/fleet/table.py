@@ -35,9 +35,10 @@ class Records(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row(Generic[M]):
-    """A record and the revision at which it was written."""
+    """A record, and the revisions at which it was made and last written."""
 
     value: M
+    create_revision: int
     revision: int
 
 
@@ -112,7 +113,7 @@ class Table(Generic[M]):
         elif before is not None and before.revision == entry.revision:
             return
         else:
-            after = self._rows[key] = Row(self._parse(entry.value), entry.revision)
+            after = self._rows[key] = Row(self._parse(entry.value), entry.create_revision, entry.revision)
         self.changes.tell(RowChange(key, before, after))
 
     def _short(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The ledger: what each GPU has left, and what keeps a replica off it. Pure."""
+"""What each GPU has left, and what keeps a replica off it. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import enum
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from controlplane.model import Engine, GpuUuid, Node, NodeId, Placement, ReplicaUid
+from controlplane.model import Engine, Gpu, GpuUuid, Node, NodeId, Placement, ReplicaUid, Wanted
+
+# What a node is told is one value of the store, which is smaller than 1 MiB: 768 KiB of specs (MAX_SPECS_BYTES), and so
+# many entries of at most 256 bytes, which are 250 KiB. Those that are stopping count until they are gone.
+MAX_NODE_REPLICAS = 1000
 
 Place = tuple[NodeId, GpuUuid | None]  # None: the memory of a host without GPUs
 
@@ -17,7 +21,9 @@ class Obstacle(enum.Enum):
     NOT_READY = enum.auto()  # its node does not report
     FAILED = enum.auto()  # the GPU cannot be used
     HAS_GPUS = enum.auto()  # a host without GPUs, in a fleet that has some
+    NEEDS_GPU = enum.auto()  # a host without GPUs, and the deployment was sized for GPUs
     AVOIDED = enum.auto()  # its node refused the replica there
+    NODE_FULL = enum.auto()  # its node cannot be told of more replicas
     NOT_SHARED = enum.auto()  # taken, and one side or the other does not share
     MEMORY = enum.auto()
 
@@ -32,6 +38,12 @@ class Occupant:
     is_exclusive: bool = False  # its deployment shares with nobody
     is_reported: bool = True  # its node reports an engine, so that its load shows in the utilization
 
+    @classmethod
+    def expected(cls, name: str, wanted: Wanted) -> Occupant:
+        """Returns a replica of a deployment that is given its place now."""
+        need_bytes = wanted.need.total_bytes
+        return cls(name, need_bytes, need_bytes, is_exclusive=not wanted.allows_sharing, is_reported=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -43,6 +55,7 @@ class Device:
     total_bytes: int
     foreign_bytes: int
     utilization_fraction: float
+    node_room: int  # how many more replicas its node can be told of
     obstacle: Obstacle | None  # one that holds whatever the replica
     occupants: tuple[Occupant, ...]
 
@@ -80,14 +93,20 @@ class Device:
         """Returns the device with one more on it."""
         return replace(self, occupants=(*self.occupants, occupant))
 
-    def avoided(self) -> Device:
+    def with_node_room(self, node_room: int) -> Device:
+        """Returns the device when its node, be it there or elsewhere, has got replicas."""
+        return replace(self, node_room=node_room)
+
+    def barred(self, obstacle: Obstacle) -> Device:
         """Returns the device as one that is not to be taken."""
-        return self if self.obstacle is not None else replace(self, obstacle=Obstacle.AVOIDED)
+        return self if self.obstacle is not None else replace(self, obstacle=obstacle)
 
     def obstacle_to(self, need_bytes: int, *, is_exclusive: bool) -> Obstacle | None:
         """Returns what keeps a replica of this need off; None if it fits."""
         if self.obstacle is not None:
             return self.obstacle
+        if self.node_room <= 0:
+            return Obstacle.NODE_FULL
         if self.occupants and (is_exclusive or any(each.is_exclusive for each in self.occupants)):
             return Obstacle.NOT_SHARED
         return Obstacle.MEMORY if self.available_bytes < need_bytes else None
@@ -96,7 +115,7 @@ class Device:
         """Returns how many replicas of this need fit."""
         if self.obstacle_to(need_bytes, is_exclusive=is_exclusive) is not None:
             return 0
-        return 1 if is_exclusive else self.available_bytes // max(1, need_bytes)
+        return 1 if is_exclusive else min(self.node_room, self.available_bytes // max(1, need_bytes))
 
 
 def devices_of(
@@ -110,7 +129,7 @@ def devices_of(
     for each in placements:
         by_node.setdefault(each.node, []).append(each)
     ordered = sorted(nodes, key=lambda node: node.id)
-    has_gpus = any(gpu.is_healthy for node in ordered for gpu in node.gpus)
+    has_gpus = any(usable_gpus(ordered))
     return [
         device
         for node in ordered
@@ -118,8 +137,15 @@ def devices_of(
     ]
 
 
-def occupant_of(placement: Placement, exclusive: Collection[str], engine: Engine | None = None) -> Occupant:
-    """Returns what a placement, with the engine that its node reports for it, holds of each of its devices."""
+def usable_gpus(nodes: Iterable[Node]) -> Iterator[Gpu]:
+    """Yields the GPUs of a fleet that can be used now. While there are any, hosts without GPUs take no replica.
+
+    Those of a node that does not report are not among them: it may never come back.
+    """
+    return (gpu for node in nodes if node.is_ready for gpu in node.gpus if gpu.is_healthy)
+
+
+def _occupant(placement: Placement, exclusive: Collection[str], engine: Engine | None) -> Occupant:
     reserved = max(placement.reserved_bytes, 0 if engine is None else engine.reserved_bytes)
     return Occupant(
         name=f"{placement.deployment}-{placement.index}",
@@ -134,6 +160,7 @@ def _devices_of_node(
     node: Node, placements: Sequence[Placement], exclusive: Collection[str], *, has_gpus: bool
 ) -> Iterator[Device]:
     running = {engine.replica_uid: engine for engine in node.engines if not engine.is_gone}
+    node_room = MAX_NODE_REPLICAS - len(placements)
     for gpu in sorted(node.gpus, key=lambda gpu: gpu.index):
         here = {uid: engine for uid, engine in running.items() if gpu.uuid in engine.gpus}
         failed = None if gpu.is_healthy else Obstacle.FAILED
@@ -144,6 +171,7 @@ def _devices_of_node(
             total_bytes=gpu.total_bytes,
             foreign_bytes=_foreign_bytes(gpu.used_bytes, here.values()),
             utilization_fraction=gpu.utilization_fraction,
+            node_room=node_room,
             obstacle=failed if node.is_ready else Obstacle.NOT_READY,
             occupants=_occupants([each for each in placements if gpu.uuid in each.gpus], here, exclusive),
         )
@@ -156,6 +184,7 @@ def _devices_of_node(
             total_bytes=node.host_total_bytes,
             foreign_bytes=_foreign_bytes(node.host_total_bytes - node.host_available_bytes, here.values()),
             utilization_fraction=0.0,
+            node_room=node_room,
             obstacle=(Obstacle.HAS_GPUS if has_gpus else None) if node.is_ready else Obstacle.NOT_READY,
             occupants=_occupants([each for each in placements if not each.gpus], here, exclusive),
         )
@@ -168,7 +197,7 @@ def _foreign_bytes(used_bytes: int, engines: Iterable[Engine]) -> int:
 def _occupants(
     placements: Sequence[Placement], engines: Mapping[ReplicaUid, Engine], exclusive: Collection[str]
 ) -> tuple[Occupant, ...]:
-    replicas = [occupant_of(each, exclusive, engines.get(each.replica_uid)) for each in placements]
+    replicas = [_occupant(each, exclusive, engines.get(each.replica_uid)) for each in placements]
     placed = {each.replica_uid for each in placements}
     # Engines without a placement are ours too: orphans, or what a store that was lost had placed.
     strays = [_stray(engine) for uid, engine in engines.items() if uid not in placed]

@@ -67,7 +67,7 @@ class _Search:
 
     def complete(self, low: int, high: int, wanted_count: int) -> GpuSet:
         """Adds the best ranked candidates, one by one, each such that the set can still be completed."""
-        board = self._board.copy()  # each pick changes how the other places of its node rank
+        board = self._board.copy()  # each pick changes how the other places of its node rank, and nothing else here
         rooms = dict(self._rooms(low, high))
         lack = wanted_count - sum(self._standing_room(place, high) for place in self._counts)
         picked: list[Place] = []
@@ -76,7 +76,7 @@ class _Search:
             # Taking a place in the stead of the smallest of the largest may cost no more than there is to spare.
             least = largest[-1] - (sum(largest) - lack)
             best = min((place for place, room in rooms.items() if room >= least), key=board.rank)
-            board.put(best, "")
+            board.crowd(best[0])
             lack -= rooms.pop(best)
             picked.append(best)
         return GpuSet(frozenset({*self._counts, *picked}), high)

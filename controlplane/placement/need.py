@@ -81,7 +81,8 @@ def compute_need(
     if (most := max(total, weights + cache)) > MOST_BYTES:
         field = "max_model_len" if options.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
         raise OptionInvalid(field, f"one replica would take {most} bytes, more than can be counted: use less")
-    return Need(total, weights, cache, OVERHEAD_BYTES, is_stated=stated_bytes is not None), resolved
+    need = Need(total, weights, cache, OVERHEAD_BYTES, is_stated=stated_bytes is not None, device=device)
+    return need, resolved
 
 
 def _resolve(model: ModelSize, options: CacheOptions, device: EngineDevice) -> Resolved:

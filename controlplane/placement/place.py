@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.model import GpuUuid, Node, NodeId, Placement, Unplaced, Wanted
+from controlplane.model import GpuUuid, NodeId, Placement, Unplaced, Wanted
 from controlplane.placement.board import Board
-from controlplane.placement.fit import Device, Place, devices_of
+from controlplane.placement.fit import Device, Obstacle, Place
 from controlplane.placement.gpu_sets import GpuSet, choose_gpu_set
 from controlplane.placement.refusals import refusal
 from controlplane.placement.strategies import STRATEGIES
@@ -33,25 +33,6 @@ class Places:
     unplaced: tuple[Unplaced, ...]
 
 
-def place(
-    wanted: Wanted,
-    indexes: Sequence[int],
-    *,
-    placements: Sequence[Placement],
-    nodes: Sequence[Node],
-    exclusive: Collection[str] = (),
-    avoid: Collection[Place] = (),
-) -> Places:
-    """Chooses a place for each replica of a deployment that `indexes` names, the best ranked place first.
-
-    placements: all that stand, of every deployment, also those that are stopping. nodes: as last reported.
-    exclusive: uids of the other deployments that share with nobody. avoid: places that are not to be taken.
-    """
-    devices = devices_of(nodes, placements, exclusive=exclusive)
-    own = [each for each in placements if each.deployment_uid == wanted.uid]
-    return place_on(devices, wanted, indexes, own=own, avoid=avoid)
-
-
 def place_on(
     devices: Iterable[Device],
     wanted: Wanted,
@@ -60,13 +41,17 @@ def place_on(
     own: Iterable[Placement],
     avoid: Collection[Place] = (),
 ) -> Places:
-    """Does the same on devices as they stand. own: the placements of the deployment itself."""
+    """Chooses a place for each replica of a deployment that `indexes` names, the best ranked place first.
+
+    devices: as they stand. own: the placements of the deployment. avoid: places that are not to be taken.
+    """
     strategy = STRATEGIES.get(wanted.strategy)
     if strategy is None:
         reason = f'the strategy "{wanted.strategy}" is unknown: use {", ".join(STRATEGIES)}'
         return Places((), tuple(Unplaced(wanted.deployment, index, reason) for index in indexes))
-    board = Board(wanted, [each.avoided() if each.place in avoid else each for each in devices], strategy)
-    counts = _counts(indexes, own)
+    standing = [each for each in own if not each.is_stopping]
+    board = Board(wanted, _open(devices, avoid, keeps_to_gpus=wanted.is_for_gpus), strategy)
+    counts = _counts(indexes, standing)
     allowed = choose_gpu_set(board, counts, len(indexes), wanted.gpu_count) if wanted.gpu_count and indexes else None
     proposals = []
     waiting_count = 0 if allowed is None else allowed.missing_count
@@ -83,14 +68,21 @@ def place_on(
     return Places(tuple(proposals), refusal(wanted, left, list(board.devices), allowed) if left else ())
 
 
-def _counts(indexes: Collection[int], own: Iterable[Placement]) -> Counter[Place]:
+def _open(devices: Iterable[Device], avoid: Collection[Place], *, keeps_to_gpus: bool) -> Iterator[Device]:
+    for each in devices:
+        if each.place in avoid:
+            yield each.barred(Obstacle.AVOIDED)
+        elif keeps_to_gpus and each.gpu is None:
+            yield each.barred(Obstacle.NEEDS_GPU)
+        else:
+            yield each
+
+
+def _counts(indexes: Collection[int], standing: Iterable[Placement]) -> Counter[Place]:
     """Returns how many replicas of the deployment stay on each place."""
-    return Counter(
-        (each.node, gpu)
-        for each in own
-        if not each.is_stopping and each.index not in indexes
-        for gpu in each.gpus or (None,)
-    )
+    moving = frozenset(indexes)
+    staying = (each for each in standing if each.index not in moving)
+    return Counter((each.node, gpu) for each in staying for gpu in each.gpus or (None,))
 
 
 def _best(board: Board, counts: Mapping[Place, int], allowed: GpuSet | None) -> Place | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from controlplane.model import Need, Unplaced, Wanted
-from controlplane.placement.fit import Device, Obstacle
+from controlplane.model import Need, SharingSource, Unplaced, Wanted
+from controlplane.placement.fit import MAX_NODE_REPLICAS, Device, Obstacle
 from controlplane.placement.gpu_sets import GpuSet
 from roundhouse.kit.units import format_bytes
 
@@ -13,13 +13,21 @@ SHARE_SETTING = "ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU"
 # What stands in the way of the least is told first: it is the nearest to being cured.
 _NEAREST = (
     None,  # only `gpu_count` does
+    Obstacle.NODE_FULL,
     Obstacle.MEMORY,
     Obstacle.NOT_SHARED,
     Obstacle.AVOIDED,
     Obstacle.FAILED,
     Obstacle.NOT_READY,
     Obstacle.HAS_GPUS,
+    Obstacle.NEEDS_GPU,
 )
+
+_SHARING_CURES: Mapping[SharingSource, str] = {
+    "default": f"set {SHARE_SETTING}=1",
+    "request": "create it with allow_shared_gpu",
+    "record": "delete it and create it again with allow_shared_gpu",
+}
 
 _AMONG = {Obstacle.MEMORY: ", the most of {1}", Obstacle.NOT_SHARED: " ({0} of {1} are taken)"}
 
@@ -64,6 +72,9 @@ def _sentence(wanted: Wanted, device: Device, allowed: GpuSet | None) -> str:
     match _obstacle(wanted, device):
         case Obstacle.MEMORY:
             return f"{device.words} has {_available(device)}"
+        case Obstacle.NODE_FULL:
+            count = MAX_NODE_REPLICAS - device.node_room
+            return f"node {device.node} has {count} replicas, and no node takes more than {MAX_NODE_REPLICAS}"
         case Obstacle.NOT_SHARED if not wanted.allows_sharing:
             return f'{device.words} is taken by "{device.occupants[0].name}" and sharing is off'
         case Obstacle.NOT_SHARED:
@@ -77,6 +88,8 @@ def _sentence(wanted: Wanted, device: Device, allowed: GpuSet | None) -> str:
             return f"node {device.node} does not report"
         case Obstacle.HAS_GPUS:
             return f"node {device.node} has no GPU, and other nodes have"
+        case Obstacle.NEEDS_GPU:
+            return f'node {device.node} has no GPU, and "{wanted.deployment}" was sized for GPUs'
         case None:
             is_ours = allowed is not None and device.place in allowed.places
             why = "it holds its share" if is_ours else "others are used"
@@ -87,16 +100,20 @@ def _cure(wanted: Wanted, obstacle: Obstacle | None) -> str:
     match obstacle:
         case Obstacle.MEMORY:
             return f"add a node, or lower {'memory_bytes' if wanted.need.is_stated else 'kv_cache_memory_bytes'}"
+        case Obstacle.NODE_FULL:
+            return "add a node, or ask for fewer replicas"
         case Obstacle.NOT_SHARED if not wanted.allows_sharing:
-            return f"add a GPU, or set {SHARE_SETTING}=1"
+            return f"add a GPU, or {_SHARING_CURES[wanted.sharing_source]}"
         case Obstacle.NOT_SHARED:
-            return "add a GPU, or let that deployment share"
+            return "add a GPU, or delete that deployment and create it again with allow_shared_gpu"
         case Obstacle.AVOIDED:
             return "see the message of the replica, or add a node"
         case Obstacle.FAILED:
             return "mend the GPU, or add a node"
         case Obstacle.NOT_READY | Obstacle.HAS_GPUS:
             return "start its node agent, or add a node"
+        case Obstacle.NEEDS_GPU:
+            return "add a node with a GPU, or delete it and create it again for hosts"
         case None:
             return "raise gpu_count"
 

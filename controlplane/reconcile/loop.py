@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
-from controlplane.reconcile.plan import Action, Forget, MarkStopping, Place, Remove, plan
+from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced
+from controlplane.reconcile.plan import Action, Forget, MarkStopping, Place, Plan, Remove, plan
 from controlplane.reconcile.refused import Refused
 from controlplane.reconcile.snapshot import read_snapshot
 from controlplane.store.protocol import Compare, Listing
@@ -68,6 +68,7 @@ class Reconciler:
         self._period_s, self._new_uid = period_s, new_uid
         self._hinted = asyncio.Event()
         self._refused = Refused()
+        self._turn = 0  # counts the rounds
         self.outcome = Latest(Outcome({}, {}))
 
     @property
@@ -112,21 +113,36 @@ class Reconciler:
             orders=seen.orders,
             refused=self._refused.spots,
             new_uid=self._new_uid,
+            turn=self._turn,
         )
-        change = seen.change(planned)
+        self._turn += 1
+        change = seen.change(planned, nodes)
         if change is not None:
-            revision = await self._store.commit(change.compares, change.puts, change.deletes)
+            try:
+                revision = await self._store.commit(change.compares, change.puts, change.deletes)
+            except Conflict:
+                raise  # the next round comes at once
+            except RoundhouseError as error:
+                self._tell(self.outcome.get().observed, [*planned.unplaced, *_unwritten(planned, error)])
+                raise
             for action in planned.actions:
                 _log(action, revision)
-        self._tell(seen.wanted, planned.unplaced)
+        self._tell({each.uid: each.generation for each in seen.wanted}, planned.unplaced)
 
-    def _tell(self, wanted: Sequence[Wanted], unplaced: Sequence[Unplaced]) -> None:
-        outcome = Outcome(
-            {(each.deployment, each.index): each for each in unplaced},
-            {each.uid: each.generation for each in wanted},
-        )
+    def _tell(self, observed: Mapping[str, int], unplaced: Sequence[Unplaced]) -> None:
+        outcome = Outcome({(each.deployment, each.index): each for each in unplaced}, observed)
         if outcome != self.outcome.get():
             self.outcome.set(outcome)
+
+
+def _unwritten(planned: Plan, error: RoundhouseError) -> Iterator[Unplaced]:
+    """Yields the replicas that have a place which could not be written, and why."""
+    for action in planned.actions:
+        if isinstance(action, Place):
+            placement = action.placement
+            reason = f'replica "{placement.deployment}-{placement.index}" has a place on node {placement.node}, which '
+            reason += f"cannot be written: {error.message}"
+            yield Unplaced(placement.deployment, placement.index, reason)
 
 
 def _log(action: Action, revision: int) -> None:

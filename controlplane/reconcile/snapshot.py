@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controlplane import wire
-from controlplane.model import Need, NodeId, Placement, Wanted
+from controlplane.model import Need, Node, NodeId, Placement, Wanted
 from controlplane.reconcile.assign import assignment_of
 from controlplane.reconcile.plan import Forget, Order, Plan, Remove
-from controlplane.store.protocol import Compare, Listing
+from controlplane.store.protocol import Compare, Entry, Listing
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
 
 
@@ -37,14 +37,16 @@ class Snapshot:
     wanted: tuple[Wanted, ...]
     placements: tuple[Placement, ...]
     orders: Mapping[NodeId, Order]
+    _term: int
     _records: Mapping[str, DeploymentRecord]  # by uid of the deployment
     _assignments: Mapping[NodeId, AssignmentRecord]  # also of nodes that run nothing now
     _revisions: Mapping[str, int]  # of every key that was read
 
-    def change(self, plan: Plan) -> Change | None:
+    def change(self, plan: Plan, nodes: Mapping[NodeId, Node]) -> Change | None:
         """Returns the commit that carries out a plan and brings the assignments in line; None if that writes nothing.
 
-        Its compares fail if what the plan touches, or a deployment of which it touches a replica, was written since.
+        nodes: those that are known. The compares fail if what the plan touches, or a deployment of which it touches a
+        replica, was written since.
         """
         puts: dict[str, bytes] = {}
         deletes: list[str] = []
@@ -61,25 +63,40 @@ class Snapshot:
                 puts[key] = wire.placement_record(placement).SerializeToString()
             if placement.deployment_uid in self._records:
                 touched.add(wire.deployment_key(placement.deployment))
-        puts.update(self._assignment_puts(plan.placements))
+        for node, record in self._assignments_after(plan.placements, nodes).items():
+            key = wire.assignment_key(node)
+            if record is None:
+                deletes.append(key)
+            else:
+                puts[key] = record.SerializeToString()
         if not puts and not deletes:
             return None
         keys = sorted({*touched, *puts, *deletes})
         return Change([Compare(key, self._revisions.get(key, 0)) for key in keys], puts, deletes)
 
-    def _assignment_puts(self, placements: Sequence[Placement]) -> dict[str, bytes]:
-        # The record of a node that runs nothing is emptied, not deleted: its revision orders what the node is told.
+    def _assignments_after(
+        self, placements: Sequence[Placement], nodes: Mapping[NodeId, Node]
+    ) -> Mapping[NodeId, AssignmentRecord | None]:
+        """Returns the assignments that change; None stands for one that is to be deleted.
+
+        That of a node that runs nothing is emptied, because its revision orders what the node is told, and deleted once
+        the node is not known. If one comes back that has applied a generation of this term, it would refuse generation
+        0, which stands for no record: it gets another empty one, of a higher revision.
+        """
         on_node: dict[NodeId, list[Placement]] = {node: [] for node in self._assignments}
         for placement in placements:
             on_node.setdefault(placement.node, []).append(placement)
-        puts = {}
+        changed: dict[NodeId, AssignmentRecord | None] = {}
         for node, here in on_node.items():
             before = self._assignments.get(node, AssignmentRecord())
             engines = assignment_of(here, self._records, wire.assigned_engines(before))
             after = wire.assignment_record(engines)
-            if after != before:
-                puts[wire.assignment_key(node)] = after.SerializeToString()
-        return puts
+            if not here and node not in nodes:
+                changed[node] = None
+            elif after != before:
+                changed[node] = after
+        returned = [node for node, known in nodes.items() if node not in on_node and known.applied > (self._term, 0)]
+        return {**changed, **dict.fromkeys(returned, AssignmentRecord())}
 
 
 async def read_snapshot(store: Lists, term: int) -> Snapshot:
@@ -90,21 +107,28 @@ async def read_snapshot(store: Lists, term: int) -> Snapshot:
     records = [DeploymentRecord.FromString(each.value) for each in deployments]
     nodes = {NodeId(each.key.removeprefix(wire.ASSIGNMENTS)): each for each in assignments}
     return Snapshot(
-        wanted=tuple(wanted for wanted in map(_wanted, records) if wanted is not None),
+        wanted=tuple(_wanted(records, deployments)),
         placements=tuple(wire.placement(PlacementRecord.FromString(each.value)) for each in placements),
         orders={node: (term, each.revision) for node, each in nodes.items()},
+        _term=term,
         _records={each.deployment.uid: each for each in records},
         _assignments={node: AssignmentRecord.FromString(each.value) for node, each in nodes.items()},
         _revisions={each.key: each.revision for each in (*deployments, *placements, *assignments)},
     )
 
 
-def _wanted(record: DeploymentRecord) -> Wanted | None:
-    """Returns a deployment as placement sees it; None while its need is not known, unless it is being deleted."""
-    known = wire.wanted(record)
+def _wanted(records: Sequence[DeploymentRecord], entries: Sequence[Entry]) -> Iterator[Wanted]:
+    """Yields deployments as placement sees them; not one of which the need is not known, unless it is being deleted."""
+    for record, entry in zip(records, entries, strict=True):
+        known = wire.wanted(record) or _deleting(record)
+        if known is not None:
+            yield replace(known, create_revision=entry.create_revision)
+
+
+def _deleting(record: DeploymentRecord) -> Wanted | None:
     deployment = record.deployment
-    if known is not None or not deployment.HasField("delete_time"):
-        return known
+    if not deployment.HasField("delete_time"):
+        return None
     (name,) = wire.DEPLOYMENT.parse(deployment.name)
     return Wanted(
         deployment=name,

@@ -125,8 +125,8 @@ class DeploymentServiceServicer(object):
     def ScaleDeployment(self, request, context):
         """Changes how many replicas a deployment has. Surplus replicas, the highest indexes first, are drained and stopped.
 
-        Errors: NOT_FOUND; INVALID_ARGUMENT for a count out of range; ABORTED for a stale etag; RESOURCE_EXHAUSTED if more replicas do not fit (unless
-        `allow_pending`); FAILED_PRECONDITION while it is being deleted, or if it is to grow and its model was never looked up (unless `allow_pending`).
+        Errors: NOT_FOUND; INVALID_ARGUMENT for a count out of range; ABORTED for a stale etag; RESOURCE_EXHAUSTED if more replicas do not fit, or would take
+        the place of one that was acknowledged and waits to be placed (unless `allow_pending`); FAILED_PRECONDITION while it is being deleted, or if it is to grow and its model was never looked up (unless `allow_pending`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from controlplane.model import Engine, Gpu, GpuUuid, Need, Node, NodeId, Placement, ReplicaUid, Wanted
-from controlplane.placement.place import Proposal
+from controlplane.model import (
+    Engine,
+    Gpu,
+    GpuUuid,
+    Need,
+    Node,
+    NodeId,
+    Placement,
+    ReplicaUid,
+    SharingSource,
+    Wanted,
+)
+from controlplane.placement.fit import Place
+from controlplane.placement.ledger import Ledger
+from controlplane.placement.place import Places, Proposal
 
 GIB = 1024**3
 
@@ -38,6 +51,9 @@ def wanted(
     need_gib: float = 5,
     gpu_count: int | None = None,
     allows_sharing: bool = True,
+    sharing_source: SharingSource = "record",
+    is_for_gpus: bool = False,
+    create_revision: int = 0,
     uid: str = "",
     is_deleting: bool = False,
     drain_grace_s: float = 30.0,
@@ -53,6 +69,9 @@ def wanted(
         strategy=strategy,
         gpu_count=gpu_count,
         allows_sharing=allows_sharing,
+        sharing_source=sharing_source,
+        is_for_gpus=is_for_gpus,
+        create_revision=create_revision,
         is_deleting=is_deleting,
         drain_grace_s=drain_grace_s,
     )
@@ -80,6 +99,20 @@ def placement(
 def engine(of: Placement, *, measured_gib: float = 0, is_gone: bool = False) -> Engine:
     """Returns what a node reports of the engine of a placement."""
     return Engine(of.replica_uid, of.gpus, of.reserved_bytes, int(measured_gib * GIB), is_gone)
+
+
+def place(
+    wanted: Wanted,
+    indexes: Sequence[int],
+    *,
+    placements: Sequence[Placement],
+    nodes: Sequence[Node],
+    exclusive: Collection[str] = (),
+    avoid: Collection[Place] = (),
+) -> Places:
+    """Gives these replicas a place beside all placements that stand."""
+    own = [each for each in placements if each.deployment_uid == wanted.uid]
+    return Ledger(nodes, placements, exclusive=exclusive).give(wanted, indexes, own=own, avoid=avoid)
 
 
 def where(proposals: Iterable[Proposal | Placement]) -> list[str]:

@@ -23,18 +23,20 @@ class DeploymentRecord(_message.Message):
     def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class MemoryNeed(_message.Message):
-    __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated")
+    __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated", "device")
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
     KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     OVERHEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     IS_STATED_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     total_bytes: int
     weight_bytes: int
     kv_cache_bytes: int
     overhead_bytes: int
     is_stated: bool
-    def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ...) -> None: ...
+    device: str
+    def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ..., device: _Optional[str] = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
     __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace")

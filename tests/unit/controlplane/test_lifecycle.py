@@ -96,6 +96,14 @@ def test_a_replica_without_a_place_says_why_or_that_it_waits() -> None:
     assert (lacks.message, from_timestamp(lacks.state_time)) == ("needs more", 1)
 
 
+def test_what_cannot_be_told_is_unknown_and_says_whose_fault_it_is() -> None:
+    whole, [replica] = lifecycle.untold(WANTED, [PLACED], now_s=1)
+    assert (whole.uid, whole.state) == ("d", deployment_pb2.DEPLOYMENT_STATE_UNKNOWN)
+    assert [(each.type, each.status, each.reason) for each in whole.conditions] == [("Available", NOT_KNOWN, "Fault")]
+    assert (replica.name, replica.node, replica.state) == ("deployments/chat/replicas/0", "nodes/one", NOT_SEEN)
+    assert "a fault of the control plane" in replica.message
+
+
 def replicas(*states: deployment_pb2.ReplicaState) -> list[Replica]:
     return [Replica(name=f"deployments/chat/replicas/{index}", state=state) for index, state in enumerate(states)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from roundhouse.internal.v1 import agent_service_pb2 as pb
 from roundhouse.internal.v1 import agent_service_pb2_grpc
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.errors import AlreadyExists, Conflict, InvalidArgument, NotReady
-from roundhouse.v1 import deployment_pb2, node_pb2
+from roundhouse.v1 import deployment_pb2, node_pb2, node_service_pb2
 from tests.support.plane import Plane, plane_on, reason_of, refused
 from tests.support.scripted_agent import ScriptedAgent
 
@@ -66,7 +67,7 @@ BAD_REPORTS: dict[str, tuple[Callable[[pb.JoinRequest], Any], str]] = {
     "GPU twice": (lambda whole: whole.node.gpus.append(whole.node.gpus[0]), "node.gpus[2].uuid"),
     "negative memory": (
         lambda whole: whole.node.gpus.append(node_pb2.Gpu(uuid="x", total_memory_bytes=-1)),
-        "node.gpus[2]",
+        "node.gpus[2].total_memory_bytes",
     ),
     "engine without name": (lambda whole: whole.engines.add(replica_uid="u"), "engines[0].replica"),
     "engine with a malformed name": (
@@ -103,6 +104,36 @@ async def test_a_refusal_arrives_though_an_assignment_is_being_written(plane: Pl
 
     reasons = await asyncio.gather(*(bad_second_report(number) for number in range(40)))
     assert set(reasons) == {"FIELD_INVALID"}
+
+
+def absurd(whole: pb.JoinRequest) -> None:
+    whole.node.gpus[0].utilization_fraction = math.nan
+    for index in range(2):
+        engine = whole.engines.add(replica=f"deployments/x/replicas/{index}", replica_uid=f"x{index}")
+        engine.gpu_uuids.append(whole.node.gpus[0].uuid)
+        engine.reserved_memory_bytes = 2**63 - 1
+
+
+async def test_an_absurd_report_ends_the_call_of_its_agent_and_hurts_no_other(plane: Plane) -> None:
+    async with ScriptedAgent("good").joined(plane.address), raw_join(plane, report(), report(absurd)) as bad:
+        assert isinstance(await refused(answer(bad)), InvalidArgument)
+        await plane.create()
+        await plane.until(lambda all_: CHAT in all_ and all_[CHAT].ready_replica_count == 1)
+        listed = await plane.nodes.ListNodes(node_service_pb2.ListNodesRequest())
+        assert [each.name for each in listed.nodes] == ["nodes/good", "nodes/one"]
+
+
+async def test_a_state_of_a_newer_agent_is_shown_as_starting_and_gets_no_requests(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address) as agent:
+        await plane.create()
+        await plane.until(lambda all_: CHAT in all_ and all_[CHAT].ready_replica_count == 1)
+        unknown: Any = 99
+        agent.become(unknown)
+        starting = deployment_pb2.REPLICA_STATE_STARTING
+        await plane.until_replicas(lambda all_: [each.state for each in all_.values()] == [starting])
+        whole = await plane.get()
+        assert whole.state == deployment_pb2.DEPLOYMENT_STATE_STARTING
+        assert whole.conditions[1].message == "no replica is READY: 1 STARTING"
 
 
 async def test_a_call_without_a_report_is_refused(plane: Plane) -> None:

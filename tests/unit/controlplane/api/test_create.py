@@ -209,7 +209,53 @@ async def test_a_third_replica_without_sharing_is_refused(tmp_path: Path) -> Non
         error = await refused(plane.create(replica_count=3))
         assert isinstance(error, NoCapacity)
         assert len(error.quota) == 2
+        assert "1 of 3 replicas have no place" in error.message
+        cure = "(2 of 2 GPUs are taken): add a GPU, or set ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU=1"
+        assert error.message.endswith(cure)
         assert (await plane.create(replica_count=2)).replica_count == 2
+
+
+async def test_who_asks_not_to_share_is_told_that_it_is_up_to_him(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        error = await refused(plane.create(replica_count=3, placement=PlacementPolicy(allow_shared_gpu=False)))
+        cure = "(2 of 2 GPUs are taken): add a GPU, or create it with allow_shared_gpu"
+        assert error.message.endswith(cure)
+
+
+async def test_while_the_only_gpus_are_lost_hosts_take_what_is_created_and_nothing_that_was_for_gpus(
+    tmp_path: Path,
+) -> None:
+    gpus, host = ScriptedAgent("gpus", gpu_bytes=4 * GIB), ScriptedAgent("host", gpu_count=0, machine="m2")
+    for gpu in gpus.gpus:
+        gpu.is_simulated = False
+    host.period_s = 0.2  # of a lease of 1 s
+    async with plane_on(tmp_path, lease_s=1.0) as plane, host.joined(plane.address):
+        async with gpus.joined(plane.address):
+            await plane.create("running")
+            await plane.create("waiting", placement=PlacementPolicy(memory_bytes=8 * GIB), allow_pending=True)
+            await plane.until_replicas(lambda all_: [each.engine_pid > 0 for each in all_.values()] == [True, False])
+        await plane.until_replicas(lambda all_: all("does not report" in each.message for each in all_.values()))
+        await plane.create("created")
+        await plane.until(lambda all_: "deployments/created" in all_ and all_["deployments/created"].state == READY)
+        assert [each.node for each in await plane.replicas("created")] == ["nodes/host"]
+        assert [each.node for each in await plane.replicas("waiting")] == [""]
+        grown = pb.ScaleDeploymentRequest(name="deployments/running", replica_count=2)
+        assert "node gpus does not report" in (await refused(plane.deployments.ScaleDeployment(grown))).message
+
+
+async def test_fields_that_this_version_does_not_know_are_dropped(plane: Plane) -> None:
+    unknown = b"\xfa\x7f\x04junk"  # field 2047
+    asked = wanted(placement=PlacementPolicy(memory_bytes=GIB), env=env(name="A", value="b"))
+    for part in (asked, asked.model, asked.engine_options, asked.placement, asked.env[0]):
+        part.MergeFromString(unknown)
+    async with ScriptedAgent("one").joined(plane.address) as agent:
+        request = pb.CreateDeploymentRequest(deployment=asked, request_id="once")
+        response = await plane.deployments.CreateDeployment(request)
+        assert b"junk" not in response.SerializeToString()
+        assert await plane.deployments.CreateDeployment(request) == response  # the same request still is
+        told = await agent.assigned(lambda each: len(each.engines) == 1)
+        assert b"junk" not in told.SerializeToString()
+        assert told.engines[0].spec.env[0].value == "b"
 
 
 async def test_what_is_stored_but_not_placed_yet_counts(plane: Plane) -> None:
@@ -243,7 +289,7 @@ async def test_what_may_wait_is_stored_though_it_does_not_fit(plane: Plane) -> N
 async def test_one_deployment_too_many_with_a_large_env_is_refused_and_all_others_go_on(plane: Plane) -> None:
     large = env(name="LARGE", value="x" * 16_000)
     async with ScriptedAgent("one", gpu_bytes=400 * GIB).joined(plane.address):
-        created = [(await plane.create(f"d{number}", env=large)).name for number in range(49)]
+        created = [(await plane.create(f"d{number}", env=large)).name for number in range(48)]
         error = await refused(plane.create("one-too-many", env=large))
         assert isinstance(error, NoCapacity)
         assert "768 KiB: shorten env" in str(error)

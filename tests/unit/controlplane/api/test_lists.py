@@ -29,6 +29,21 @@ async def test_pages_of_deployments_are_whole_and_in_order(plane: Plane) -> None
     assert shown == names
 
 
+async def test_a_watch_from_the_cursor_of_any_page_tells_what_was_deleted_between_them(plane: Plane) -> None:
+    for name in "abc":
+        await plane.create(name, allow_pending=True)
+    first = await plane.deployments.ListDeployments(pb.ListDeploymentsRequest(page_size=1))
+    await plane.deployments.DeleteDeployment(pb.DeleteDeploymentRequest(name="deployments/a"))
+    await plane.until(lambda all_: "deployments/a" not in all_)
+    request = pb.ListDeploymentsRequest(page_size=1, page_token=first.next_page_token)
+    second = await plane.deployments.ListDeployments(request)
+    assert second.cursor == first.cursor
+    assert (await plane.deployments.ListDeployments(pb.ListDeploymentsRequest())).cursor != first.cursor
+    call = plane.deployments.WatchDeployments(pb.WatchDeploymentsRequest(cursor=second.cursor))
+    async with plane.watching(call) as events:
+        assert (await anext(events)).deleted == "deployments/a"
+
+
 async def test_pages_of_replicas_go_by_deployment_and_index(plane: Plane) -> None:
     await plane.create("a", replica_count=11, allow_pending=True)
     await plane.create("a-b", replica_count=2, allow_pending=True)

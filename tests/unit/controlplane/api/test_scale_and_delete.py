@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from roundhouse.kit.errors import Conflict, InvalidArgument, NoCapacity, NotFoun
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1.deployment_pb2 import PlacementPolicy
-from tests.support.plane import Plane, reason_of, refused
+from tests.support.plane import Plane, plane_on, reason_of, refused
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
 CHAT = "deployments/chat"
@@ -125,6 +126,26 @@ async def test_growth_that_does_not_fit_is_refused_unless_it_may_wait(plane: Pla
             lambda all_: CHAT in all_ and all_[CHAT].ready_replica_count == 2 and all_[CHAT].observed_generation == 2
         )
         assert seen[CHAT].state == deployment_pb2.DEPLOYMENT_STATE_DEGRADED
+
+
+async def test_growth_that_would_have_to_share_is_refused_with_a_cure_whatever_the_cluster_says_now(
+    tmp_path: Path,
+) -> None:
+    agent = ScriptedAgent("one")
+    async with plane_on(tmp_path, allows_sharing=False) as plane, agent.joined(plane.address):
+        await plane.create(replica_count=2)
+        await ready(plane, 2)
+    async with plane_on(tmp_path, allows_sharing=True) as plane, agent.joined(plane.address):
+        await ready(plane, 2)
+        error = await refused(plane.deployments.ScaleDeployment(scale(3)))
+        assert isinstance(error, NoCapacity)
+        cure = "(2 of 2 GPUs are taken): add a GPU, or delete it and create it again with allow_shared_gpu"
+        assert error.message.endswith(cure)
+
+
+async def test_fewer_can_be_asked_for_without_a_node_and_before_the_model_was_looked_up(plane: Plane) -> None:
+    await plane.create(replica_count=3, allow_pending=True)
+    assert (await plane.deployments.ScaleDeployment(scale(1))).deployment.replica_count == 1
 
 
 async def test_growth_before_the_model_was_looked_up_is_refused(plane: Plane) -> None:

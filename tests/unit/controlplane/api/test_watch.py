@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.api.paging import MESSAGE_BYTES
 from controlplane.api.watching import stream
 from controlplane.fleet.changes import Marks
 from roundhouse.kit.errors import TooLong
@@ -160,6 +161,15 @@ async def test_a_cursor_of_another_store_says_to_list_again(plane: Plane, tmp_pa
     assert reason_of(error) == "RELIST"
 
 
+class Word(str):
+    """An event that says how many bytes it takes."""
+
+    __slots__ = ()
+
+    def ByteSize(self) -> int:
+        return len(self)
+
+
 class SlowReader:
     """A call whose writes wait until the test lets one through."""
 
@@ -185,10 +195,10 @@ async def test_a_slow_reader_gets_the_latest_and_no_backlog() -> None:
         watching = group.create_task(
             stream(
                 reader,
-                first=["a=0"],
+                first=[Word("a=0")],
                 marks=marks,
-                look=lambda keys: [f"{key}={state[key]}" for key in keys],
-                bookmark=lambda: "bookmark",
+                look=lambda keys: [Word(f"{key}={state[key]}") for key in keys],
+                bookmark=lambda: Word("bookmark"),
                 message=list,
             )
         )
@@ -201,8 +211,26 @@ async def test_a_slow_reader_gets_the_latest_and_no_backlog() -> None:
         watching.cancel()
 
 
+async def test_what_is_streamed_fits_into_messages_that_every_client_takes() -> None:
+    reader = SlowReader()
+    large = Word("x" * (MESSAGE_BYTES // 2))
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(
+            stream(
+                reader,
+                first=[large] * 3,
+                marks=Marks[Word](),
+                look=list,
+                bookmark=lambda: Word("bookmark"),
+                message=list,
+            )
+        )
+        assert [await reader.read(), await reader.read()] == [[large, large], [large, "bookmark"]]
+        watching.cancel()
+
+
 async def test_a_bookmark_comes_however_busy_the_watch_is() -> None:
-    marks: Marks[str] = Marks()
+    marks: Marks[Word] = Marks()
     reader = SlowReader()
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(
@@ -211,13 +239,13 @@ async def test_a_bookmark_comes_however_busy_the_watch_is() -> None:
                 first=[],
                 marks=marks,
                 look=list,
-                bookmark=lambda: "bookmark",
+                bookmark=lambda: Word("bookmark"),
                 message=list,
                 bookmark_s=0.0,
             )
         )
         assert await reader.read() == ["bookmark"]
-        marks.mark("a")
+        marks.mark(Word("a"))
         assert await reader.read() in (["a", "bookmark"], ["bookmark"])
         assert "bookmark" in await reader.read()
         watching.cancel()

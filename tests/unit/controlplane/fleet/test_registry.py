@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from controlplane.fleet.changes import Marks
@@ -136,6 +138,21 @@ def test_the_time_of_health_changes_with_health_alone(registry: Registry, clock:
         agent.gpus[0].state = node_pb2.GPU_STATE_FAILED
         session.record(agent.message())
         assert registry.known["one"].gpus_time_s == clock.now()
+
+
+@pytest.mark.parametrize("unknown", [99, -1, 0], ids=["of a newer agent", "negative", "unspecified"])
+def test_states_that_are_not_known_are_what_the_contract_says(registry: Registry, unknown: Any) -> None:
+    agent = ScriptedAgent("one")
+    agent.engines["u"] = EngineReport(replica="deployments/a/replicas/0", replica_uid="u", state=unknown)
+    agent.gpus[0].state = unknown
+    with registry.session(agent.message()) as session:
+        session.record(agent.message())
+        known = registry.known["one"]
+        assert known.engines["u"].state == deployment_pb2.REPLICA_STATE_STARTING
+        assert not known.node.engines[0].is_gone
+        assert [each.state for each in known.report.node.gpus] == [node_pb2.GPU_STATE_FAILED, node_pb2.GPU_STATE_OK]
+        assert [each.is_healthy for each in known.node.gpus] == [False, True]
+        assert not session.record(agent.message())
 
 
 def test_an_order_of_another_cluster_counts_as_none(registry: Registry) -> None:

@@ -30,13 +30,13 @@ MODEL = ModelSize(
 def test_on_a_cpu_everything_is_float32_and_32_sequences_fit() -> None:
     need, resolved = compute_need(MODEL, CacheOptions(), "cpu")
     assert resolved == Resolved(2048, 32, 16, 256 * MIB, "float32")
-    assert need == Need((400 + 256) * MIB + OVERHEAD_BYTES, 400 * MIB, 256 * MIB, OVERHEAD_BYTES)
+    assert need == Need((400 + 256) * MIB + OVERHEAD_BYTES, 400 * MIB, 256 * MIB, OVERHEAD_BYTES, device="cpu")
 
 
 def test_on_cuda_everything_is_as_the_checkpoint_and_the_cache_is_bounded() -> None:
     need, resolved = compute_need(MODEL, CacheOptions(dtype="auto"), "cuda")
     assert resolved == Resolved(2048, 256, 16, 1024 * MIB, "bfloat16")
-    assert need == Need((200 + 1024) * MIB + OVERHEAD_BYTES, 200 * MIB, 1024 * MIB, OVERHEAD_BYTES)
+    assert need == Need((200 + 1024) * MIB + OVERHEAD_BYTES, 200 * MIB, 1024 * MIB, OVERHEAD_BYTES, device="cuda")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from operator import attrgetter
 import pytest
 
 from controlplane.model import Node, Placement, Wanted
-from controlplane.placement.place import Places, place
-from tests.support.fleets import engine, gpu, node, placement, wanted, where
+from controlplane.placement.fit import MAX_NODE_REPLICAS
+from controlplane.placement.place import Places
+from tests.support.fleets import engine, gpu, node, place, placement, wanted, where
 
 
 def put(wanted: Wanted, nodes: Sequence[Node], placements: Sequence[Placement] = ()) -> Places:
@@ -175,7 +176,57 @@ HOSTS = [
         [node("a", 0), node("b", [gpu("b", 0, is_healthy=False)])],
         ["a"],
     ),
+    Case(
+        "a_host_is_used_while_the_only_gpus_do_not_report",
+        wanted(),
+        [node("a", 0), node("b", is_ready=False)],
+        ["a"],
+    ),
+    Case(
+        "not_by_a_deployment_that_was_sized_for_gpus",
+        wanted(is_for_gpus=True),
+        [node("a", 0), node("b", is_ready=False)],
+        [],
+    ),
+    Case(
+        "but_by_one_that_stands_on_hosts_too",
+        wanted(replica_count=3),
+        [node("a", 0), node("b", is_ready=False)],
+        ["a"],
+        [placement("chat-0", "b-0"), placement("chat-1", "a")],
+    ),
     Case("a_host_has_its_memory_and_no_more", wanted(replica_count=3, need_gib=30), [node("a", 0)], ["a", "a"]),
+]
+# All but one of the replicas that a node can be told of, some on a GPU that it has no more.
+NEARLY_FULL = [placement(f"x-{index}", f"a-{index % 3}", gib=0.001) for index in range(MAX_NODE_REPLICAS - 1)]
+NODE_FULL = [
+    Case(
+        "the_last_that_a_node_can_be_told_of_comes_to_it",
+        wanted(replica_count=3, need_gib=1),
+        [node("a", 2)],
+        ["a-0"],
+        NEARLY_FULL,
+    ),
+    Case(
+        "all_others_go_to_other_nodes",
+        wanted(replica_count=3, need_gib=1),
+        [node("a", 2), node("b", [gpu("b", 0, busy=0.9)])],
+        ["b-0", "b-0", "b-0"],
+        [*NEARLY_FULL, placement("x-999", "a-0", gib=0.001, is_stopping=True)],
+    ),
+    Case(
+        "a_gpu_count_cannot_use_two_gpus_of_a_node_for_one_replica",
+        wanted(replica_count=2, need_gib=1, gpu_count=2),
+        [node("a", 2)],
+        ["a-0"],
+        NEARLY_FULL,
+    ),
+    Case(
+        "a_node_is_told_of_a_thousand",
+        wanted(replica_count=1001, need_gib=0.001),
+        [node("a")],
+        ["a-0"] * 1000,
+    ),
 ]
 GPU_COUNT = [
     Case(
@@ -256,7 +307,7 @@ GPU_COUNT = [
 ]
 
 
-@pytest.mark.parametrize("case", [*SEED, *RANK, *FIT, *HOSTS, *GPU_COUNT], ids=attrgetter("name"))
+@pytest.mark.parametrize("case", [*SEED, *RANK, *FIT, *HOSTS, *NODE_FULL, *GPU_COUNT], ids=attrgetter("name"))
 def test_replicas_go(case: Case) -> None:
     places = put(case.wanted, case.nodes, case.placements)
     assert where(places.proposals) == case.want

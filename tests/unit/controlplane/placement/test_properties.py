@@ -12,9 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from controlplane.model import Engine, Gpu, GpuUuid, Node, NodeId, Placement, ReplicaUid, Wanted
-from controlplane.placement.fit import Device, Place, devices_of
-from controlplane.placement.place import Places, place
-from tests.support.fleets import GIB, node, placement, wanted, where
+from controlplane.placement.fit import Device, Obstacle, Place, devices_of, usable_gpus
+from controlplane.placement.place import Places
+from tests.support.fleets import GIB, node, place, placement, wanted, where
 
 GIBS = st.integers(0, 24)
 
@@ -50,7 +50,7 @@ class Scene:
     def devices(self, placed: Sequence[Placement] = ()) -> dict[Place, Device]:
         standing = (*self.placements, *placed)
         found = devices_of(self.nodes, standing, exclusive=self.exclusive)
-        return {each.place: each.avoided() if each.place in self.avoid else each for each in found}
+        return {each.place: each.barred(Obstacle.AVOIDED) if each.place in self.avoid else each for each in found}
 
     def placed(self, places: Places) -> list[Placement]:
         """Returns the proposals as if they had been taken."""
@@ -226,7 +226,7 @@ def even_spread(counts: dict[Place, int], rooms: dict[Place, int], new_count: in
 @given(scenes(), GIBS)
 def test_another_free_gpu_never_makes_fewer_fit(scene: Scene, gib: int) -> None:
     # While there are hosts only, it does: a single GPU, however small, keeps replicas off the hosts.
-    assume(any(gpu.is_healthy for each in scene.nodes for gpu in each.gpus))
+    assume(any(usable_gpus(scene.nodes)))
     more = replace(
         scene, nodes=(*scene.nodes, Node(NodeId("z"), True, (Gpu(GpuUuid("z-0"), 0, gib * GIB, 0, 0.0),), (), 0, 0))
     )

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from controlplane.model import Need, Node, Placement, Wanted
-from controlplane.placement.fit import Place
-from controlplane.placement.place import place
-from tests.support.fleets import GIB, gpu, node, placement, wanted
+from controlplane.model import Need, Node, Placement, SharingSource, Wanted
+from controlplane.placement.fit import MAX_NODE_REPLICAS, Place
+from tests.support.fleets import GIB, gpu, node, place, placement, wanted
 
 
 def reasons(
@@ -26,6 +25,7 @@ def reasons(
     return [each.reason for each in places.unplaced]
 
 
+FULL = [placement(f"x-{index}", "a-0", gib=0.001) for index in range(MAX_NODE_REPLICAS)]
 STATED = replace(wanted(need_gib=30), need=Need(30 * GIB, GIB, GIB, GIB, is_stated=True))
 COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * GIB))
 
@@ -74,7 +74,7 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             id="memory_of_hosts",
         ),
         pytest.param(
-            wanted(allows_sharing=False),
+            wanted(allows_sharing=False, sharing_source="default"),
             [node("a", 2)],
             [placement("x-0", "a-0"), placement("x-1", "a-1")],
             'replica "chat-0" needs 5 GiB on a GPU of its own; GPU 0 of node a is taken by "x-0" and sharing is off '
@@ -86,8 +86,31 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             [node("a")],
             [placement("solo-0", "a-0")],
             'replica "chat-0" needs 5 GiB; GPU 0 of node a is taken by "solo-0", which shares with nobody: '
-            "add a GPU, or let that deployment share",
+            "add a GPU, or delete that deployment and create it again with allow_shared_gpu",
             id="another_shares_with_nobody",
+        ),
+        pytest.param(
+            wanted(need_gib=0.001),
+            [node("a", 2), node("b", [gpu("b", 0, used_gib=24)])],
+            FULL,
+            'replica "chat-0" needs 1.0 MiB; node a has 1000 replicas, and no node takes more than 1000: '
+            "add a node, or ask for fewer replicas",
+            id="node_that_can_be_told_of_no_more",
+        ),
+        pytest.param(
+            wanted(is_for_gpus=True),
+            [node("b", 0)],
+            [],
+            'replica "chat-0" needs 5 GiB; node b has no GPU, and "chat" was sized for GPUs: '
+            "add a node with a GPU, or delete it and create it again for hosts",
+            id="hosts_only",
+        ),
+        pytest.param(
+            wanted(is_for_gpus=True),
+            [node("a", is_ready=False), node("b", 0)],
+            [],
+            'replica "chat-0" needs 5 GiB; node a does not report: start its node agent, or add a node',
+            id="hosts_and_a_gpu_that_is_lost",
         ),
         pytest.param(
             wanted(),
@@ -115,11 +138,22 @@ def test_a_refusal_gives_the_numbers_and_the_cure(
     assert said.startswith(reason)
 
 
-def test_the_third_replica_on_two_gpus_that_are_not_shared_is_refused_by_name() -> None:
-    (said,) = reasons(wanted(replica_count=3, allows_sharing=False), [node("a", 2)])
+@pytest.mark.parametrize(
+    ("source", "cure"),
+    [
+        pytest.param("default", "set ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU=1", id="by_the_cluster"),
+        pytest.param("request", "create it with allow_shared_gpu", id="by_the_request"),
+        pytest.param("record", "delete it and create it again with allow_shared_gpu", id="when_it_was_created"),
+    ],
+)
+def test_the_third_replica_on_two_gpus_is_refused_by_name_and_told_what_would_let_it_share(
+    source: SharingSource, cure: str
+) -> None:
+    three = wanted(replica_count=3, allows_sharing=False, sharing_source=source)
+    (said,) = reasons(three, [node("a", 2)])
     assert said == (
         'replica "chat-2" needs 5 GiB on a GPU of its own; GPU 0 of node a is taken by "chat-0" and sharing is off '
-        "(2 of 2 GPUs are taken): add a GPU, or set ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU=1"
+        f"(2 of 2 GPUs are taken): add a GPU, or {cure}"
     )
 
 

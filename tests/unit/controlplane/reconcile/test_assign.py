@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from controlplane import wire
-from controlplane.model import Placement
+from controlplane.api.admission import MAX_SPECS_BYTES
+from controlplane.model import GpuUuid, Placement, ReplicaUid
+from controlplane.placement.fit import MAX_NODE_REPLICAS
 from controlplane.reconcile.assign import assignment_of
+from controlplane.store.protocol import MAX_VALUE_BYTES
 from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_RUNNING, DESIRED_STATE_STOPPED, EngineAssignment
-from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
 from tests.support.fleets import GIB, placement
 from tests.support.records import deployment_record
 
@@ -68,6 +71,25 @@ def test_a_replica_whose_deployment_is_gone_stops_with_what_it_was_started_with(
 
 def test_a_node_without_placements_runs_nothing() -> None:
     assert assign([], None, assign([placement("chat-0", "a-0")], deployment_record())) == []
+
+
+def test_all_specs_and_as_many_replicas_as_a_node_is_told_of_are_one_value_of_the_store() -> None:
+    longest = "n" * 63
+    record = deployment_record("d" * 63, generation=2**31, uid="uid")
+    here = [
+        replace(
+            placement(f"{'d' * 63}-{index}", f"n-{index}", uid="uid", gib=2**17, is_stopping=True),
+            replica_uid=ReplicaUid(f"{index:036}"),
+            epoch=2**31,
+            gpus=(GpuUuid(f"SIM-{longest}-1023"),),
+            drain_grace_s=3599.999999,
+        )
+        for index in range(MAX_NODE_REPLICAS)
+    ]
+    stored = wire.assignment_record(assign(here, record))
+    of_spec = AssignmentRecord(specs=stored.specs).ByteSize()
+    assert stored.ByteSize() - of_spec < MAX_NODE_REPLICAS * 256
+    assert MAX_SPECS_BYTES + MAX_NODE_REPLICAS * 256 < MAX_VALUE_BYTES
 
 
 def test_a_record_holds_the_spec_of_many_replicas_once_and_gives_every_replica_its_own_back() -> None:

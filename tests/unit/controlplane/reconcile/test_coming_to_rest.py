@@ -105,7 +105,13 @@ class Cluster:
             uid = f"{name}-{next(self._generations)}"
             allows_sharing = name != "solo"
             self.wanted[name] = wanted(
-                name, replica_count, need_gib=3, gpu_count=gpu_count, allows_sharing=allows_sharing, uid=uid
+                name,
+                replica_count,
+                need_gib=3,
+                gpu_count=gpu_count,
+                allows_sharing=allows_sharing,
+                uid=uid,
+                create_revision=next(self._revisions),
             )
         elif not before.is_deleting:
             self.wanted[name] = replace(before, replica_count=replica_count)

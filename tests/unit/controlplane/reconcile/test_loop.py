@@ -13,14 +13,18 @@ import structlog
 
 from controlplane import wire
 from controlplane.model import Node, NodeId, Placement
+from controlplane.placement.fit import MAX_NODE_REPLICAS
 from controlplane.reconcile.loop import Reconciler
+from controlplane.reconcile.plan import MOST_MOVES
 from controlplane.store.protocol import Compare, Listing, Store
 from controlplane.store.sqlite import open_sqlite
+from nodeagent.model import Order
+from nodeagent.plan import refusal
 from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_STOPPED
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
-from roundhouse.kit.errors import Unreachable
+from roundhouse.kit.errors import InvalidArgument, Unreachable
 from tests.support.clock import FakeClock
-from tests.support.fleets import engine, node, where
+from tests.support.fleets import GIB, engine, gpu, node, where
 from tests.support.records import deployment_record
 
 TERM = 3
@@ -144,6 +148,133 @@ async def test_a_deleted_deployment_goes_step_by_step_as_its_node_obeys(store: S
     record, emptied = await assignment(store, "a")
     assert not record.engines
     assert emptied > stop_revision  # the record stays, so that the order of what the node is told goes on
+
+
+async def test_the_assignment_of_a_node_that_is_forgotten_goes_once_it_runs_nothing(store: Store) -> None:
+    await want(store, deployment_record())
+    fleet = Fleet(node("a"))
+    loop = reconciler(store, fleet)
+    await loop.round()
+    del fleet.known[NodeId("a")]
+    await loop.round()
+    assert (await assignment(store, "a"))[0].engines  # it may come back with what it runs
+
+    revision = await emptied(store, fleet, loop)
+    await loop.round()
+    assert (await assignment(store, "a"))[1] == revision  # while the node is known
+
+    del fleet.known[NodeId("a")]
+    await loop.round()
+    assert await store.get("assignments/a") is None
+    assert (await store.list("assignments/")).entries == ()
+
+
+async def test_a_node_that_comes_back_after_it_was_forgotten_takes_what_it_is_told(store: Store) -> None:
+    await want(store, deployment_record())
+    fleet = Fleet(node("a"), node("b", 0))
+    loop = reconciler(store, fleet)
+    await loop.round()
+    orphan, *_ = await placements(store)
+    applied = await emptied(store, fleet, loop)
+    del fleet.known[NodeId("a")]
+    await loop.round()
+
+    fleet.known[NodeId("a")] = node("a", engines=[engine(replace(orphan, reserved_bytes=20 * GIB))])
+    fleet.report("a", [replace(orphan, reserved_bytes=20 * GIB)], applied)
+    await loop.round()
+    record, revision = await assignment(store, "a")
+    assert not record.engines  # nothing is stopped: the agent keeps what is not mentioned, as an orphan
+    assert refusal(Order("one", TERM, applied), Order("one", TERM, 0)) is not None
+    assert refusal(Order("one", TERM, applied), Order("one", TERM, revision)) is None
+
+    fleet.report("a", [replace(orphan, reserved_bytes=20 * GIB)], revision)
+    await want(store, deployment_record("large"))
+    await loop.round()
+    assert "20 GiB reserved" in loop.unplaced["large", 0].reason
+    assert (await assignment(store, "a"))[1] == revision
+
+
+async def test_a_node_that_was_told_nothing_in_this_term_gets_no_record(store: Store) -> None:
+    fleet = Fleet(node("a"), replace(node("b"), applied=(TERM, 0)), replace(node("c"), applied=(TERM - 1, 99)))
+    await reconciler(store, fleet).round()
+    assert (await store.list("assignments/")).entries == ()
+
+
+async def emptied(store: Store, fleet: Fleet, loop: Reconciler) -> int:
+    """Deletes the deployment, has node a report all of it gone, and returns the revision of its empty assignment."""
+    fleet.known.setdefault(NodeId("a"), node("a"))
+    await want(store, deployment_record(is_deleting=True))
+    await loop.round()
+    fleet.report("a", await placements(store), (await assignment(store, "a"))[1], is_gone=True)
+    await loop.round()
+    record, revision = await assignment(store, "a")
+    assert not record.engines
+    fleet.report("a", [], revision)
+    return revision
+
+
+async def test_more_replicas_than_a_node_can_be_told_of_stop_no_round(store: Store) -> None:
+    many = [f"{'m' * 60}{number}" for number in range(7)]
+    for name in many:
+        await want(store, tiny(name, 1000))
+    loop = reconciler(store, Fleet(node("a")))
+    await loop.round()
+    assert len(await placements(store)) == MAX_NODE_REPLICAS
+    assert len(loop.unplaced) == 6000
+    assert "node a has 1000 replicas, and no node takes more than 1000" in loop.unplaced[many[6], 999].reason
+
+
+async def test_of_replicas_that_are_refused_in_many_places_those_that_fit_elsewhere_are_found(store: Store) -> None:
+    many = [node(f"n{index:02}") for index in range(2 * MOST_MOVES + 2)]
+    await want(store, deployment_record("a", len(many) - 1, need_gib=24))
+    fleet = Fleet(*many)
+    loop = reconciler(store, fleet)
+    await loop.round()
+    await want(store, deployment_record("z", need_gib=2))
+    await loop.round()
+    refusing = {each.node: {each.replica_uid: "no"} for each in await placements(store)}
+    fleet.known = {each.id: replace(each, refused=refusing[each.id]) for each in many}
+    fleet.known[NodeId("spare")] = node("spare", [gpu("spare", 0, total_gib=2)])
+    for _ in range(3):
+        await loop.round()
+    assert "spare-0" in where(await placements(store))
+
+
+async def test_a_place_that_cannot_be_written_is_told_with_the_reason(store: Store) -> None:
+    await want(store, deployment_record(generation=4))
+    refusing = Refusing(store)
+    loop = Reconciler(refusing, Fleet(node("a")), term=TERM, clock=FakeClock())
+    with pytest.raises(InvalidArgument):
+        await loop.round()
+    assert loop.unplaced["chat", 0].reason == (
+        'replica "chat-0" has a place on node a, which cannot be written: "assignments/a" is too large: send less'
+    )
+    assert loop.outcome.get().observed == {}
+    refusing.is_refusing = False
+    await loop.round()
+    assert not loop.unplaced
+    assert loop.outcome.get().observed == {"uid-chat": 4}
+
+
+def tiny(name: str, replica_count: int) -> DeploymentRecord:
+    record = deployment_record(name, replica_count)
+    record.memory_need.total_bytes = 1
+    return record
+
+
+class Refusing:
+    """A store that does not take what is written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.is_refusing = store, True
+
+    async def list(self, prefix: str) -> Listing:
+        return await self._store.list(prefix)
+
+    async def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str]) -> int:
+        if self.is_refusing:
+            raise InvalidArgument('"assignments/a" is too large: send less')
+        return await self._store.commit(compares, puts, deletes)
 
 
 async def test_a_deployment_that_was_never_looked_up_is_forgotten_when_it_is_deleted(store: Store) -> None:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
+import pytest
+
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Wanted
-from controlplane.reconcile.plan import Action, Forget, MarkStopping, Order, Place, Plan, Remove, ReplicaKey, plan
-from tests.support.fleets import engine, node, placement, wanted, where
+from controlplane.reconcile.plan import (
+    MOST_MOVES,
+    Action,
+    Forget,
+    MarkStopping,
+    Order,
+    Place,
+    Plan,
+    Remove,
+    ReplicaKey,
+    plan,
+)
+from tests.support.fleets import engine, gpu, node, placement, wanted, where
 
 ORDER = (3, 40)  # of the assignment that every node has
 Spots = Mapping[ReplicaKey, Sequence[tuple[NodeId, None]]]
 
 
 def planned(
-    wanted: Sequence[Wanted], placements: Sequence[Placement], nodes: Sequence[Node], refused: Spots | None = None
+    wanted: Sequence[Wanted],
+    placements: Sequence[Placement],
+    nodes: Sequence[Node],
+    refused: Spots | None = None,
+    turn: int = 0,
 ) -> Plan:
     orders: Mapping[NodeId, Order] = {each.id: ORDER for each in nodes}
     fresh = count(1)
@@ -26,6 +44,7 @@ def planned(
         orders=orders,
         refused=refused or {},
         new_uid=lambda: ReplicaUid(f"new-{next(fresh)}"),
+        turn=turn,
     )
 
 
@@ -72,6 +91,14 @@ def test_one_deployment_after_the_other_takes_what_is_left() -> None:
     found = planned([wanted("first", 2, need_gib=10), wanted("second", need_gib=10)], [], [node("a")])
     assert outline(found.actions) == ["place first-0 on a-0", "place first-1 on a-0"]
     assert [(each.deployment, each.index) for each in found.unplaced] == [("second", 0)]
+
+
+def test_what_was_written_first_is_placed_first_whatever_the_names() -> None:
+    fleet = [node("a", [gpu("a", 0), gpu("a", 1, total_gib=10, busy=0.3)])]
+    large, small = wanted("zoo", need_gib=20, create_revision=7), wanted("ant", need_gib=5, create_revision=8)
+    found = planned([small, large], [], fleet)
+    assert outline(found.actions) == ["place zoo-0 on a-0", "place ant-0 on a-1"]
+    assert outline(planned([replace(small, create_revision=6), large], [], fleet).actions) == ["place ant-0 on a-0"]
 
 
 def test_a_deployment_that_fits_is_not_held_up_by_one_that_does_not() -> None:
@@ -204,6 +231,56 @@ def test_a_refusal_of_a_node_that_no_longer_reports_moves_nothing() -> None:
     refused = placement("chat-0", "a-0")
     lost = replace(refusing("a", refused), is_ready=False)
     assert planned([wanted()], [refused], [lost, node("b")]).actions == ()
+
+
+def test_what_waits_for_a_place_goes_before_what_is_refused_where_it_stands() -> None:
+    refused = placement("chat-0", "a-0", gib=20)
+    found = planned([wanted(need_gib=20), wanted("other", need_gib=20)], [refused], [refusing("a", refused), node("b")])
+    assert outline(found.actions) == ["place other-0 on b-0"]
+    assert [(each.deployment, each.index) for each in found.unplaced] == [("chat", 0)]
+
+
+def test_replicas_that_are_refused_in_one_place_move_together() -> None:
+    standing = [placement(f"chat-{index}", "a-0", gib=1) for index in range(2 * MOST_MOVES)]
+    nodes = [refusing("a", *standing), node("b")]
+    found = planned([wanted(replica_count=len(standing), need_gib=1)], standing, nodes)
+    assert Counter(where(each for each in found.placements if not each.is_stopping)) == {"b-0": 24, "a-0": 8}
+    assert len(found.unplaced) == 8
+
+
+def in_many_places(count: int) -> tuple[Wanted, list[Placement], list[Node]]:
+    """Returns a deployment whose replicas are refused, each by a node of its own."""
+    standing = [placement(f"chat-{index}", f"n{index}-0", gib=20) for index in range(count)]
+    return wanted(replica_count=count, need_gib=20), standing, [refusing(each.node, each) for each in standing]
+
+
+@pytest.mark.parametrize("turn", [0, 1, 7])
+def test_in_one_round_so_many_replicas_are_moved_at_most(turn: int) -> None:
+    deployment, standing, nodes = in_many_places(2 * MOST_MOVES + 1)
+    free = [node(f"z{index}") for index in range(len(standing))]
+    found = planned([deployment], standing, [*nodes, *free], turn=turn)
+    assert len(where(each for each in found.placements if each.is_stopping)) == MOST_MOVES
+    assert len(found.unplaced) == len(standing) - MOST_MOVES
+    assert {each.reason.partition("; ")[2] for each in found.unplaced} == {
+        "it is tried elsewhere when others have been"
+    }
+
+
+def test_turn_by_turn_every_replica_that_is_refused_is_tried_elsewhere() -> None:
+    deployment, standing, nodes = in_many_places(2 * MOST_MOVES + 1)
+    tried: set[int] = set()
+    for turn in range(3):
+        found = planned([deployment], standing, nodes, turn=turn)
+        tried |= {each.index for each in found.unplaced if "elsewhere: replica" in each.reason}
+        assert len(found.unplaced) == len(standing)
+    assert tried == set(range(len(standing)))
+
+
+def test_the_turn_makes_no_difference_to_a_few() -> None:
+    deployment, standing, nodes = in_many_places(MOST_MOVES)
+    plans = [planned([deployment], standing, [*nodes, node("z", 3)], turn=turn) for turn in range(3)]
+    assert plans[0] == plans[1] == plans[2]
+    assert sum(each.is_stopping for each in plans[0].placements) == 3
 
 
 def test_a_refused_replica_keeps_to_the_gpu_count() -> None:

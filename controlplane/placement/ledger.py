@@ -1,0 +1,67 @@
+"""Who gets which device, one deployment after the other. Pure: it changes nothing but itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from controlplane.model import Node, NodeId, Placement, Wanted
+from controlplane.placement.fit import Occupant, Place, devices_of
+from controlplane.placement.place import Places, Proposal, place_on
+
+
+class Ledger:
+    """The devices of a fleet, with all that stands on them; what one replica is given the next cannot have."""
+
+    def __init__(self, nodes: Iterable[Node], placements: Iterable[Placement], *, exclusive: Collection[str]) -> None:
+        """Takes stock.
+
+        nodes: as last reported. placements: all that stand, of every deployment, also those that are stopping.
+        exclusive: uids of the deployments that share with nobody.
+        """
+        self._devices = {each.place: each for each in devices_of(nodes, placements, exclusive=exclusive)}
+        self._on: dict[NodeId, list[Place]] = {}
+        for place in self._devices:
+            self._on.setdefault(place[0], []).append(place)
+
+    def fill(self, wanted: Wanted, own: Iterable[Placement]) -> Places:
+        """Gives the replicas of a deployment that have no place one. own: its placements."""
+        staying = newest(wanted, own)
+        placed = {each.index for each in staying}
+        return self.give(wanted, [index for index in range(wanted.replica_count) if index not in placed], own=staying)
+
+    def give(
+        self, wanted: Wanted, indexes: Sequence[int], *, own: Iterable[Placement], avoid: Collection[Place] = ()
+    ) -> Places:
+        """Gives these replicas of a deployment a place, the best ranked first, as far as they fit.
+
+        own: its placements. avoid: places that are not to be taken.
+        """
+        if not indexes:
+            return Places((), ())
+        places = place_on(self._devices.values(), wanted, indexes, own=own, avoid=avoid)
+        for each in places.proposals:
+            self._enter(each, wanted)
+        for node, count in Counter(each.node for each in places.proposals).items():
+            for place in self._on[node]:
+                device = self._devices[place]
+                self._devices[place] = device.with_node_room(device.node_room - count)
+        return places
+
+    def _enter(self, proposal: Proposal, wanted: Wanted) -> None:
+        replica = Occupant.expected(f"{proposal.deployment}-{proposal.index}", wanted)
+        for gpu in proposal.gpus or (None,):
+            place = proposal.node, gpu
+            self._devices[place] = self._devices[place].with_occupant(replica)
+
+
+def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
+    """Returns deployments as they are to be placed: what was made first goes first, whatever the names."""
+    return sorted(wanted, key=lambda each: (each.create_revision, each.deployment))
+
+
+def newest(wanted: Wanted, own: Iterable[Placement]) -> list[Placement]:
+    """Returns what stays of the placements of a deployment: of each replica that is wanted the newest, by index."""
+    standing = [each for each in own if not each.is_stopping and each.index < wanted.replica_count]
+    by_index = {each.index: each for each in sorted(standing, key=lambda each: (each.epoch, each.replica_uid))}
+    return [by_index[index] for index in sorted(by_index)]
