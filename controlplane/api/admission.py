@@ -13,7 +13,7 @@ from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
 from controlplane.model import Placement, Unplaced, Wanted
 from controlplane.placement.ledger import Ledger, in_order
-from roundhouse.kit.errors import NoCapacity, NotReady, QuotaViolation
+from roundhouse.kit.errors import NoCapacity, QuotaViolation
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment
@@ -32,7 +32,7 @@ class Admission:
     def require_node(self) -> None:
         """Raises NotReady (NO_NODE) unless a node is READY."""
         if not any(known.is_ready for known in self._registry.known.values()):
-            raise NotReady("no node is connected: start a node agent, or allow_pending")
+            raise self._registry.no_node()
 
     def require_specs(self, deployment: Deployment) -> None:
         """Raises NoCapacity unless the specs of all deployments together can stand in the assignment of one node."""

@@ -29,16 +29,28 @@ class NodeViews:
         """Returns a node as it is now; None if it is not known at all."""
         known, placements = self._registry.known.get(node), self._intent.placements_on(node)
         if known is not None:
-            return _reported(known, placements)
+            return _reported(known, placements, self._assignable(known))
         return _unknown(node, placements, self._start_time_s) if placements else None
 
+    def _assignable(self, known: Known) -> Condition:
+        since = to_timestamp(known.state_time_s)
+        if not known.other_cluster:
+            return Condition(type="Assignable", status=condition_pb2.CONDITION_STATUS_TRUE, transition_time=since)
+        return Condition(
+            type="Assignable",
+            status=condition_pb2.CONDITION_STATUS_FALSE,
+            reason="OtherCluster",
+            message=f"it {self._registry.why_foreign(known)}",
+            transition_time=since,
+        )
 
-def _reported(known: Known, placements: Sequence[Placement]) -> Node:
+
+def _reported(known: Known, placements: Sequence[Placement], assignable: Condition) -> Node:
     facts = known.report.node
     node = Node(
         name=wire.NODE.format(known.node.id),
         uid=known.report.node_uid,
-        state=node_pb2.NODE_STATE_READY if known.is_ready else node_pb2.NODE_STATE_LOST,
+        state=known.state,
         state_time=to_timestamp(known.state_time_s),
         report_time=to_timestamp(known.report_time_s),
         hostname=facts.hostname,
@@ -46,7 +58,7 @@ def _reported(known: Known, placements: Sequence[Placement]) -> Node:
         labels=facts.labels,
         host=facts.host,
         replicas=_names(placements),
-        conditions=[_reporting(known), _gpus_healthy(known)],
+        conditions=[_reporting(known), assignable, _gpus_healthy(known)],
     )
     node.gpus.extend(sorted(facts.gpus, key=lambda gpu: gpu.index))
     devices = {each.gpu: each for each in devices_of([known.node], placements)}
@@ -88,7 +100,7 @@ def _unknown(node: str, placements: Sequence[Placement], start_time_s: float) ->
 
 def _reporting(known: Known) -> Condition:
     since = to_timestamp(known.state_time_s)
-    if known.is_ready:
+    if not known.is_lost:
         return Condition(type="Reporting", status=condition_pb2.CONDITION_STATUS_TRUE, transition_time=since)
     return Condition(
         type="Reporting",

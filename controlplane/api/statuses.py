@@ -196,7 +196,7 @@ class Statuses:
         known = self._registry.known.get(node)
         if known is None:
             return node_pb2.NODE_STATE_UNKNOWN
-        return node_pb2.NODE_STATE_READY if known.is_ready else node_pb2.NODE_STATE_LOST
+        return known.state
 
     def _reason(self, deployment: str, index: int, record: DeploymentRecord) -> str:
         if not record.HasField("memory_need"):

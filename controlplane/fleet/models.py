@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from controlplane.fleet.changes import Changes, Marks
 from controlplane.fleet.registry import Registry
 from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_NOT_FOUND, MODEL_STATE_OK, ModelFacts
-from roundhouse.kit.errors import DeadlineExceeded, NotReady
+from roundhouse.kit.errors import DeadlineExceeded
 from roundhouse.v1.deployment_pb2 import ModelSource
 
 
@@ -62,7 +62,7 @@ class Models:
                 answers += found
                 silent += [] if found else [node]
         if not answers and not silent:
-            raise NotReady("no node is connected: start a node agent, or allow_pending")
+            raise self._registry.no_node()
         return answers, silent
 
     @contextlib.contextmanager

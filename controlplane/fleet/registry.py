@@ -14,8 +14,8 @@ from controlplane.fleet.changes import Changes
 from controlplane.model import Node, NodeId, Placement
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest
 from roundhouse.kit.clock import Clock
-from roundhouse.kit.errors import AlreadyExists, Resource
-from roundhouse.v1 import errors_pb2
+from roundhouse.kit.errors import AlreadyExists, NotReady, Resource
+from roundhouse.v1 import errors_pb2, node_pb2
 
 log = structlog.get_logger()
 
@@ -32,17 +32,26 @@ class Known:
     report_time_s: float  # when the report arrived, in seconds since 1970
     heard_s: float  # the same, monotonic
     number: int  # counts the reports of all nodes
-    state_time_s: float  # when it became READY or LOST, in seconds since 1970
+    state_time_s: float  # when it became READY, LOST or FOREIGN, in seconds since 1970
     gpus_time_s: float  # when all its GPUs became healthy, or ceased to be
     node: Node  # the same facts, as decisions want them
     engines: Mapping[str, EngineReport]  # by replica uid
     refusals: Mapping[str, str]  # what it will not start, and why, by replica uid
     gpu_indexes: Mapping[str, int]  # by UUID
+    other_cluster: str = ""  # the cluster whose assignments it obeys, if that is not this one
+    is_lost: bool = False  # its reports do not arrive any more
 
     @property
     def is_ready(self) -> bool:
-        """Whether its reports arrive; false: LOST."""
+        """Whether its reports arrive, and it does what they are answered with."""
         return self.node.is_ready
+
+    @property
+    def state(self) -> node_pb2.NodeState:
+        """The same, with what keeps it from being ready."""
+        if self.is_lost:
+            return node_pb2.NODE_STATE_LOST
+        return node_pb2.NODE_STATE_FOREIGN if self.other_cluster else node_pb2.NODE_STATE_READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class NodeChange:
     def touches(self, placement: Placement) -> bool:
         """Tells whether something else is known of a placement on this node now."""
         before, after = self.before, self.after
-        if before is None or after is None or before.is_ready != after.is_ready:
+        if before is None or after is None or before.state != after.state:
             return True
         uid = placement.replica_uid
         if before.engines.get(uid) != after.engines.get(uid):
@@ -96,8 +105,23 @@ class Registry:
         return self._known
 
     def nodes(self) -> Mapping[NodeId, Node]:
-        """Returns the same, as decisions want it."""
-        return {known.node.id: known.node for known in self._known.values()}
+        """Returns the same, as decisions want it; a node of another cluster is none of ours."""
+        return {known.node.id: known.node for known in self._known.values() if not known.other_cluster}
+
+    def no_node(self) -> NotReady:
+        """Returns the error of a request that needs a READY node where there is none."""
+        foreign = next((known for known in self._known.values() if known.state == node_pb2.NODE_STATE_FOREIGN), None)
+        if foreign is None:
+            return NotReady("no node is connected: start a node agent, or allow_pending")
+        why = f'node "{foreign.node.id}" {self.why_foreign(foreign)}'
+        return NotReady(f"no node of this cluster is connected; {why}")
+
+    def why_foreign(self, known: Known) -> str:
+        """Returns whose a node of another cluster is, and what can be done about it."""
+        return (
+            f"belongs to cluster {known.other_cluster}, not to this one, {self._cluster_id}: start its agent with "
+            "another --state-dir, or the control plane with that of the other cluster"
+        )
 
     @contextlib.contextmanager
     def session(self, first: JoinRequest) -> Iterator[Session]:
@@ -110,7 +134,7 @@ class Registry:
         if node in self._sessions:
             older, its_first = self._sessions[node]
             known = self._known.get(node)
-            if _is_other(first, its_first) and known is not None and known.is_ready:
+            if _is_other(first, its_first) and known is not None and not known.is_lost:
                 raise _connected(first, its_first)
             older.replaced.set()
         self._sessions[node] = (session, first)
@@ -125,18 +149,18 @@ class Registry:
         now_s = self._clock.monotonic()
         for node, known in list(self._known.items()):
             silent_s = now_s - known.heard_s
-            if known.is_ready and silent_s > self._lease_s:
+            if not known.is_lost and silent_s > self._lease_s:
                 lost = replace(known.node, is_ready=False)
                 log.warning("node lost", node=node, silent_s=round(silent_s, 3))
-                self._put(node, replace(known, node=lost, state_time_s=self._clock.now()))
+                self._put(node, replace(known, node=lost, is_lost=True, state_time_s=self._clock.now()))
             elif silent_s > FORGET_S:
                 self._put(node, None)
 
     def renew(self) -> None:
-        """Gives every node that is READY a whole lease from now."""
+        """Gives every node that is not LOST a whole lease from now."""
         now_s = self._clock.monotonic()
         for node, known in self._known.items():
-            if known.is_ready:
+            if not known.is_lost:
                 self._known[node] = replace(known, heard_s=now_s)
 
     async def keep_leases(self) -> None:
@@ -158,15 +182,19 @@ class Registry:
         node, before = session.node, self._known.get(session.node)
         now_s = self._clock.now()
         self.report_count += 1
-        returns = before is None or not before.is_ready
+        returns = before is None or before.is_lost
+        applied = report.applied_order.cluster_id
+        other_cluster = "" if applied == self._cluster_id else applied
         engines = {each.replica_uid: each for each in report.engines}
-        fresh = wire.node(report, is_ready=True, cluster_id=self._cluster_id)
+        fresh = wire.node(report, is_ready=not other_cluster, cluster_id=self._cluster_id)
         after = Known(
             report=report,
             report_time_s=now_s,
             heard_s=self._clock.monotonic(),
             number=self.report_count,
-            state_time_s=now_s if before is None or returns else before.state_time_s,
+            state_time_s=before.state_time_s
+            if before is not None and not returns and before.other_cluster == other_cluster
+            else now_s,
             gpus_time_s=now_s
             if before is None or _is_healthy(before.node) != _is_healthy(fresh)
             else before.gpus_time_s,
@@ -174,9 +202,12 @@ class Registry:
             engines=engines,
             refusals={each.replica_uid: each.message for each in report.refusals},
             gpu_indexes={each.uuid: each.index for each in report.node.gpus},
+            other_cluster=other_cluster,
         )
         if returns:
             log.info("node joined", node=node, gpus=len(report.node.gpus), engines=len(engines))
+        if other_cluster and (before is None or before.other_cluster != other_cluster):
+            log.warning("node of another cluster", node=node, cluster=other_cluster)
         self._put(node, after)
         return before is None or returns or _matters(before.report) != _matters(report)
 

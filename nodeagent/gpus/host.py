@@ -20,7 +20,7 @@ class PsutilHost:
         memory = psutil.virtual_memory()
         return HostReading(
             cpu_count=len(os.sched_getaffinity(0)),
-            cpu_fraction=psutil.cpu_percent() / 100,
+            cpu_fraction=min(1.0, psutil.cpu_percent() / 100),
             total_bytes=memory.total,
             available_bytes=memory.available,
         )

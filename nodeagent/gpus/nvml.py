@@ -78,7 +78,7 @@ class NvmlGpus:
             free_bytes=memory.free,
             foreign_bytes=max(0, used - _ours(identity.uuid, measured, occupants)),
             measured_bytes=measured,
-            utilization_fraction=None if utilization is None else utilization.gpu / 100,
+            utilization_fraction=None if utilization is None else min(1.0, utilization.gpu / 100),
             temperature_celsius=self._optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
             power_watts=None if power_milliwatts is None else power_milliwatts / 1000,
         )

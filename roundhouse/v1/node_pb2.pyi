@@ -14,6 +14,7 @@ class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NODE_STATE_READY: _ClassVar[NodeState]
     NODE_STATE_UNKNOWN: _ClassVar[NodeState]
     NODE_STATE_LOST: _ClassVar[NodeState]
+    NODE_STATE_FOREIGN: _ClassVar[NodeState]
 
 class GpuState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -24,6 +25,7 @@ NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_READY: NodeState
 NODE_STATE_UNKNOWN: NodeState
 NODE_STATE_LOST: NodeState
+NODE_STATE_FOREIGN: NodeState
 GPU_STATE_UNSPECIFIED: GpuState
 GPU_STATE_OK: GpuState
 GPU_STATE_FAILED: GpuState

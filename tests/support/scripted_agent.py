@@ -44,6 +44,7 @@ class ScriptedAgent:
         self.models: dict[bytes, pb.ModelFacts] = {}
         self.engines: dict[str, pb.EngineReport] = {}
         self.refusals: dict[str, str] = {}
+        self.other_order: pb.Order | None = None  # of the cluster that it obeys instead
         self.is_keen = True  # engines become READY as soon as they are assigned, and end as soon as they are to stop
         self.period_s = 1.0
         self.assignment: Latest[pb.JoinResponse | None] = Latest(None)
@@ -71,7 +72,7 @@ class ScriptedAgent:
             agent_uid=self.agent_uid,
             boot_id="boot",
             machine_id=self.machine,
-            applied_order=None if now is None else now.order,
+            applied_order=self.other_order or (None if now is None else now.order),
             refusals=[pb.Refusal(replica_uid=uid, message=text) for uid, text in self.refusals.items()],
             node=pb.NodeFacts(
                 hostname=f"host-of-{self.node_id}",

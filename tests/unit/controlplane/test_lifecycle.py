@@ -25,6 +25,7 @@ DRAINING = deployment_pb2.REPLICA_STATE_DRAINING
 STOPPED = deployment_pb2.REPLICA_STATE_STOPPED
 FAILED = deployment_pb2.REPLICA_STATE_FAILED
 NOT_SEEN = deployment_pb2.REPLICA_STATE_UNKNOWN
+FOREIGN = node_pb2.NODE_STATE_FOREIGN
 IS_READY, UNKNOWN, LOST = node_pb2.NODE_STATE_READY, node_pb2.NODE_STATE_UNKNOWN, node_pb2.NODE_STATE_LOST
 TRUE = condition_pb2.CONDITION_STATUS_TRUE
 FALSE = condition_pb2.CONDITION_STATUS_FALSE
@@ -46,6 +47,7 @@ CASES: dict[str, tuple[Placement, Sighting, deployment_pb2.ReplicaState, str, co
     "stopping and gone": (STOPPING, Sighting(IS_READY), DRAINING, "stopping", FALSE),
     "on a lost node": (PLACED, Sighting(LOST, reported(READY)), NOT_SEEN, 'node "one" does not report', FALSE),
     "on an unknown node": (PLACED, Sighting(UNKNOWN), NOT_SEEN, 'node "one" does not report', NOT_KNOWN),
+    "on a node of another cluster": (PLACED, Sighting(FOREIGN), NOT_SEEN, "belongs to another cluster", FALSE),
     "stopping on a lost node": (STOPPING, Sighting(LOST, reported(READY)), NOT_SEEN, "does not report", FALSE),
 }
 

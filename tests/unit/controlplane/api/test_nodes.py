@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from roundhouse.internal.v1.agent_service_pb2 import Order
 from roundhouse.kit.errors import InvalidArgument, NotFound
 from roundhouse.v1 import node_pb2
 from roundhouse.v1 import node_service_pb2 as pb
@@ -31,7 +32,7 @@ async def test_a_node_is_shown_as_it_reports_with_what_the_ledger_adds(plane: Pl
         await plane.until(lambda all_: any(each.ready_replica_count == 3 for each in all_.values()))
         shown = await node(plane)
         assert (shown.uid, shown.hostname, shown.state) == ("uid-of-one", "host-of-one", node_pb2.NODE_STATE_READY)
-        assert conditions(shown) == {"Reporting": 1, "GpusHealthy": 1}
+        assert conditions(shown) == {"Reporting": 1, "Assignable": 1, "GpusHealthy": 1}
         assert list(shown.replicas) == [f"deployments/chat/replicas/{index}" for index in range(3)]
         assert sorted(gpu.reserved_memory_bytes for gpu in shown.gpus) == [need, 2 * need]
         assert all(
@@ -129,6 +130,25 @@ async def test_a_silent_node_is_lost_and_its_replicas_are_not_ready(tmp_path: Pa
         shown = await node(plane)
         assert shown.state == node_pb2.NODE_STATE_LOST
         assert conditions(shown)["Reporting"] == 2
+
+
+async def test_a_node_that_obeys_another_cluster_says_so_and_nothing_is_placed_there(plane: Plane) -> None:
+    agent = ScriptedAgent("one")
+    agent.other_order = Order(cluster_id="other", term=9, generation=1)
+    async with agent.joined(plane.address):
+        shown = await node(plane)
+        assert shown.state == node_pb2.NODE_STATE_FOREIGN
+        assert (conditions(shown)["Reporting"], conditions(shown)["Assignable"]) == (1, 2)
+        error = await refused(plane.create())
+        assert reason_of(error) == "NO_NODE"
+        assert 'node "one" belongs to cluster other, not to this one' in error.message
+        agent.other_order = None
+        agent.report()
+        async with plane.watching(plane.nodes.WatchNodes(pb.WatchNodesRequest())) as events:
+            async for event in events:
+                if event.changed.state == node_pb2.NODE_STATE_READY:
+                    break
+        await plane.create()
 
 
 async def test_a_node_that_was_not_heard_of_since_the_start_is_unknown(tmp_path: Path) -> None:

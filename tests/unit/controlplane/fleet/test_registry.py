@@ -52,6 +52,23 @@ def test_a_node_is_ready_from_its_first_report_and_lost_when_its_lease_is_over(
         assert is_ready(registry)
 
 
+def test_a_node_that_obeys_another_cluster_is_none_of_ours_and_is_lost_all_the_same(
+    registry: Registry, clock: FakeClock
+) -> None:
+    foreign = report()
+    foreign.applied_order.cluster_id = "other"
+    with registry.session(foreign) as session:
+        session.record(foreign)
+        assert (registry.known["one"].state, registry.nodes()) == (node_pb2.NODE_STATE_FOREIGN, {})
+        clock.advance(LEASE_S + 1)
+        registry.expire()
+        assert registry.known["one"].state == node_pb2.NODE_STATE_LOST
+        session.record(foreign)
+        assert registry.known["one"].state == node_pb2.NODE_STATE_FOREIGN
+        session.record(report())
+        assert (registry.known["one"].state, len(registry.nodes())) == (node_pb2.NODE_STATE_READY, 1)
+
+
 def test_the_end_of_a_session_alone_loses_no_node(registry: Registry, clock: FakeClock) -> None:
     with registry.session(report()) as session:
         session.record(report())
@@ -160,7 +177,7 @@ def test_an_order_of_another_cluster_counts_as_none(registry: Registry) -> None:
     whole.applied_order.cluster_id, whole.applied_order.term, whole.applied_order.generation = "other", 5, 6
     with registry.session(whole) as session:
         session.record(whole)
-        assert registry.nodes()[NodeId("one")].applied == (0, 0)
+        assert registry.known["one"].node.applied == (0, 0)
         whole.applied_order.cluster_id = "cluster"
         session.record(whole)
         assert registry.nodes()[NodeId("one")].applied == (5, 6)
