@@ -1,82 +1,38 @@
-"""`roundhouse`: the command line of Roundhouse."""
+"""`roundhouse`: where the process begins. Imports next to nothing before Ctrl-C and gRPC's core are seen to."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
-import click
-
-from roundhouse.cli import exits
-from roundhouse.cli.cancel import cancel
-from roundhouse.cli.chat import chat
-from roundhouse.cli.deployments import list_, scale, terminate
-from roundhouse.cli.generate import generate
-from roundhouse.cli.launch import launch
-from roundhouse.cli.nodes import nodes
-from roundhouse.cli.replicas import replicas
-from roundhouse.cli.session import Session
-from roundhouse.cli.up.command import up
-from roundhouse.client.client import DEFAULT_ADDRESS
-from roundhouse.kit import logs
-from roundhouse.kit.server import Listen
-
-
-class _InOrder(click.Group):
-    """Lists commands in the order in which a newcomer needs them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - named by click
-        """Returns the names as they were added."""
-        return list(self.commands)
-
-
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option(
-    "--address",
-    metavar="HOST:PORT",
-    envvar="ROUNDHOUSE_ADDRESS",
-    default=DEFAULT_ADDRESS,
-    show_default=True,
-    help="Where the control plane listens; also ROUNDHOUSE_ADDRESS.",
-)
-@click.option("--tls-ca", metavar="FILE", type=Path, help="Authority of the control plane's certificate, PEM.")
-@click.version_option(package_name="roundhouse-serve", message="roundhouse %(version)s")
-@click.pass_context
-def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
-    """Serves language models over gRPC.
-
-    Begin with `roundhouse up`. Exit status: 0 what was asked happened, 1 refused or failed, 2 used wrongly, 3 nobody
-    answers, 130 interrupted.
-    """
-    Listen.parse(address)  # raises Usage with an example of what it should look like
-    context.obj = Session(address, tls_ca)
-
-
-for each in (up, launch, list_, replicas, nodes, scale, terminate, generate, chat, cancel):
-    cli.add_command(each)
+_INTERRUPTED = 130  # as in `exits`, which imports too much for the first moment
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Prints no traceback."""
-    # What gRPC's core has to say about a connection reaches the user as an error of ours; servers set their own.
+    # What gRPC's core has to say about a connection reaches the user as an error of ours; it reads this when it loads.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    logs.configure("error")
     try:
-        status = cli.main(args=arguments, prog_name="roundhouse", standalone_mode=False)
-    except click.Abort:
-        return exits.INTERRUPTED
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.REFUSED
-    except Exception as error:  # the outermost frame: a person reads what comes out here
-        if os.environ.get("ROUNDHOUSE_DEBUG"):
-            raise
-        exits.complain(error)
-        return exits.status_of(error)
-    return status if isinstance(status, int) else exits.DONE
+        with _ended_by_ctrl_c():
+            from roundhouse.cli.program import run
+        return run(arguments)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+@contextlib.contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once: an exception would come out of the middle of an import, or be lost there."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # somebody wants it ignored
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import click
 
 from roundhouse.cli.output import console, print_json_line
 from roundhouse.cli.units import count_of, format_seconds
+from roundhouse.cli.values import int32, seconds
 from roundhouse.client import Generation
-from roundhouse.client.names import replica_label
+from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.errors import RoundhouseError, Unreachable
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
@@ -23,17 +24,17 @@ _CONTROL = {code: None for code in [*range(32), 127, *range(128, 160)] if chr(co
 
 _FLAGS = (
     click.option(
-        "--max-tokens", metavar="N", type=int, help="The most output tokens; default the rest of the context."
+        "--max-tokens", metavar="N", type=int32, help="The most output tokens; default the rest of the context."
     ),
     click.option("--temperature", metavar="X", type=float, help="0 is greedy; default the model's, else 1."),
     click.option("--top-p", metavar="P", type=float, help="Keep the likeliest tokens up to this probability."),
-    click.option("--top-k", metavar="K", type=int, help="Keep this many of the likeliest tokens."),
+    click.option("--top-k", metavar="K", type=int32, help="Keep this many of the likeliest tokens."),
     click.option("--seed", metavar="N", type=int, help="Makes sampling repeatable."),
     click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; repeatable."),
     click.option("--ignore-eos", is_flag=True, help="Go on past the model's end."),
     click.option("--request-id", metavar="ID", help="Name the request, to cancel it by; else drawn."),
     click.option(
-        "--timeout", "timeout_s", metavar="SECONDS", type=float, help="Deadline of each answer; default none."
+        "--timeout", "timeout_s", metavar="SECONDS", type=seconds, help="Deadline of each answer; default none."
     ),
 )
 
@@ -100,7 +101,7 @@ def _check(generation: Generation) -> None:
     if finished is None:
         raise Unreachable("the answer broke off: try again", reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
     if finished.reason == generation_pb2.FINISH_REASON_CANCELLED:
-        cause = receipt_pb2.CancelCause.Name(finished.cancel_cause).removeprefix("CANCEL_CAUSE_").lower()
+        cause = enum_name(receipt_pb2.CancelCause, finished.cancel_cause).removeprefix("CANCEL_CAUSE_").lower()
         raise CutShort(
             f"the request was cancelled after {count_of(finished.output_token_count, 'token')} (cause: {cause})"
         )

@@ -10,7 +10,7 @@ from roundhouse.cli.exits import DONE, REFUSED
 from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.units import count_of, format_seconds
-from roundhouse.client.names import replica_label
+from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import receipt_pb2
 
@@ -46,7 +46,7 @@ def receipt_table(receipt: receipt_pb2.CancelReceipt) -> Table:
     grid.add_row("request", receipt.request_id)
     grid.add_row("outcome", _outcome(receipt))
     if receipt.cause not in (receipt_pb2.CANCEL_CAUSE_UNSPECIFIED, receipt_pb2.CANCEL_CAUSE_CLIENT):
-        grid.add_row("ended by", short_enum(receipt_pb2.CancelCause.Name(receipt.cause)))
+        grid.add_row("ended by", short_enum(enum_name(receipt_pb2.CancelCause, receipt.cause)))
     if receipt.replica:
         grid.add_row("replica", replica_label(receipt.replica))
     if receipt.HasField("output_token_count"):
@@ -63,7 +63,7 @@ def receipt_table(receipt: receipt_pb2.CancelReceipt) -> Table:
 
 
 def _outcome(receipt: receipt_pb2.CancelReceipt) -> Text:
-    outcome = state_text(short_enum(receipt_pb2.CancelOutcome.Name(receipt.outcome)))
+    outcome = state_text(short_enum(enum_name(receipt_pb2.CancelOutcome, receipt.outcome)))
     if receipt.outcome == receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED:
         return outcome.append("; it is refused if it comes within 60 s", style="dim")
     return outcome

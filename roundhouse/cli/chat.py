@@ -13,6 +13,7 @@ from roundhouse.cli.answers import generation_flags, show_answer
 from roundhouse.cli.exits import complain
 from roundhouse.cli.output import console
 from roundhouse.cli.session import Session, json_option
+from roundhouse.cli.values import input_lines
 from roundhouse.client import Messages
 from roundhouse.kit.errors import RoundhouseError
 
@@ -48,9 +49,9 @@ def chat(session: Session, /, name: str, message: str | None, system: str | None
             if message is not None:
                 talk.answer(message)
             elif sys.stdin.isatty():
-                _at_terminal(talk)
+                _at_terminal(talk, as_json=as_json)
             else:
-                for line in sys.stdin:
+                for line in input_lines():
                     if line.strip():
                         talk.answer(line.rstrip("\n"))
         finally:
@@ -71,24 +72,38 @@ class _Conversation:
         self._turns = [*turns, ("assistant", self._runner.run(self._ask(turns)))]
 
 
-def _at_terminal(talk: _Conversation) -> None:
+def _at_terminal(talk: _Conversation, *, as_json: bool) -> None:
     import readline  # noqa: F401 - gives `input` editing and a history
 
-    console().print("Ctrl-C cancels an answer, Ctrl-D ends the conversation", style="dim")
+    aside = console(sys.stderr)  # standard output gets answers and nothing else: it may be a file
+    aside.print("Ctrl-C cancels an answer, Ctrl-D ends the conversation", style="dim")
     while True:
         try:
-            message = input(_PROMPT)
+            message = _typed()
         except EOFError:
-            print()
+            aside.print()
             return
         except KeyboardInterrupt:
-            print()
+            aside.print()
+            continue
+        except UnicodeError:
+            complain(click.UsageError("that line is not UTF-8: type it again"))
             continue
         if not message.strip():
             continue
         try:
             talk.answer(message)
         except KeyboardInterrupt:
-            console().print("\ncancelled", style="dim")
+            if not as_json:
+                print()
+            aside.print("cancelled", style="dim")
         except RoundhouseError as error:
             complain(error)
+
+
+def _typed() -> str:
+    """Returns the next line. Where standard output is a terminal too, the line can be edited beside its prompt."""
+    if sys.stdout.isatty():
+        return input(_PROMPT)
+    print(_PROMPT, end="", file=sys.stderr, flush=True)  # given it, `input` would write it to standard output
+    return input()

@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterable
 
 import click
-from rich.table import Table
 
-from roundhouse.cli.output import console, print_json, short_enum, state_text, table
+from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.progress import waiting_display
 from roundhouse.cli.replicas import replica_table
 from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.units import count_of, format_age, format_seconds
-from roundhouse.client.names import deployment_id
+from roundhouse.cli.values import int32, seconds
+from roundhouse.client.names import deployment_id, enum_name
 from roundhouse.kit.times import from_timestamp
 from roundhouse.v1 import deployment_pb2
 
@@ -43,10 +44,10 @@ async def list_(session: Session, as_json: bool) -> None:
 # Else -1 is taken for an option, and nobody says what is wrong with it.
 @click.command(short_help="Changes how many replicas there are.", context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@click.argument("replica_count", metavar="N", type=int)
+@click.argument("replica_count", metavar="N", type=int32)
 @click.option("--allow-pending", is_flag=True, help="Accept replicas that do not fit now; they wait.")
 @click.option("--no-wait", is_flag=True, help="Return when the new count is stored.")
-@click.option("--timeout", "timeout_s", metavar="SECONDS", type=float, default=600.0, show_default=True)
+@click.option("--timeout", "timeout_s", metavar="SECONDS", type=seconds, default=600.0, show_default=True)
 @json_option
 @click.pass_obj
 @asynchronous
@@ -59,7 +60,7 @@ async def scale(
         deployment = await client.deployments.scale(name, replica_count, allow_pending=allow_pending)
         if not no_wait:
             with waiting_display(f"scaling {deployment_id(name)}", name, is_quiet=as_json) as show:
-                ready = await client.deployments.wait_ready(name, timeout_s, show)
+                ready = await client.deployments.wait_ready(name, timeout_s, show, wanted=deployment)
             deployment = ready.deployment
             if not as_json:
                 console().print(replica_table(ready.replicas))
@@ -74,7 +75,7 @@ async def scale(
 @click.command(short_help="Deletes a deployment and waits until it is gone.")
 @click.argument("name")
 @click.option(
-    "--grace", "grace_s", metavar="SECONDS", type=float, default=30.0, show_default=True,
+    "--grace", "grace_s", metavar="SECONDS", type=seconds, default=30.0, show_default=True,
     help="How long running requests may go on.",
 )  # fmt: skip
 @click.option("--no-wait", is_flag=True, help="Return when the deletion has begun.")
@@ -96,14 +97,14 @@ async def terminate(session: Session, name: str, grace_s: float, no_wait: bool, 
     console().print(f"{deployment_id(name)} {'is being deleted' if no_wait else f'is gone after {took}'}")
 
 
-def deployment_table(items: Iterable[deployment_pb2.Deployment], now_s: float) -> Table:
+def deployment_table(items: Iterable[deployment_pb2.Deployment], now_s: float) -> Grid:
     """Returns one line for each deployment; ages count back from `now_s`, seconds since 1970."""
     return table(
         ("DEPLOYMENT", "STATE", "READY", "MODEL", "ENGINE", "GPUS", "AGE", "NOTE"),
         [
             (
                 deployment_id(each.name),
-                state_text(short_enum(deployment_pb2.DeploymentState.Name(each.state))),
+                state_text(short_enum(enum_name(deployment_pb2.DeploymentState, each.state))),
                 f"{each.ready_replica_count}/{each.replica_count}",
                 each.model.path or each.model.builtin,
                 each.engine,
@@ -114,6 +115,7 @@ def deployment_table(items: Iterable[deployment_pb2.Deployment], now_s: float) -
             for each in items
         ],
         right=("READY", "GPUS", "AGE"),
+        first_to_go=("ENGINE", "GPUS", "AGE"),
     )
 
 

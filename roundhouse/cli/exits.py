@@ -27,7 +27,8 @@ def status_of(error: Exception) -> int:
 
 def complain(error: Exception) -> None:
     """Says on the error stream what went wrong and what may help, in one line, and what an engine said last."""
-    print(f"roundhouse: {_one_line(_sentence(error))}", file=sys.stderr)
+    notes = getattr(error, "__notes__", ())  # what the command knows of it and the client did not
+    print(f"roundhouse: {_one_line('; '.join((_sentence(error), *notes)))}", file=sys.stderr)
     if isinstance(error, EngineFailed):
         for line in error.replica.last_exit.stderr_lines:
             print(f"  {line}", file=sys.stderr)
@@ -40,7 +41,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return _lower(error.format_message())
     if isinstance(error, NotConnected):
-        return f"{error} {_START_ONE}"
+        is_there = "TLS handshake" in error.message  # somebody answered, so it is no use to start one
+        return error.message if is_there else f"{error} {_START_ONE}"
     if isinstance(error, RoundhouseError):
         return error.message
     return f"internal error: {type(error).__name__}: {error}: set ROUNDHOUSE_DEBUG=1 to see where"

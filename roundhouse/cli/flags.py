@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from roundhouse.cli.values import int32, seconds
 from roundhouse.client import deployment
 from roundhouse.kit.config import parse_bytes
 from roundhouse.kit.errors import Usage
@@ -41,14 +42,14 @@ _WHAT = (
     click.option("-n", "--model-name", metavar="MODEL", help='Without a path, a model that ships with us: "demo".'),
     click.option("-mp", "--model-path", metavar="DIR", type=Path, help="A Hugging Face model directory on the nodes."),
     click.option(
-        "-r", "--replica", "replica_count", metavar="N", type=int, default=1, help="How many replicas; default 1."
+        "-r", "--replica", "replica_count", metavar="N", type=int32, default=1, help="How many replicas; default 1."
     ),
     click.option(
         "--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="A label; repeatable."
     ),
 )
 _WHERE = (
-    click.option("--gpu-count", metavar="N", type=int, help="How many distinct GPUs all replicas together use."),
+    click.option("--gpu-count", metavar="N", type=int32, help="How many distinct GPUs all replicas together use."),
     click.option(
         "--memory", "memory_bytes", metavar="SIZE", callback=_size, help="What a replica needs, as 5GiB; else computed."
     ),
@@ -61,11 +62,13 @@ _HOW = (
     click.option(
         "-ev", "--env", nargs=2, multiple=True, metavar="NAME VALUE", help="A variable for engines; repeatable."
     ),
-    click.option("--batch-size", metavar="N", type=int, help="The most sequences in a step."),
+    click.option("--batch-size", metavar="N", type=int32, help="The most sequences in a step."),
     click.option(
-        "--batch-interval", "batch_interval_s", metavar="SECONDS", type=float, help="How long an idle engine gathers."
+        "--batch-interval", "batch_interval_s", metavar="SECONDS", type=seconds, help="How long an idle engine gathers."
     ),
-    click.option("--max-model-len", metavar="TOKENS", type=int, help="The most tokens of prompt and output together."),
+    click.option(
+        "--max-model-len", metavar="TOKENS", type=int32, help="The most tokens of prompt and output together."
+    ),
     click.option(
         "--kv-cache-memory", "kv_cache_memory_bytes", metavar="SIZE", callback=_size, help="Memory of the KV cache."
     ),

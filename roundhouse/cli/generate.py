@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from roundhouse.cli.answers import generation_flags, show_answer
 from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.values import read_input
 
 
 @click.command(short_help="Streams the continuation of a prompt.")
@@ -17,9 +17,13 @@ from roundhouse.cli.session import Session, asynchronous, json_option
 @generation_flags
 @json_option
 @click.pass_obj
-@asynchronous
-async def generate(session: Session, /, name: str, prompt: str, as_json: bool, **flags: Any) -> None:
+def generate(session: Session, /, name: str, prompt: str, as_json: bool, **flags: Any) -> None:
     """Streams how deployment NAME continues PROMPT; "-" reads the prompt from standard input. Ctrl-C cancels."""
-    text = sys.stdin.read() if prompt == "-" else prompt
+    # Read before there is a loop: a running one takes Ctrl-C for itself, and does not come to act on it while we read.
+    _generate(session, name, read_input() if prompt == "-" else prompt, flags, as_json=as_json)
+
+
+@asynchronous
+async def _generate(session: Session, name: str, prompt: str, flags: dict[str, Any], *, as_json: bool) -> None:
     async with session.client() as client:
-        await show_answer(client.generate(name, text, **flags), as_json=as_json)
+        await show_answer(client.generate(name, prompt, **flags), as_json=as_json)

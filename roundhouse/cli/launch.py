@@ -15,15 +15,20 @@ from roundhouse.cli.progress import waiting_display
 from roundhouse.cli.replicas import replica_table
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.units import count_of, format_seconds
+from roundhouse.cli.values import seconds
+from roundhouse.cli.xinference import xinference_flags
+from roundhouse.client import EngineFailed
 from roundhouse.client.names import deployment_id
+from roundhouse.kit.errors import DeadlineExceeded
 
 
 @click.command(short_help="Serves a model and waits until it is ready.")
 @deployment_flags
+@xinference_flags
 @click.option("--allow-pending", is_flag=True, help="Accept it even if it does not fit now; it waits.")
 @click.option("--no-wait", is_flag=True, help="Return when it is stored.")
 @click.option(
-    "--timeout", "timeout_s", metavar="SECONDS", type=float, default=600.0, help="How long to wait; default 600."
+    "--timeout", "timeout_s", metavar="SECONDS", type=seconds, default=600.0, help="How long to wait; default 600."
 )
 @json_option
 @click.pass_obj
@@ -36,6 +41,8 @@ async def launch(
     \b
     roundhouse launch --model-name demo
     roundhouse launch chat --model-path /models/qwen3-8b --replica 3 --gpu-count 2
+
+    Every flag of `xinference launch` is known too: one that cannot be had here is refused, and says what to do.
     """  # noqa: D301 - click ends the folding of lines at this very character
     wanted = deployment_of(**flags)
     start_s = time.monotonic()
@@ -45,7 +52,10 @@ async def launch(
         if not no_wait:
             try:
                 with waiting_display(f"launching {name}", name, is_quiet=as_json) as show:
-                    ready = await client.deployments.wait_ready(name, timeout_s, show)
+                    ready = await client.deployments.wait_ready(name, timeout_s, show, wanted=deployment)
+            except (EngineFailed, DeadlineExceeded) as error:
+                error.add_note(f"it stays: `roundhouse terminate {name}` ends it")
+                raise
             except asyncio.CancelledError:
                 print(f"no longer waiting; {name} goes on: roundhouse replicas {name}", file=sys.stderr)
                 raise

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-from rich.table import Table
 from rich.text import Text
 
-from roundhouse.cli.output import console, print_json, short_enum, state_text, table
+from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.units import format_share
 from roundhouse.cli.watch import show_watch
-from roundhouse.client.names import replica_label
+from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import node_pb2
 
@@ -26,7 +26,7 @@ async def nodes(session: Session, is_watch: bool, as_json: bool) -> None:
     """Shows the nodes: a line for each GPU, with use, memory and the replicas on it, and one for the host."""
     async with session.client() as client:
         if is_watch:
-            await show_watch(client.nodes.watch, node_table, as_json=as_json)
+            await show_watch(client.nodes.watch, node_table, address=session.address, as_json=as_json)
             return
         listing = await client.nodes.list()
     if as_json:
@@ -37,12 +37,13 @@ async def nodes(session: Session, is_watch: bool, as_json: bool) -> None:
         console().print("no node has connected: start an agent on each machine", style="dim")
 
 
-def node_table(items: Iterable[node_pb2.Node]) -> Table:
+def node_table(items: Iterable[node_pb2.Node]) -> Grid:
     """Returns one line for the host of each node and one for each of its GPUs."""
     return table(
         ("NODE", "STATE", "DEVICE", "BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP", "REPLICAS"),
         [row for node in sorted(items, key=lambda each: each.name) for row in (_host_row(node), *_gpu_rows(node))],
         right=("BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP"),
+        first_to_go=("TEMP", "USED", "RESERVED", "TOTAL", "AVAILABLE", "BUSY"),
     )
 
 
@@ -51,7 +52,7 @@ def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
     on_gpus = {name for gpu in node.gpus for name in gpu.replicas}
     return (
         node.name.removeprefix("nodes/"),
-        state_text(short_enum(node_pb2.NodeState.Name(node.state))),
+        state_text(short_enum(enum_name(node_pb2.NodeState, node.state))),
         f"host, {host.cpu_count} cpu",
         format_share(host.cpu_fraction),
         format_bytes(host.total_memory_bytes - host.available_memory_bytes),
@@ -67,7 +68,7 @@ def _gpu_rows(node: node_pb2.Node) -> list[tuple[str | Text, ...]]:
     return [
         (
             "",
-            state_text(short_enum(node_pb2.GpuState.Name(gpu.state))),
+            state_text(short_enum(enum_name(node_pb2.GpuState, gpu.state))),
             f"gpu {gpu.index}, {'simulated' if gpu.is_simulated else gpu.product_name.removeprefix('NVIDIA ')}",
             format_share(gpu.utilization_fraction) if gpu.HasField("utilization_fraction") else "",
             format_bytes(gpu.used_memory_bytes),

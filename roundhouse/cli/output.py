@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
 from typing import Any, TextIO, cast
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 _PIPE_COLUMNS = 1000  # nobody's terminal ends there, so no line is cut or folded
@@ -71,19 +69,6 @@ def print_json(message: Message) -> None:
 def print_json_line(message: Message) -> None:
     """Prints a message as one line of a stream."""
     print(json.dumps(to_dict(message), ensure_ascii=False), flush=True)
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
-    """Returns a table without lines. Columns in `right` hold numbers; one that is empty in every row is left out."""
-    filled = list(rows)
-    kept = [index for index in range(len(columns)) if any(row[index] for row in filled)]
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for index in kept:
-        justify: JustifyMethod = "right" if columns[index] in right else "left"
-        grid.add_column(columns[index], justify=justify, no_wrap=index != kept[-1], overflow="fold")
-    for row in filled:
-        grid.add_row(*(row[index] for index in kept))
-    return grid
 
 
 def state_text(state: str) -> Text:

@@ -11,11 +11,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from roundhouse.cli.output import console, short_enum, state_text, table
+from roundhouse.cli.output import console, short_enum, state_text
 from roundhouse.cli.replicas import note, where
+from roundhouse.cli.tables import table
 from roundhouse.cli.units import format_age
 from roundhouse.client import Progress
-from roundhouse.client.names import deployment_id, replica_label
+from roundhouse.client.names import deployment_id, enum_name, replica_label
 from roundhouse.client.wait import OnProgress
 from roundhouse.v1 import deployment_pb2
 
@@ -78,7 +79,7 @@ class _Board:
             )
             for each in self._replicas
         ]
-        grid = table(("REPLICA", "STATE", "FOR", "WHERE", "NOTE"), rows, right=("FOR",))
+        grid = table(("REPLICA", "STATE", "FOR", "WHERE", "NOTE"), rows, right=("FOR",), first_to_go=("FOR",))
         return (
             Group(Text.assemble(self._title, (f"  {elapsed}", "dim")), grid) if self._replicas else Group(self._title)
         )
@@ -101,4 +102,4 @@ class _Lines:
 
 
 def _state(replica: deployment_pb2.Replica) -> str:
-    return short_enum(deployment_pb2.ReplicaState.Name(replica.state))
+    return short_enum(enum_name(deployment_pb2.ReplicaState, replica.state))

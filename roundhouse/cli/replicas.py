@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-from rich.table import Table
 
-from roundhouse.cli.output import console, print_json, short_enum, state_text, table
+from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.session import Session, asynchronous, json_option
+from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.watch import show_watch
-from roundhouse.client.names import replica_label
+from roundhouse.client.names import enum_name, replica_label
 from roundhouse.client.replicas import ALL
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
+
+_SERVES = "serving"  # what an engine has to say while all is well
 
 
 @click.command(short_help="Shows the replicas, where they are and what they do.")
@@ -26,7 +28,9 @@ async def replicas(session: Session, name: str, is_watch: bool, as_json: bool) -
     """Shows the replicas of deployment NAME, or of all: state, node, GPUs, memory, engine and load."""
     async with session.client() as client:
         if is_watch:
-            await show_watch(lambda: client.replicas.watch(name), replica_table, as_json=as_json)
+            await show_watch(
+                lambda: client.replicas.watch(name), replica_table, address=session.address, as_json=as_json
+            )
             return
         listing = await client.replicas.list(name)
     if as_json:
@@ -41,14 +45,14 @@ async def replicas(session: Session, name: str, is_watch: bool, as_json: bool) -
         out.print(f"{node} does not report: what is shown of it is old", style="yellow")
 
 
-def replica_table(items: Iterable[deployment_pb2.Replica]) -> Table:
+def replica_table(items: Iterable[deployment_pb2.Replica]) -> Grid:
     """Returns one line for each replica."""
     return table(
         ("REPLICA", "STATE", "NODE", "GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE", "NOTE"),
         [
             (
                 replica_label(each.name),
-                state_text(short_enum(deployment_pb2.ReplicaState.Name(each.state))),
+                state_text(short_enum(enum_name(deployment_pb2.ReplicaState, each.state))),
                 each.node.removeprefix("nodes/"),
                 _gpus(each) or ("cpu" if each.node else ""),
                 format_bytes(each.reserved_memory_bytes) if each.node else "",
@@ -61,6 +65,7 @@ def replica_table(items: Iterable[deployment_pb2.Replica]) -> Table:
             for each in sorted(items, key=_order)
         ],
         right=("GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE"),
+        first_to_go=("PID", "MEMORY", "BLOCKS FREE", "BUSY", "RESTARTS"),
     )
 
 
@@ -73,8 +78,9 @@ def where(replica: deployment_pb2.Replica) -> str:
 
 
 def note(replica: deployment_pb2.Replica) -> str:
-    """Returns what there is to say beyond the state: nothing of one that serves."""
-    return "" if replica.state == deployment_pb2.REPLICA_STATE_READY else replica.message
+    """Returns what there is to say beyond the state: of one that is READY, what is more than that it serves."""
+    is_ready = replica.state == deployment_pb2.REPLICA_STATE_READY
+    return "" if is_ready and replica.message == _SERVES else replica.message
 
 
 def _gpus(replica: deployment_pb2.Replica) -> str:

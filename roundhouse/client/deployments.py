@@ -11,6 +11,7 @@ from roundhouse.client.pages import all_pages
 from roundhouse.client.replicas import Replicas
 from roundhouse.client.stream import Watch
 from roundhouse.client.wait import OnProgress, Progress, wait_until_gone, wait_until_ready
+from roundhouse.kit.fields import invalid
 from roundhouse.kit.times import to_duration
 from roundhouse.v1 import deployment_pb2, deployment_service_pb2
 from roundhouse.v1.deployment_service_pb2_grpc import DeploymentServiceStub
@@ -36,15 +37,19 @@ class Deployments:
         request_id: str = "",
     ) -> deployment_pb2.Deployment:
         """Stores a deployment, as `deployment(...)` writes it, and returns it; its engines start afterwards."""
-        request = deployment_service_pb2.CreateDeploymentRequest(
-            deployment=deployment, allow_pending=allow_pending, validate_only=validate_only, request_id=request_id
+        return await self._ask(
+            lambda stub: stub.CreateDeployment,
+            lambda: deployment_service_pb2.CreateDeploymentRequest(
+                deployment=deployment, allow_pending=allow_pending, validate_only=validate_only, request_id=request_id
+            ),
         )
-        return await self._ask(lambda stub: stub.CreateDeployment, request)
 
     async def get(self, deployment: str) -> deployment_pb2.Deployment:
         """Returns one deployment with its status."""
-        request = deployment_service_pb2.GetDeploymentRequest(name=deployment_name(deployment))
-        return await self._ask(lambda stub: stub.GetDeployment, request)
+        return await self._ask(
+            lambda stub: stub.GetDeployment,
+            lambda: deployment_service_pb2.GetDeploymentRequest(name=deployment_name(deployment)),
+        )
 
     async def list(self) -> deployment_service_pb2.ListDeploymentsResponse:
         """Returns the deployments, by name, all pages in one; its `cursor` is where a watch can go on."""
@@ -70,15 +75,17 @@ class Deployments:
         request_id: str = "",
     ) -> deployment_pb2.Deployment:
         """Changes how many replicas are wanted and returns the deployment as stored; surplus replicas are drained."""
-        request = deployment_service_pb2.ScaleDeploymentRequest(
-            name=deployment_name(deployment),
-            replica_count=replica_count,
-            allow_pending=allow_pending,
-            validate_only=validate_only,
-            etag=etag,
-            request_id=request_id,
+        return await self._ask(
+            lambda stub: stub.ScaleDeployment,
+            lambda: deployment_service_pb2.ScaleDeploymentRequest(
+                name=deployment_name(deployment),
+                replica_count=replica_count,
+                allow_pending=allow_pending,
+                validate_only=validate_only,
+                etag=etag,
+                request_id=request_id,
+            ),
         )
-        return await self._ask(lambda stub: stub.ScaleDeployment, request)
 
     async def delete(
         self,
@@ -90,14 +97,16 @@ class Deployments:
         request_id: str = "",
     ) -> deployment_pb2.Deployment:
         """Begins to delete a deployment and returns it; see `wait_gone` for the end."""
-        request = deployment_service_pb2.DeleteDeploymentRequest(
-            name=deployment_name(deployment),
-            drain_grace=None if drain_grace_s is None else to_duration(drain_grace_s),
-            validate_only=validate_only,
-            etag=etag,
-            request_id=request_id,
+        return await self._ask(
+            lambda stub: stub.DeleteDeployment,
+            lambda: deployment_service_pb2.DeleteDeploymentRequest(
+                name=deployment_name(deployment),
+                drain_grace=None if drain_grace_s is None else to_duration(drain_grace_s),
+                validate_only=validate_only,
+                etag=etag,
+                request_id=request_id,
+            ),
         )
-        return await self._ask(lambda stub: stub.DeleteDeployment, request)
 
     def watch(self, cursor: str = "") -> Watch[deployment_service_pb2.DeploymentEvent]:
         """Returns all deployments, a bookmark, then every change; behind `cursor`, only what changed since."""
@@ -105,22 +114,39 @@ class Deployments:
         return Watch(self._connection, lambda: self._connection.stub(DeploymentServiceStub).WatchDeployments(request))
 
     async def wait_ready(
-        self, deployment: str, timeout_s: float = 600.0, on_event: OnProgress | None = None
+        self,
+        deployment: str,
+        timeout_s: float = 600.0,
+        on_event: OnProgress | None = None,
+        *,
+        wanted: deployment_pb2.Deployment | None = None,
     ) -> Progress:
         """Waits until exactly the wanted replicas are there and READY; calls `on_event` at every change on the way.
+
+        `wanted` is what `create` or `scale` returned: the wait is for that, and raises Conflict once somebody wants
+        another count. Without it, what is wanted at the end counts, whoever wanted it.
 
         Goes on through restarts of the control plane. Raises NotFound if there is no such deployment, or no longer;
         EngineFailed once an engine dies again and again; DeadlineExceeded, saying what is missing, after `timeout_s`.
         """
         name = deployment_name(deployment)
-        return await wait_until_ready(name, self.watch, lambda: self._replicas.watch(name), timeout_s, on_event)
+        return await wait_until_ready(
+            name, self.watch, lambda: self._replicas.watch(name), timeout_s, on_event, wanted=wanted
+        )
 
     async def wait_gone(self, deployment: str, timeout_s: float = 600.0, on_event: OnProgress | None = None) -> None:
         """Waits until the deployment and all its engines are gone; raises DeadlineExceeded after `timeout_s`."""
         name = deployment_name(deployment)
         await wait_until_gone(name, self.watch, lambda: self._replicas.watch(name), timeout_s, on_event)
 
-    async def _ask(self, method: Callable[[DeploymentServiceStub], Any], request: object) -> deployment_pb2.Deployment:
-        response = await self._connection.unary(method(self._connection.stub(DeploymentServiceStub)), request)
+    async def _ask(
+        self, method: Callable[[DeploymentServiceStub], Any], build: Callable[[], object]
+    ) -> deployment_pb2.Deployment:
+        stub = self._connection.stub(DeploymentServiceStub)
+        try:
+            request = build()
+        except (ValueError, OverflowError) as error:  # of a number that does not fit, or text that is not Unicode
+            raise invalid("request", f"{error}: the contract cannot carry it") from error
+        response = await self._connection.unary(method(stub), request)
         deployment: deployment_pb2.Deployment = response.deployment
         return deployment

@@ -17,34 +17,49 @@ Item = TypeVar("Item")
 
 
 class Mirror(Generic[Item]):
-    """The objects that a watch shows, by name. Whole from the first bookmark of a connection until that breaks."""
+    """The objects that a watch shows, by name: what is there while `is_whole`, else what was last seen.
+
+    Whole from the first bookmark of a connection until that breaks.
+    """
 
     def __init__(self) -> None:
         self.items: dict[str, Item] = {}
         self.is_whole = False
+        self._coming: dict[str, Item] = {}  # of a connection that has not shown all yet
 
-    async def keep(self, watch: Callable[[], Watch[Any]], changed: Callable[[], object]) -> NoReturn:
-        """Follows a watch, calling `changed` after every event. Raises Unreachable only before it was first whole."""
+    async def keep(
+        self, watch: Callable[[], Watch[Any]], changed: Callable[[], object], lost: Callable[[], object] = lambda: None
+    ) -> NoReturn:
+        """Follows a watch, calling `changed` whenever there is something new to see, and `lost` when it breaks off.
+
+        Raises Unreachable only before it was first whole.
+        """
         has_been_whole, failures = False, 0
         while True:
+            self._coming = {}  # a connection begins with everything again
             try:
                 async with watch() as events:
                     async for event in events:
                         self._take(event)
-                        has_been_whole, failures = has_been_whole or self.is_whole, 0
-                        changed()
+                        failures = 0
+                        if self.is_whole:
+                            has_been_whole = True
+                            changed()
             except Unreachable:
                 if not has_been_whole:
                     raise
-            self.items, self.is_whole = {}, False  # the next connection begins with everything again
+            if self.is_whole:
+                self.is_whole = False
+                lost()
             await asyncio.sleep(_RECONNECT.delay_s(failures, random.random()))
             failures += 1
 
     def _take(self, event: Any) -> None:
+        shown = self.items if self.is_whole else self._coming
         match event.WhichOneof("event"):
             case "changed":
-                self.items[event.changed.name] = event.changed
+                shown[event.changed.name] = event.changed
             case "deleted":
-                self.items.pop(event.deleted, None)
+                shown.pop(event.deleted, None)
             case "bookmark":
-                self.is_whole = True
+                self.items, self.is_whole = shown, True

@@ -1,6 +1,8 @@
-"""Names of resources, from what people type."""
+"""Names: of resources from what people type, and of values of enums."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 def deployment_name(deployment: str) -> str:
@@ -22,3 +24,8 @@ def replica_label(name: str) -> str:
     """Returns `chat-0` for `deployments/chat/replicas/0`, as logs and people say it."""
     parts = name.split("/")
     return f"{parts[1]}-{parts[3]}" if len(parts) == 4 else name
+
+
+def enum_name(enum: Any, number: int) -> str:
+    """Returns the name of a value of an enum; its number if a newer server sent one that is not known here."""
+    return str(enum.Name(number)) if number in enum.values() else str(number)

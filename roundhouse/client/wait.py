@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from roundhouse.client.mirror import Mirror
-from roundhouse.client.names import deployment_id, replica_label
+from roundhouse.client.names import deployment_id, enum_name, replica_label
 from roundhouse.client.stream import Watch
-from roundhouse.kit.errors import DeadlineExceeded, NotFound, RoundhouseError
+from roundhouse.kit.errors import Conflict, DeadlineExceeded, NotFound, RoundhouseError
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
 from roundhouse.v1 import condition_pb2, deployment_pb2, deployment_service_pb2, errors_pb2
@@ -78,7 +78,13 @@ async def follow(name: str, deployments: WatchDeployments, replicas: WatchReplic
 
 
 async def wait_until_ready(
-    name: str, deployments: WatchDeployments, replicas: WatchReplicas, timeout_s: float, on_event: OnProgress | None
+    name: str,
+    deployments: WatchDeployments,
+    replicas: WatchReplicas,
+    timeout_s: float,
+    on_event: OnProgress | None,
+    *,
+    wanted: deployment_pb2.Deployment | None = None,
 ) -> Progress:
     """Waits until exactly the wanted replicas are there and READY. Errors as `Deployments.wait_ready` says."""
     deaths, seen = _Deaths(), None
@@ -88,9 +94,11 @@ async def wait_until_ready(
                 if progress is None:
                     raise NotFound(f'deployment "{deployment_id(name)}" does not exist, or was deleted meanwhile')
                 seen = progress
+                if wanted is not None:
+                    _require(wanted, progress.deployment)
                 if on_event is not None:
                     on_event(progress)
-                if is_ready(progress):
+                if is_ready(progress) and (wanted is None or progress.deployment.generation >= wanted.generation):
                     return progress
                 deaths.check(progress)
     except TimeoutError:
@@ -133,6 +141,18 @@ def is_ready(progress: Progress) -> bool:
     )
 
 
+def _require(wanted: deployment_pb2.Deployment, seen: deployment_pb2.Deployment) -> None:
+    """Raises Conflict if what is wanted now is no longer what was asked for."""
+    what = f'deployment "{deployment_id(seen.name)}"'
+    if seen.uid != wanted.uid:
+        raise Conflict(f"{what} was deleted and created again meanwhile: list it, and ask again")
+    if seen.generation > wanted.generation and seen.replica_count != wanted.replica_count:
+        raise Conflict(
+            f"{what} was asked to have a replica_count of {wanted.replica_count} (generation {wanted.generation}) and "
+            f"meanwhile one of {seen.replica_count} (generation {seen.generation}), which holds: ask again to change it"
+        )
+
+
 class _Deaths:
     """Counts the deaths of engines since the wait began, or since they were last READY."""
 
@@ -166,6 +186,6 @@ def _missing(progress: Progress) -> str:
     waiting = next((each for each in progress.replicas if each.state != deployment_pb2.REPLICA_STATE_READY), None)
     if waiting is None:
         return counts
-    state = deployment_pb2.ReplicaState.Name(waiting.state).removeprefix("REPLICA_STATE_")
+    state = enum_name(deployment_pb2.ReplicaState, waiting.state).removeprefix("REPLICA_STATE_")
     message = f" ({waiting.message})" if waiting.message else ""
     return f'{counts}; "{replica_label(waiting.name)}" is {state}{message}'

@@ -89,7 +89,16 @@ def error_of(error: grpc.RpcError) -> errors.RoundhouseError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and too_large is not None:
         plain = f"the message has {too_large[1]} bytes, and {too_large[2]} are taken at most: send less"
         return kind(plain, reason=errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = _cause(message)
     return kind(message or code.name)
+
+
+def _cause(message: str) -> str:
+    """Returns why there is no connection. Of a handshake gRPC tells its library's whole story, which ends with "OK"."""
+    if "handshake" in message.lower():
+        return "the TLS handshake failed, check --tls-ca"  # without a colon: callers quote what follows the last one
+    return message.removesuffix(": OK")
 
 
 def _details(error: errors.RoundhouseError) -> list[AnyMessage]:

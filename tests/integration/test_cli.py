@@ -262,6 +262,20 @@ def test_ctrl_c_while_it_launches_ends_with_130_and_leaves_nothing_running(tmp_p
         up.close()
 
 
+def test_ctrl_c_while_it_ends_by_itself_is_noted_and_leaves_nothing_running(tmp_path: Path) -> None:
+    up = Up(tmp_path, "--once", "--replicas", "1")
+    try:
+        up.until("stopping")
+        for _ in range(2):
+            up.process.send_signal(signal.SIGINT)
+            assert "ending already" in up.until("warning")[-1]["message"]
+        up.until("stopped")
+        assert up.process.wait(PATIENCE_S) == 0
+        assert processes_of(tmp_path) == []
+    finally:
+        up.close()
+
+
 def test_ctrl_c_ends_engines_even_if_the_agent_is_dead_just_then(tmp_path: Path) -> None:
     up = Up(tmp_path, "--replicas", "1")
     try:

@@ -17,6 +17,8 @@ from roundhouse.kit.latest import Latest
 from roundhouse.kit.process import run
 from roundhouse.kit.server import Listen, Serving, serve
 from roundhouse.kit.service import Context, Service
+from roundhouse.kit.times import to_timestamp
+from roundhouse.kit.tls import ServerTls
 from roundhouse.v1 import (
     condition_pb2,
     deployment_pb2,
@@ -51,7 +53,7 @@ class ScriptedCluster:
         )
         self._add(demo)
         for replica in self.replicas.values():
-            replica.state = deployment_pb2.REPLICA_STATE_READY
+            self._serve(replica)
         self._refresh(demo.name)
 
     # ------------------------------------------------------------------------------------------------ deployments
@@ -105,6 +107,7 @@ class ScriptedCluster:
     ) -> deployment_service_pb2.DeleteDeploymentResponse:
         deployment = self._find(request.name)
         deployment.state = deployment_pb2.DEPLOYMENT_STATE_DELETING
+        deployment.delete_time.CopyFrom(to_timestamp(0))
         if deployment.labels["script"] != "undying":
             self._start(self._vanish(deployment.name))
         return deployment_service_pb2.DeleteDeploymentResponse(deployment=deployment)
@@ -166,7 +169,10 @@ class ScriptedCluster:
         self._refresh(deployment.name)
 
     def _play(self, deployment: deployment_pb2.Deployment) -> None:
-        acts = {"crash": self._crash, "stuck": self._stick, "vanish": self._vanish}
+        acts = {
+            "crash": self._crash, "stuck": self._stick, "short": self._fall_short, "mute": self._mute,
+            "vanish": self._vanish,
+        }  # fmt: skip
         self._start(acts.get(deployment.labels["script"], self._succeed)(deployment.name))
 
     async def _succeed(self, name: str) -> None:
@@ -174,6 +180,8 @@ class ScriptedCluster:
             for replica in self._replicas_of(name).values():
                 await asyncio.sleep(_STAGE_S)
                 replica.state = max(replica.state, stage)
+                if replica.state == deployment_pb2.REPLICA_STATE_READY:
+                    self._serve(replica)
                 self._refresh(name)
         for surplus in [
             n for n in self._replicas_of(name) if int(n.rpartition("/")[2]) >= self._find(name).replica_count
@@ -199,6 +207,20 @@ class ScriptedCluster:
             replica.state = deployment_pb2.REPLICA_STATE_STARTING
             replica.message = "loading weights"
         self._refresh(name)
+
+    async def _fall_short(self, name: str) -> None:
+        """Succeeds with three replicas and is stuck with more."""
+        await (self._succeed if self._find(name).replica_count <= 3 else self._stick)(name)
+
+    async def _mute(self, name: str) -> None:
+        await self._succeed(name)
+        for replica in self._replicas_of(name).values():
+            replica.message = "the engine does not answer: it has been silent for 6 s"
+        self._refresh(name)
+
+    def _serve(self, replica: deployment_pb2.Replica) -> None:
+        replica.state = deployment_pb2.REPLICA_STATE_READY
+        replica.message = "serving"
 
     async def _vanish(self, name: str) -> None:
         for replica in list(self._replicas_of(name)):
@@ -245,7 +267,9 @@ class ScriptedCluster:
 
 
 @contextlib.asynccontextmanager
-async def scripted_cluster(port: int = 0) -> AsyncIterator[tuple[Serving, ScriptedCluster, ScriptedInference]]:
+async def scripted_cluster(
+    port: int = 0, tls: ServerTls | None = None
+) -> AsyncIterator[tuple[Serving, ScriptedCluster, ScriptedInference]]:
     """Serves a scripted cluster for the block."""
     cluster, inference = ScriptedCluster(), ScriptedInference()
     nodes = ScriptedNodes(cluster.changes, cluster.replicas.values)
@@ -254,7 +278,7 @@ async def scripted_cluster(port: int = 0) -> AsyncIterator[tuple[Serving, Script
         Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
         Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], inference),
     ]
-    async with serve(Listen("127.0.0.1", port), services, grace_s=0.0) as serving:
+    async with serve(Listen("127.0.0.1", port, tls), services, grace_s=0.0) as serving:
         yield serving, cluster, inference
 
 

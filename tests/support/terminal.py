@@ -10,23 +10,25 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 PATIENCE_S = 60.0
 
 
 class Terminal:
-    """Runs a command on a pseudo-terminal for the block, and reads what it shows."""
+    """Runs a command on a pseudo-terminal for the block, and reads what it shows; its standard output may be a file."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], *, columns: int = 100, out: IO[bytes] | None = None
+    ) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
             command,
             stdin=slave,
-            stdout=slave,
+            stdout=slave if out is None else out,
             stderr=slave,
             start_new_session=True,
-            env={**environ, "TERM": "xterm", "COLUMNS": "100"},
+            env={**environ, "TERM": "xterm", "COLUMNS": str(columns)},
         )
         os.close(slave)
         self._unread = b""
@@ -50,6 +52,18 @@ class Terminal:
             self._unread += os.read(self._master, 4096)
         shown, _, self._unread = self._unread.partition(wanted)
         return (shown + wanted).decode(errors="replace")
+
+    def read_to_the_end(self, within_s: float = PATIENCE_S) -> str:
+        """Returns all that is shown until the command ends."""
+        while select.select([self._master], [], [], within_s)[0]:
+            try:
+                self._unread += os.read(self._master, 4096)
+            except OSError:  # how Linux says that nobody holds the other side any longer
+                break
+        else:
+            raise AssertionError(f"it did not end, but showed {self._unread.decode(errors='replace')!r}")
+        shown, self._unread = self._unread, b""
+        return shown.decode(errors="replace")
 
     def write(self, text: str) -> None:
         """Types."""

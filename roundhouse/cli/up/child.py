@@ -89,6 +89,10 @@ class Child:
             failures += 1
             await self.spawn()
 
+    def warn(self, text: str) -> None:
+        """Tells whoever is told of deaths."""
+        self._on_death(text)
+
     async def end(self, grace_s: float) -> int:
         """Asks it to end, and ends it after `grace_s` seconds; returns its exit status, below 0 for a signal."""
         process = self._process
@@ -134,15 +138,36 @@ async def kept(
     try:
         yield lambda: tasks.append(asyncio.create_task(child.keep(), name=f"keep {child.title}"))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        status = await child.end(grace_s)
-        if tasks and is_up is not None and status != 0:
-            with contextlib.suppress(Usage):
-                await child.spawn()
-                await child.until(lambda: is_up(child.pid) or None, grace_s)
-            await child.end(grace_s)
+        await _undisturbed(_end(child, tasks, grace_s, is_up))
+
+
+async def _end(
+    child: Child, tasks: Sequence[asyncio.Task[NoReturn]], grace_s: float, is_up: Callable[[int], bool] | None
+) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    status = await child.end(grace_s)
+    if tasks and is_up is not None and status != 0:
+        with contextlib.suppress(Usage):
+            await child.spawn()
+            await child.until(lambda: is_up(child.pid) or None, grace_s)
+        if await child.end(grace_s) != 0:
+            child.warn(f"the {child.title} did not end in order, nor another time: what it has started may go on")
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Waits until `work` is done, and only then lets a cancellation out: what it would leave, nobody else ends."""
+    task = asyncio.create_task(work)
+    is_cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _describe(code: int) -> str:

@@ -94,7 +94,10 @@ async def running(settings: Settings, on_death: OnDeath) -> AsyncIterator[Cluste
 async def _first_ready(client: Client) -> node_pb2.Node:
     async with client.nodes.watch() as watch:
         async for event in watch:
-            if event.HasField("changed") and event.changed.state == node_pb2.NODE_STATE_READY:
+            if event.changed.state == node_pb2.NODE_STATE_FOREIGN:
+                why = next((each.message for each in event.changed.conditions if each.type == "Assignable"), "")
+                raise Usage(f"this state directory is of two clusters: of its node agent is said that {why}")
+            if event.changed.state == node_pb2.NODE_STATE_READY:
                 return event.changed
     raise Usage("the control plane ended while its node agent started: look at its log")
 

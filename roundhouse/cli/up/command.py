@@ -22,6 +22,7 @@ from roundhouse.cli.up.tour import tour
 from roundhouse.cli.up.ways import ways_on
 from roundhouse.kit.logs import LEVELS, Level
 from roundhouse.kit.units import format_bytes
+from roundhouse.v1 import node_pb2
 
 
 @click.command(short_help="Starts a cluster here, with the demo model, until Ctrl-C.")
@@ -33,9 +34,7 @@ from roundhouse.kit.units import format_bytes
 )
 @click.option("--simulate-gpus", metavar="2x24GiB", help="Pretend to have GPUs; the default where there are none.")
 @click.option("--no-demo", is_flag=True, help="Launch nothing.")
-@click.option(
-    "--replicas", "replica_count", metavar="N", type=click.IntRange(1), default=3, help="Of the demo; default 3."
-)
+@click.option("--replicas", "replica_count", metavar="N", type=click.IntRange(1), help="Of the demo; default 3.")
 @click.option(
     "--gpu-count", metavar="N", type=click.IntRange(1), help="Distinct GPUs for the demo; default 2, if there are."
 )
@@ -51,7 +50,7 @@ async def up(
     state_dir: Path | None,
     simulate_gpus: str | None,
     no_demo: bool,
-    replica_count: int,
+    replica_count: int | None,
     gpu_count: int | None,
     is_tour: bool,
     once: bool,
@@ -66,9 +65,9 @@ async def up(
         raise click.UsageError("--tour needs the demo: leave out --no-demo")
     settings = Settings(port, (state_dir or _default_state_dir(os.environ)).absolute(), simulate_gpus, log_level)
     story, is_serving = Story(as_json=as_json), False
-    _cancel_on_signals()
+    signals = _Signals(story)
     try:
-        async with _told(story, settings) as cluster:
+        async with _told(story, settings, signals) as cluster:
             _introduce(story, cluster)
             if not no_demo:
                 await launch_demo(story, cluster.client, replica_count, gpu_count)
@@ -86,7 +85,7 @@ async def up(
 
 
 @contextlib.asynccontextmanager
-async def _told(story: Story, settings: Settings) -> AsyncIterator[Cluster]:
+async def _told(story: Story, settings: Settings, signals: _Signals) -> AsyncIterator[Cluster]:
     """Runs a cluster for the block, and tells of its end if it ever began."""
     is_up = False
     try:
@@ -95,6 +94,7 @@ async def _told(story: Story, settings: Settings) -> AsyncIterator[Cluster]:
             try:
                 yield cluster
             finally:
+                signals.begin_end()
                 limit = format_age(DRAIN_GRACE_S)
                 story.tell("stopping", Text(f"\ndraining and stopping, {limit} at most for requests", style="dim"))
     finally:
@@ -105,26 +105,41 @@ async def _told(story: Story, settings: Settings) -> AsyncIterator[Cluster]:
 def _introduce(story: Story, cluster: Cluster) -> None:
     node, plane, agent = cluster.node, cluster.control_plane, cluster.agent
     gpus = "no GPU, so engines compute on the processors"
-    if node.gpus:
+    failed = next((each for each in node.gpus if each.state == node_pb2.GPU_STATE_FAILED), None)
+    if failed is not None:
+        gpus = f"GPU {failed.index} cannot be used: {failed.state_message}"
+    elif node.gpus:
         kind = "simulated GPU" if node.gpus[0].is_simulated else node.gpus[0].product_name
         gpus = f"{count_of(len(node.gpus), kind)} of {format_bytes(node.gpus[0].total_memory_bytes)}"
     story.step("control plane", "control plane", cluster.address, f"pid {plane.pid}", address=cluster.address)
     story.step("node agent", "node agent", node.name.removeprefix("nodes/"), f"pid {agent.pid}, {gpus}", node=node.name)
 
 
-def _cancel_on_signals() -> None:
-    """Lets the first signal cancel this task. Later ones change nothing: an end that is cut short leaves engines."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    pending = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+class _Signals:
+    """Lets the first signal cancel this task. During an end, whoever began it, they are noted and change nothing.
 
-    def stop() -> None:
-        if pending:
-            pending.clear()
-            task.cancel()
+    An end that is cut short leaves engines, and it lasts no longer than its grace periods.
+    """
 
-    for each in tuple(pending):
-        loop.add_signal_handler(each, stop)
+    def __init__(self, story: Story) -> None:
+        self._story = story
+        self._is_ending = False
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(each, self._take)
+
+    def begin_end(self) -> None:
+        """Says that the end has begun."""
+        self._is_ending = True
+
+    def _take(self) -> None:
+        if self._is_ending:
+            self._story.warn("ending already; cut short, it would leave engines running")
+        else:
+            self._is_ending = True
+            self._task.cancel()
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> Path:

@@ -11,19 +11,30 @@ from roundhouse.cli.units import count_of
 from roundhouse.cli.up.story import Story
 from roundhouse.client import Client, deployment
 from roundhouse.kit.errors import NotFound
+from roundhouse.v1 import deployment_pb2
 
 DEMO = "demo"
+_REPLICA_COUNT = 3
 _GPU_COUNT = 2
+_GONE_WITHIN_S = 120.0
 _READY_WITHIN_S = 600.0
 
 
-async def launch_demo(story: Story, client: Client, replica_count: int, gpu_count: int | None) -> None:
-    """Waits until the demo is ready and shows its replicas. One that is there already is taken as it is."""
-    try:
-        await client.deployments.get(DEMO)
-    except NotFound:
-        gpus = gpu_count or await _default_gpu_count(client, replica_count)
-        await client.deployments.create(deployment(DEMO, builtin="demo", replica_count=replica_count, gpu_count=gpus))
+async def launch_demo(story: Story, client: Client, replica_count: int | None, gpu_count: int | None) -> None:
+    """Waits until the demo is ready and shows its replicas. One that is there already is taken as it is.
+
+    None is the default of a new one, and nothing that one that is there could differ from.
+    """
+    there = await _lasting(story, client)
+    if there is None:
+        wanted = replica_count or _REPLICA_COUNT
+        gpus = gpu_count or await _default_gpu_count(client, wanted)
+        await client.deployments.create(deployment(DEMO, builtin="demo", replica_count=wanted, gpu_count=gpus))
+    elif replica_count not in (None, there.replica_count):
+        story.warn(
+            f"{DEMO} is there already with {count_of(there.replica_count, 'replica')}, not {replica_count}, and is "
+            f"kept as it is: roundhouse scale {DEMO} {replica_count}"
+        )
     with waiting_display(f"launching {DEMO}", DEMO, is_quiet=story.as_json) as show:
         ready = await client.deployments.wait_ready(DEMO, _READY_WITHIN_S, show)
     count = count_of(ready.deployment.replica_count, "replica")
@@ -31,6 +42,20 @@ async def launch_demo(story: Story, client: Client, replica_count: int, gpu_coun
     story.step("deployment", DEMO, f"{count} ready", deployment=ready.deployment.name, replicas=shown)
     if ready.replicas:
         story.tell("placement", Padding(replica_table(ready.replicas), (1, 2)))
+
+
+async def _lasting(story: Story, client: Client) -> deployment_pb2.Deployment | None:
+    """Returns the demo if there is one, once it is sure that it is not going away."""
+    try:
+        there = await client.deployments.get(DEMO)
+    except NotFound:
+        return None
+    if not there.HasField("delete_time"):
+        return there
+    story.warn(f"{DEMO} is being deleted: it is launched anew once it is gone")
+    with waiting_display(f"terminating {DEMO}", DEMO, is_quiet=story.as_json) as show:
+        await client.deployments.wait_gone(DEMO, _GONE_WITHIN_S, show)
+    return None
 
 
 async def _default_gpu_count(client: Client, replica_count: int) -> int | None:

@@ -10,6 +10,7 @@ from roundhouse.cli.cancel import receipt_table
 from roundhouse.cli.output import to_dict
 from roundhouse.cli.up.story import MARGIN, Story
 from roundhouse.client import Client, Generation
+from roundhouse.client.names import enum_name
 from roundhouse.v1 import generation_pb2, receipt_pb2
 
 QUESTION = "What is 12 + 7?"
@@ -57,7 +58,7 @@ async def _cancel(story: Story, client: Client, deployment: str) -> None:
 
 
 def _check(receipt: receipt_pb2.CancelReceipt, generation: Generation) -> None:
-    outcome = receipt_pb2.CancelOutcome.Name(receipt.outcome)
+    outcome = enum_name(receipt_pb2.CancelOutcome, receipt.outcome)
     freed = receipt.free_block_count - receipt.free_block_count_before
     finished = generation.finished
     faults = {

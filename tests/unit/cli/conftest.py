@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 
 import pytest
 
@@ -20,6 +21,17 @@ class Ended:
     status: int
     out: str
     err: str
+
+
+class Started(subprocess.Popen[str]):
+    """A command that runs. A test that fails meanwhile does not wait for it."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
 
 
 class Cli:
@@ -46,12 +58,10 @@ class Cli:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdin: int = subprocess.PIPE) -> Started:
         """Starts a command that the test talks with while it runs."""
         pipe = subprocess.PIPE
-        return subprocess.Popen(
-            self.command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self.environ()
-        )
+        return Started(self.command(*arguments), stdin=stdin, stdout=pipe, stderr=pipe, text=True, env=self.environ())
 
 
 @pytest.fixture(scope="module")

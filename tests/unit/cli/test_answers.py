@@ -1,7 +1,14 @@
 """Generating, chatting and cancelling."""
 
+import array
+import fcntl
 import json
+import os
+import select
 import signal
+import subprocess
+import termios
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +23,37 @@ def test_a_continuation_streams_to_standard_output_and_nothing_else_does(cli: Cl
 
 def test_a_prompt_may_come_from_standard_input(cli: Cli) -> None:
     assert cli("generate", "demo", "-", stdin="from a pipe").out == "from a pipe\n"
+
+
+def test_ctrl_c_while_a_prompt_is_read_from_standard_input_ends_with_130(cli: Cli) -> None:
+    inner, outer = os.pipe()
+    with cli.start("generate", "demo", "-", stdin=inner) as generating:
+        os.write(outer, b"the beginning of\n")
+        while _waiting_bytes(inner):  # once they are taken, it reads on
+            assert generating.poll() is None
+            select.select([], [], [], 0.02)
+        generating.send_signal(signal.SIGINT)
+        out, err = generating.communicate(timeout=30)
+    os.close(outer)
+    os.close(inner)
+    assert (generating.returncode, out, err.strip()) == (130, "", "")
+
+
+def _waiting_bytes(pipe: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+@pytest.mark.parametrize("command", [("generate", "demo", "-"), ("chat", "demo")], ids=lambda each: each[0])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_standard_input_that_is_no_text_is_refused_in_one_line(cli: Cli, command: tuple[str, ...], locale: str) -> None:
+    ended = subprocess.run(
+        cli.command(*command), input=b"caf\xe9\n", capture_output=True, env=cli.environ(LC_ALL=locale), check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    [line] = ended.stderr.decode().splitlines()
+    assert line.startswith("roundhouse: standard input is not UTF-8: give text in UTF-8")
 
 
 def test_sampling_flags_bound_the_answer(cli: Cli) -> None:
@@ -112,3 +150,23 @@ def test_at_a_terminal_a_single_answer_that_is_cancelled_ends_with_130(cli: Cli)
         terminal.read_until("round round")
         terminal.interrupt()
         assert terminal.end() == 130
+
+
+def test_at_a_terminal_json_for_a_file_is_all_that_the_file_gets(cli: Cli, tmp_path: Path) -> None:
+    command = cli.command("chat", "demo", "--json", "--ignore-eos")
+    with (tmp_path / "out").open("wb") as out, Terminal(command, cli.environ(), out=out) as terminal:
+        terminal.read_until("Ctrl-D ends the conversation")
+        for count in (1, 2):
+            terminal.read_until("› ")
+            terminal.write("round and round\n")
+            while (tmp_path / "out").read_text().count('"first_position": 1,') < count:  # the second word
+                assert terminal.process.poll() is None
+                select.select([], [], [], 0.02)
+            terminal.interrupt()
+            terminal.read_until("cancelled")
+        terminal.read_until("› ")
+        terminal.interrupt_until("› ")
+        terminal.write("\x04")
+        assert terminal.end() == 0
+    events = [json.loads(line) for line in (tmp_path / "out").read_text().split("\n")[:-1]]
+    assert [next(iter(each)) for each in events].count("started") == 2

@@ -67,3 +67,40 @@ async def test_a_child_that_is_never_ready_is_ended(tmp_path: Path) -> None:
         await wait_in_vain()
     with pytest.raises(ProcessLookupError):
         os.kill(pids[0], 0)
+
+
+async def test_a_child_that_cannot_end_in_order_is_told_of(tmp_path: Path) -> None:
+    log, told = tmp_path / "child.log", list[str]()
+    child = Child("cluster", ["tests.support.scripted_cluster"], log, told.append)
+
+    def kill(pid: int) -> bool:
+        os.kill(pid, signal.SIGKILL)  # the second time as well
+        return True
+
+    async with kept(child, grace_s=5.0, is_up=kill) as keep:
+        await child.until(lambda: _address(log), PATIENCE_S)
+        keep()
+        os.kill(child.pid, signal.SIGSTOP)  # no SIGTERM ends it
+    assert told == ["the cluster did not end in order, nor another time: what it has started may go on"]
+
+
+async def test_a_cancel_during_the_end_of_a_child_waits_for_that_end(tmp_path: Path) -> None:
+    child = Child("cluster", ["tests.support.scripted_cluster"], tmp_path / "child.log", print)
+    is_leaving, pids = asyncio.Event(), []
+
+    async def live() -> None:
+        async with kept(child, grace_s=5.0):
+            await child.until(lambda: _address(tmp_path / "child.log"), PATIENCE_S)
+            pids.append(child.pid)
+            os.kill(child.pid, signal.SIGSTOP)  # it will not end before its grace is over
+            is_leaving.set()
+
+    living = asyncio.create_task(live())
+    await is_leaving.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)  # into the end
+        living.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await living
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)

@@ -51,7 +51,9 @@ def test_a_launch_whose_engine_dies_again_and_again_tells_how(cli: Cli) -> None:
     ended = cli("launch", "bad", "-n", "demo", "--label", "script=crash")
     assert (ended.status, ended.out) == (1, "")
     assert 'roundhouse: replica "bad-0" dies before it is ready; last it ended with exit code 3' in ended.err
+    assert "it stays: `roundhouse terminate bad` ends it" in ended.err.splitlines()[-3]
     assert ended.err.splitlines()[-2:] == ["  loading", "  model.safetensors is cut off"]
+    assert cli("replicas", "bad").status == 0
 
 
 def test_a_launch_that_takes_too_long_tells_what_is_missing(cli: Cli) -> None:
@@ -59,6 +61,7 @@ def test_a_launch_that_takes_too_long_tells_what_is_missing(cli: Cli) -> None:
     assert ended.status == 1
     assert "not ready after 0.3 s: 0 of 1 replicas are READY" in ended.err
     assert "loading weights" in ended.err
+    assert ended.err.endswith("; it stays: `roundhouse terminate slow` ends it\n")
 
 
 def test_ctrl_c_stops_waiting_and_leaves_the_deployment(cli: Cli) -> None:
@@ -98,6 +101,43 @@ def test_scaling_waits_until_exactly_that_many_are_ready(cli: Cli) -> None:
     assert json.loads(cli("scale", "grow", "1", "--json").out)["ready_replica_count"] == 1
     assert len(json.loads(cli("replicas", "grow", "--json").out)["replicas"]) == 1
     assert "is wanted with 2 replicas" in cli("scale", "grow", "2", "--no-wait").out
+
+
+def test_scaling_to_a_count_that_somebody_else_replaces_is_not_a_success(cli: Cli) -> None:
+    assert cli("launch", "short", "-n", "demo", "--label", "script=short").status == 0
+    with cli.start("scale", "short", "4") as scaling:
+        assert scaling.stderr is not None
+        while "starting" not in scaling.stderr.readline():
+            pass
+        assert "has 3 replicas after" in cli("scale", "short", "3").out
+        out, err = scaling.communicate(timeout=30)
+    assert (scaling.returncode, out) == (1, "")
+    assert (
+        'roundhouse: deployment "short" was asked to have a replica_count of 4 (generation 2) and meanwhile one of 3 '
+        "(generation 3), which holds: ask again to change it\n"
+    ) in err
+
+
+def test_flags_of_xinference_that_ask_for_what_is_so_are_taken(cli: Cli) -> None:
+    flags = "--model-type LLM --model-format pytorch --quantization none --n-gpu auto --n-worker 1 --trust-remote-code"
+    ended = cli("launch", "same", "-n", "demo", *flags.split(), "False", "--disable-virtual-env", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    assert cli("terminate", "same", "--grace", "0").status == 0
+
+
+def test_a_ready_replica_whose_engine_does_not_answer_says_so(cli: Cli) -> None:
+    assert cli("launch", "mute", "-n", "demo", "--label", "script=mute").status == 0
+    with cli.start("replicas", "mute", "--watch") as watching:
+        assert watching.stdout is not None
+        while "does not answer" not in watching.stdout.readline():
+            pass
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=30)
+    [line] = [each for each in cli("replicas").out.splitlines() if each.startswith("mute-0")]
+    assert line.split()[1] == "ready"
+    assert line.endswith("the engine does not answer: it has been silent for 6 s")
+    assert "serving" not in cli("replicas", "demo").out
+    assert cli("terminate", "mute", "--grace", "0").status == 0
 
 
 def test_terminating_waits_until_it_is_gone(cli: Cli) -> None:

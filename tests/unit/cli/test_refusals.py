@@ -1,12 +1,15 @@
 """Whatever goes wrong is one readable line and the right exit status."""
 
+import click
 import pytest
 
+from roundhouse.cli import program
 from tests.unit.cli.conftest import Cli
 
 CASES = {
     "unknown command": (("frobnicate",), 2, "no such command"),
-    "unknown option": (("launch", "--size-in-billions", "7"), 2, "no such option"),
+    "unknown option": (("launch", "--sizes", "7"), 2, "no such option"),
+    "a flag of Xinference": (("launch", "-n", "demo", "--n-gpu", "2"), 2, "--n-gpu 2 asks for gpus_per_replica"),
     "missing argument": (("cancel", "demo"), 2, "missing argument"),
     "no number": (("scale", "demo", "many"), 2, "not a valid int"),
     "no address": (("--address", "nonsense", "list"), 2, "write HOST:PORT"),
@@ -23,7 +26,8 @@ CASES = {
     "model not there": (("launch", "lost", "-mp", "/missing"), 1, "no node has /missing"),
     "replicas below 0": (("launch", "less", "-n", "demo", "-r", "-1"), 1, "deployment.replica_count"),
     "does not fit": (("launch", "big", "-n", "demo", "--memory", "30GiB"), 1, "needs 30 GiB"),
-    "number out of range": (("generate", "demo", "x", "--max-tokens", "5000000000"), 1, "sampling"),
+    "number out of range": (("generate", "demo", "x", "--max-tokens", "5000000000"), 2, "out of range"),
+    "seed out of range": (("generate", "demo", "x", "--seed", "99999999999999999999"), 1, "sampling"),
     "unknown deployment": (("generate", "nowhere", "x"), 1, '"nowhere" is unknown'),
     "unknown deployment's replicas": (("replicas", "nowhere"), 1, '"nowhere" is unknown'),
     "nothing ready": (("chat", "asleep", "hi"), 1, "no replica that is READY"),
@@ -31,7 +35,18 @@ CASES = {
     "broken stream": (("generate", "demo", "break"), 1, "the engine of"),
     "deadline": (("generate", "demo", "wait", "--timeout", "0.2"), 1, "allow more time"),
     "terminate unknown": (("terminate", "nowhere"), 1, '"nowhere" is unknown'),
-    "no such text": (("generate", "demo", "\udcff"), 1, "prompt"),
+    "count out of range": (("scale", "demo", "99999999999"), 2, "99999999999 is out of range"),
+    "grace of nan": (("terminate", "demo", "--grace", "nan"), 2, "nan is no time to wait"),
+    "grace without end": (("terminate", "demo", "--grace", "inf"), 2, "inf is no time to wait"),
+    "grace beyond all time": (("terminate", "demo", "--grace", "1e300"), 2, "1e300 is no time to wait"),
+    "timeout below 0": (("launch", "early", "-n", "demo", "--timeout", "-5"), 2, "-5 is no time to wait"),
+    "timeout of nan": (("launch", "early", "-n", "demo", "--timeout", "nan"), 2, "give seconds from 0"),
+    "nothing came of them": (("replicas", "early"), 1, '"early" is unknown'),
+    "deadline without end": (("generate", "demo", "x", "--timeout", "inf"), 2, "inf is no time to wait"),
+    "prompt that is no text": (("generate", "demo", "\udcff"), 2, '"\\xff" is not UTF-8'),
+    "name that is no text": (("replicas", "\udcff"), 2, '"\\xff" is not UTF-8'),
+    "request that is no text": (("cancel", "demo", "\udcff"), 2, '"\\xff" is not UTF-8'),
+    "authority that is no PEM": (("--tls-ca", __file__, "list"), 2, "test_refusals.py holds no certificate in PEM"),
 }
 
 
@@ -42,3 +57,36 @@ def test_a_refusal_is_one_line_and_a_status(cli: Cli, arguments: tuple[str, ...]
     assert ended.err.startswith("roundhouse: ")
     assert len(ended.err.splitlines()) == 1, ended.err
     assert message in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--n-gpu", "2"), "--n-gpu 2 asks for gpus_per_replica other than 1, which is not served yet: use 1"),
+        (("--n-gpu", "none"), "use 1"),
+        (("--gpu-idx", "0,1"), "--gpu-idx 0,1 is not served, the cluster picks the GPUs: say how many with --gpu-"),
+        (("--n-worker", "2"), "use 1"),
+        (("--worker-ip", "10.0.0.1"), "--gpu-count"),
+        (("-t", "embedding"), "--model-type embedding is not served yet: use LLM"),
+        (("-s", "7"), "--size-in-billions 7 is not served, models are not fetched by name: give --model-path"),
+        (("-f", "gptq"), "--model-format gptq is not served, models are not fetched by name: give --model-path"),
+        (("-q", "4-bit"), "--quantization 4-bit is not served, models are not fetched by name: give --model-path"),
+        (("-qc", "load_in_4bit", "true"), "give --model-path"),
+        (("-lm", "a", "/a", "-lm", "b", "/b"), "--lora-modules is not served yet"),
+        (("-ld", "a", "b"), "leave it out"),
+        (("-fd", "a", "b"), "leave it out"),
+        (("--trust-remote-code", "true"), "use false"),
+        (("-e", "http://10.0.0.1:9997"), "give --address HOST:PORT before the command"),
+        (("-ak", "secret"), "leave it out"),
+        (("--enable-thinking",), "leave it out"),
+        (("--enable-virtual-env",), "leave it out"),
+        (("-vp", "numpy", "-vp", "pillow"), "install it where the node agent runs"),
+        (("--virtual-env-find-link", "/wheels"), "install it where the node agent runs"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_a_flag_of_xinference_that_cannot_be_had_is_refused_by_name(flags: tuple[str, ...], message: str) -> None:
+    with pytest.raises(click.UsageError) as refusal:
+        program.cli.main(["launch", "-n", "demo", *flags], standalone_mode=False)
+    assert refusal.value.message.startswith("--")
+    assert message in refusal.value.message

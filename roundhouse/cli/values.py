@@ -1,0 +1,53 @@
+"""What a flag may hold beyond what click checks: times that a clock can count, numbers that the contract can carry."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+_MAX_SECONDS = 315_576_000_000  # ten thousand years, all that a `Duration` can say
+_MAX_INT32 = 2**31 - 1
+
+
+def seconds(text: str | float) -> float:
+    """Reads a time to wait, as the type of a flag."""
+    value = float(click.FLOAT(text))
+    if not 0 <= value <= _MAX_SECONDS:  # which nan is neither
+        raise click.BadParameter(f"{text} is no time to wait: give seconds from 0 to {_MAX_SECONDS}")
+    return value
+
+
+def int32(text: str | int) -> int:
+    """Reads a number of 32 bits, as the type of a flag; what else it may be is for the cluster to say."""
+    value = int(click.INT(text))
+    if abs(value) > _MAX_INT32:
+        raise click.BadParameter(f"{text} is out of range: the largest number is {_MAX_INT32}")
+    return value
+
+
+def check_text(arguments: Iterable[str]) -> None:
+    """Raises UsageError for an argument that is not UTF-8: the contract, and JSON, carry nothing else."""
+    for each in arguments:
+        try:
+            each.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(each).decode(errors="backslashreplace")
+            raise click.UsageError(f'the argument "{shown}" is not UTF-8: write it in UTF-8') from error
+
+
+def read_input() -> str:
+    """Returns standard input to its end; raises UsageError if that is not UTF-8."""
+    return "".join(input_lines())
+
+
+def input_lines() -> Iterator[str]:
+    """Yields standard input by the line; raises UsageError if that is not UTF-8."""
+    try:
+        for line in sys.stdin:
+            line.encode()  # in some locales Python lets bytes through that are no text
+            yield line
+    except UnicodeError as error:
+        raise click.UsageError("standard input is not UTF-8: give text in UTF-8") from error
