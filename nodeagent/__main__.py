@@ -22,8 +22,7 @@ from nodeagent.gpus.sampler import FIRST_SAMPLE_S, Gpus, NoGpus, Sampler
 from nodeagent.gpus.simulated import SimulatedGpus
 from nodeagent.identity import load, machine_id
 from nodeagent.launch import Launch
-from nodeagent.life import Timing
-from nodeagent.model import Occupant, Sample
+from nodeagent.model import Occupant, Sample, Timing
 from nodeagent.models.lookup import Models, builtin_directory
 from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self

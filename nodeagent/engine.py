@@ -10,7 +10,8 @@ from dataclasses import replace
 import structlog
 
 from nodeagent.bundle import Bundle, Record
-from nodeagent.life import Life, Status
+from nodeagent.hearing import Status
+from nodeagent.life import Life
 from nodeagent.model import Assigned, Death, Exit, Known, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
 from roundhouse.internal.v1 import agent_service_pb2

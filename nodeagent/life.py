@@ -3,68 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import grpc
 import structlog
 
 from nodeagent.bundle import Bundle
-from nodeagent.dial import EngineCalls
+from nodeagent.hearing import Hearing, Status
 from nodeagent.launch import Started
-from nodeagent.model import Exit, State
+from nodeagent.model import Exit, Timing
 from nodeagent.process import end_session
-from roundhouse.internal.v1 import engine_service_pb2, engine_spec_pb2
+from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.backoff import Backoff
-from roundhouse.kit.channel import cancelling
-from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.kit.status import error_of
-from roundhouse.v1 import deployment_pb2, errors_pb2
 
 log = structlog.get_logger()
 
-LISTEN_WITHIN_S = 600.0  # from its start to its proof that it is ours; loading the model is not in it
-TERM_GRACE_S = 5.0  # after a drain there is nothing left to do but to exit
-SILENCE_S = 10.0  # beyond the period: status comes from a thread of its own, whatever the model does
-# Nothing that a step does keeps that thread from answering for so long: the process is stopped, or caught in a call
-# that keeps the interpreter to itself, and its requests wait for nothing.
-HUNG_S = 60.0
-TRIM_PERIOD_S = 10.0
-_LOOK_S = 0.05  # a file cannot be waited for without a dependency, and this one comes once
-_ANSWER_S = 10.0
 _AGAIN = Backoff(first_s=0.1, cap_s=5.0)
-_NOT_OURS = (errors_pb2.ERROR_REASON_WRONG_ENGINE, errors_pb2.ERROR_REASON_ENGINE_KEY_INVALID)
-_STATES = {
-    engine_service_pb2.ENGINE_STATE_SERVING: State.READY,
-    engine_service_pb2.ENGINE_STATE_DRAINING: State.DRAINING,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an engine last said of itself."""
-
-    state: State
-    message: str
-    address: str = ""
-    load: deployment_pb2.EngineLoad | None = None
-    fingerprint: str = ""
-
-
-class Unfit(Exception):
-    """The process does not prove to be the engine that was started."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often an engine says how it is, and how long it may take over what, in seconds."""
-
-    watch_period_s: float
-    term_grace_s: float = TERM_GRACE_S
-    silence_s: float = SILENCE_S  # beyond the period; then it is not READY any more
-    hung_s: float = HUNG_S  # silent for so long, it is ended; while it loads, LISTEN_WITHIN_S is
-    trim_period_s: float = TRIM_PERIOD_S
 
 
 class Life:
@@ -80,26 +35,20 @@ class Life:
         self.spec: engine_spec_pb2.EngineBundle = started.spec
         self.key = started.key
         self.identity = started.process.identity
-        self._process = started.process
-        self._tell, self._timing, self._has_served = tell, timing, has_served
-        self._status = Status(State.STARTING, "the process runs and has not answered yet")
-        self._calls: EngineCalls | None = None
-        self._failures = 0  # of watching, since the engine last said something there
-        self._heard_s = 0.0  # when it last said something at all
-        self._silent_since_s: float | None = None
-        self._closing = contextlib.AsyncExitStack()
+        self._process, self._timing = started.process, timing
+        self._hearing = Hearing(started, tell, timing, has_served=has_served)
 
     async def __aenter__(self) -> Life:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         self._process.release()
-        await self._closing.aclose()
+        await self._hearing.__aexit__(*exception)
 
     @property
     def status(self) -> Status:
         """Returns what the engine last said."""
-        return self._status
+        return self._hearing.status
 
     async def follow(self) -> tuple[Exit, str]:
         """Tells what the engine says until its process has ended; returns how, and why if it was we who ended it.
@@ -108,7 +57,7 @@ class Life:
         them. Cancelling leaves everything as it is.
         """
         exited = asyncio.create_task(self._process.wait(), name="engine exit")
-        listening = asyncio.create_task(self._listen(), name="engine status")
+        listening = asyncio.create_task(self._hearing.listen(), name="engine status")
         trimming = asyncio.create_task(self._trim_logs(), name="engine logs")
         try:
             await asyncio.wait({exited, listening}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,9 +76,9 @@ class Life:
 
     async def stop(self, grace_s: float) -> None:
         """Drains, then SIGTERM, then SIGKILL; returns when no process is left. May be cancelled and repeated."""
-        if self._calls is not None:
+        if (calls := self._hearing.calls) is not None:
             try:
-                await self._calls.drain(grace_s)
+                await calls.drain(grace_s)
             except grpc.RpcError as error:
                 log.warning("engine does not drain", replica=self.spec.replica, error=str(error_of(error)))
             except Exception as error:
@@ -148,20 +97,6 @@ class Life:
             await asyncio.sleep(_AGAIN.delay_s(attempt))
             attempt += 1
 
-    async def _listen(self) -> None:
-        """Tells what the engine says. Raises Unfit, and nothing else, if it must not live on."""
-        while True:
-            try:
-                calls = self._calls or await self._meet()
-                await self._ask(calls, await self._watch(calls))
-            except Unfit:
-                raise
-            except Exception as error:
-                # Whatever is wrong with listening, the engine works: it must not be ended for it.
-                log.error("listening to an engine failed", replica=self.spec.replica, exc_info=error)
-            await asyncio.sleep(_AGAIN.delay_s(self._failures))
-            self._failures += 1
-
     async def _trim_logs(self) -> None:
         while True:
             await asyncio.sleep(self._timing.trim_period_s)
@@ -169,144 +104,3 @@ class Life:
                 await asyncio.to_thread(self.bundle.trim_logs)
             except Exception as error:
                 log.error("the logs of an engine cannot be cut", replica=self.spec.replica, exc_info=error)
-
-    async def _meet(self) -> EngineCalls:
-        """Returns calls to the engine, once it has proved that it is ours."""
-        within_s = self._patience_s()
-        async with contextlib.AsyncExitStack() as opened:
-            try:
-                async with asyncio.timeout(within_s):
-                    address = await self._address()
-                    calls = await opened.enter_async_context(EngineCalls(address, self.spec.engine_uuid, self.key))
-                    described = await self._confirm(calls)
-            except TimeoutError:
-                raise Unfit(f"the engine did not answer within {within_s:g} s") from None
-            self._closing = opened.pop_all()
-        self._calls = calls
-        self._note_heard()
-        self._status = replace(self._status, address=address, fingerprint=described.fingerprint)
-        self._hear(described.status)
-        return calls
-
-    async def _address(self) -> str:
-        while (ready := self._ready()) is None:  # noqa: ASYNC110 - another process writes it
-            await asyncio.sleep(_LOOK_S)
-        said = (ready.engine_uuid, ready.pid, ready.process_start_ticks)
-        ours = (self.spec.engine_uuid, self.identity.pid, self.identity.start_ticks)
-        if said != ours:
-            raise Unfit(f"ready.json was written by another process: it says {said}, we started {ours}")
-        return ready.address
-
-    def _ready(self) -> engine_spec_pb2.EngineReady | None:
-        try:
-            return self.bundle.ready()
-        except (OSError, ValueError) as error:
-            raise Unfit(f"ready.json cannot be read: {error}") from error
-
-    async def _confirm(self, calls: EngineCalls) -> engine_service_pb2.DescribeResponse:
-        """Returns what the engine says of itself, once it has proved over gRPC that it is ours."""
-        attempt = 0
-        while True:
-            try:
-                return await self._describe(calls, _ANSWER_S)
-            except RoundhouseError as answer:
-                self._say(replace(self._status, message=f"the engine does not answer: {answer}"))
-            await asyncio.sleep(_AGAIN.delay_s(attempt))
-            attempt += 1
-
-    async def _describe(self, calls: EngineCalls, timeout_s: float) -> engine_service_pb2.DescribeResponse:
-        """Asks the engine who it is and how; raises Unfit if another one answers, and RoundhouseError."""
-        try:
-            return self._verified(await calls.describe(timeout_s))
-        except grpc.RpcError as error:
-            answer = error_of(error)
-            if answer.own_reason in _NOT_OURS:
-                raise Unfit(f"another engine listens there: {answer}") from error
-            raise answer from error
-
-    def _verified(self, described: engine_service_pb2.DescribeResponse) -> engine_service_pb2.DescribeResponse:
-        said = (described.engine_uuid, described.replica_uid, described.pid)
-        ours = (self.spec.engine_uuid, self.spec.replica_uid, self.identity.pid)
-        if said != ours:
-            raise Unfit(f"the engine says it is {said}, we started {ours}")
-        return described
-
-    async def _watch(self, calls: EngineCalls) -> str:
-        """Tells each status for as long as they come; returns why there are no more."""
-        try:
-            await self._take_statuses(calls)
-        except grpc.RpcError as error:
-            return str(error_of(error))
-        except TimeoutError:
-            return "it is silent"
-        return "it ended the stream"
-
-    async def _take_statuses(self, calls: EngineCalls) -> None:
-        async with cancelling(calls.watch(self._timing.watch_period_s)) as call:
-            while True:
-                async with asyncio.timeout(self._watch_within_s()):
-                    message = await call.read()
-                if message is grpc.aio.EOF:
-                    return
-                self._failures = 0
-                self._note_heard()
-                if message.statuses:
-                    self._hear(message.statuses[-1])
-                if self._status.state is State.READY and not self._status.fingerprint:
-                    described = await calls.describe(_ANSWER_S)
-                    self._say(replace(self._status, fingerprint=described.fingerprint))
-
-    async def _ask(self, calls: EngineCalls, reason: str) -> None:
-        """Asks an engine that says nothing more by itself, for `reason`; raises Unfit if it is silent for too long."""
-        begin_s = _now_s()
-        if self._silent_since_s is None:
-            if self._failures == 0:
-                log.warning("the status of an engine has broken off", replica=self.spec.replica, reason=reason)
-            # Beyond what the watch waits for, it was this process that stood still, and not the engine.
-            self._silent_since_s = max(self._heard_s, begin_s - self._watch_within_s())
-        silent_since_s = self._silent_since_s
-        try:
-            described = await self._describe(calls, self._timing.silence_s / 2)
-        except (Unreachable, DeadlineExceeded) as answer:
-            silent_s = _now_s() - silent_since_s
-            # It is asked once more when its time is up, for the same reason.
-            if begin_s - silent_since_s >= self._patience_s():
-                raise Unfit(f"the engine was ended: it had been silent for {silent_s:.0f} s") from answer
-            self._say_silent(silent_s)
-        except RoundhouseError as answer:
-            self._note_heard()  # that it cannot say how it is makes it no worse
-            self._say(replace(self._status, message=f"the engine does not say how it is: {answer}", load=None))
-        else:
-            self._note_heard()
-            self._hear(described.status)
-
-    def _watch_within_s(self) -> float:
-        # One half of the silence is waited for in the stream, the other for an answer: either may be late by itself.
-        return self._timing.watch_period_s + self._timing.silence_s / 2
-
-    def _patience_s(self) -> float:
-        # While it loads, a library may keep the interpreter to itself for long; and no request waits for it.
-        return self._timing.hung_s if self._has_served else LISTEN_WITHIN_S
-
-    def _note_heard(self) -> None:
-        self._heard_s, self._silent_since_s = _now_s(), None
-
-    def _hear(self, heard: engine_service_pb2.EngineStatus) -> None:
-        state = _STATES.get(heard.state, State.STARTING)
-        self._has_served = self._has_served or state is State.READY
-        load = heard.load if heard.HasField("load") else None
-        self._say(replace(self._status, state=state, message=heard.message, load=load))
-
-    def _say_silent(self, silent_s: float) -> None:
-        # Nothing may be sent to it. Whether it loads, works or hangs is not known; that its process runs is.
-        state = State.STARTING if self._status.state is State.READY else self._status.state
-        message = f"the engine does not answer: it has been silent for {silent_s:.0f} s"
-        self._say(replace(self._status, state=state, message=message, load=None))
-
-    def _say(self, status: Status) -> None:
-        self._status = status
-        self._tell(status)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

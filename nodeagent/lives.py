@@ -12,9 +12,10 @@ import structlog
 from nodeagent.bundle import Bundles, Record
 from nodeagent.engine import Engine
 from nodeagent.gpus.release import memory_released
+from nodeagent.hearing import Status
 from nodeagent.launch import Launch, Started, launch
-from nodeagent.life import Life, Status, Timing
-from nodeagent.model import Exit, Reading, Sample
+from nodeagent.life import Life
+from nodeagent.model import Exit, Reading, Sample, Timing
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background

@@ -6,6 +6,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+TERM_GRACE_S = 5.0  # after a drain there is nothing left to do but to exit
+SILENCE_S = 10.0  # beyond the period: status comes from a thread of its own, whatever the model does
+# Nothing that a step does keeps that thread from answering for so long: the process is stopped, or caught in a call
+# that keeps the interpreter to itself, and its requests wait for nothing.
+HUNG_S = 60.0
+TRIM_PERIOD_S = 10.0
+
 
 class State(enum.Enum):
     """What a replica is doing on this node; named like the states of the contract."""
@@ -153,3 +160,14 @@ class Death:
     stderr_lines: tuple[str, ...]
     time_s: float  # since 1970, when it was noticed
     reason: str  # one line for people
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often an engine says how it is, and how long it may take over what, in seconds."""
+
+    watch_period_s: float
+    term_grace_s: float = TERM_GRACE_S
+    silence_s: float = SILENCE_S  # beyond the period; then it is not READY any more
+    hung_s: float = HUNG_S  # silent for so long, it is ended; longer while it loads
+    trim_period_s: float = TRIM_PERIOD_S

@@ -15,9 +15,8 @@ from nodeagent.assignment import AssignmentFile, from_wire
 from nodeagent.bundle import Bundle, Bundles
 from nodeagent.engine import Engine
 from nodeagent.launch import Launch, Started, assigned_in, discard, recover
-from nodeagent.life import Timing
 from nodeagent.lives import Lives
-from nodeagent.model import Assigned, Assignment, Exit, Occupant, Order, Reading, Sample, State
+from nodeagent.model import Assigned, Assignment, Exit, Occupant, Order, Reading, Sample, State, Timing
 from nodeagent.process import end_session
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.clock import Clock

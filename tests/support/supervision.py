@@ -17,8 +17,7 @@ from nodeagent.assignment import AssignmentFile
 from nodeagent.bundle import Bundle, Bundles
 from nodeagent.gpus.sampler import Sampler
 from nodeagent.launch import Launch
-from nodeagent.life import Timing
-from nodeagent.model import HostReading, Occupant, Reading, Sample
+from nodeagent.model import HostReading, Occupant, Reading, Sample, Timing
 from nodeagent.process import end_session, find, session
 from nodeagent.supervisor import Supervisor
 from roundhouse.internal.v1 import agent_service_pb2 as wire

@@ -8,7 +8,7 @@ import pytest
 
 from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.engine import Engine
-from nodeagent.life import Status
+from nodeagent.hearing import Status
 from nodeagent.model import Assigned, Desired, Exit, State
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import from_timestamp

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from nodeagent.bundle import Bundles, Record
+from nodeagent.hearing import Status
 from nodeagent.launch import Started, launch
-from nodeagent.life import Life, Status, Timing
-from nodeagent.model import Assigned, Desired, Exit
+from nodeagent.life import Life
+from nodeagent.model import Assigned, Desired, Exit, Timing
 from nodeagent.process import is_alive
 from roundhouse.internal.v1 import engine_spec_pb2
 from tests.support.supervision import PATIENCE_S, Node

@@ -203,8 +203,10 @@ async def test_descendants_are_ended_though_their_leader_is_gone(started: list[P
 
 @pytest.mark.parametrize("name", ["engine", os.fsdecode(b"\xff")], ids=["plain", "no text"])
 async def test_a_process_is_found_by_its_last_arguments(started: list[ProcessId], tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "up")
     arguments = ("--bundle", str(tmp_path / name))
-    process = run(started, tmp_path, "sh", "-c", "sleep 1000; true", *arguments)
+    process = run(started, tmp_path, "sh", "-c", 'echo > "${1%/*}/up"; sleep 1000; true', *arguments)
+    await up(tmp_path, 1)  # until a program has begun to run, its command line is empty
     assert find(arguments) == process.identity
     assert find(("--bundle", str(tmp_path / "other"))) is None
     await end_session(process.identity, grace_s=0)
