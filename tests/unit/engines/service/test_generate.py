@@ -79,7 +79,7 @@ async def test_a_call_without_a_deadline_is_served(engine: ScriptedEngine) -> No
 async def test_the_initial_metadata_names_the_request_and_hides_the_key(engine: ScriptedEngine) -> None:
     call = engine.generate(request_id="mine", sampling={"max_tokens": 1})
     events = await events_of(call)
-    metadata = dict(await call.initial_metadata())
+    metadata = dict(list(await call.initial_metadata()))
     started = events[0].started
     assert metadata["roundhouse-request-id"] == started.request_id == "mine"
     assert metadata["roundhouse-location"] == started.location
