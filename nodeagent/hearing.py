@@ -197,7 +197,9 @@ class Hearing:
             # It is asked once more when its time is up, for the same reason.
             if begin_s - silent_since_s >= self._patience_s():
                 raise Unfit(f"the engine was ended: it had been silent for {silent_s:.0f} s") from answer
-            self._say_silent(silent_s)
+            # Nobody listens there for a moment when it dies, which the exit of its process will say better.
+            if silent_s >= self._timing.silence_s:
+                self._say_silent(silent_s)
         except RoundhouseError as answer:
             self._note_heard()  # that it cannot say how it is makes it no worse
             self._say(replace(self._status, message=f"the engine does not say how it is: {answer}", load=None))
