@@ -8,7 +8,7 @@ PROTOC := .venvs/protos/bin/python -m grpc_tools.protoc
 PYTHON_VERSION := $(shell $(PYTHON) -VV)
 key = $(shell { echo '$(PYTHON_VERSION) $(CURDIR)'; cat $(1); } | sha256sum | cut -c1-16)
 VENV := .venv/.made-$(call key,requirements/lock.txt requirements/torch.txt)
-PACKAGE := .venv/.installed-$(call key,pyproject.toml)
+PACKAGE := .venv/.installed-$(call key,pyproject.toml hatch_build.py $(sort $(wildcard engines/backends/torch_lm/kernels/src/*)))
 PROTOS := .venvs/protos/.made-$(call key,requirements/protos.txt)
 STUBS := $(foreach lock,$(wildcard requirements/stubs/*.txt),$(lock:requirements/%.txt=.venvs/%)/.made-$(call key,$(lock)))
 NODE := tests/node/node_modules/.package-lock.json
@@ -45,9 +45,9 @@ protos: $(PROTOS) ## writes the stubs in roundhouse/v1 and roundhouse/internal/v
 	@rm -f roundhouse/v1/*_pb2* roundhouse/internal/v1/*_pb2*
 	@$(PROTOC) -I protos --python_out=. --pyi_out=. --grpc_python_out=. $$(find protos -name '*.proto' | sort)
 
-bench: $(PACKAGE) ## runs the benchmarks, one after the other
-	@$(if $(wildcard benchmarks/*.py),,echo "there are no benchmarks yet")
-	@for program in $(sort $(wildcard benchmarks/*.py)); do $(BIN)/python $$program || exit; done
+bench: $(PACKAGE) ## runs the benchmarks, one after the other: an hour on a machine that is to be quiet; QUICK=1 takes a look
+	@for program in $(sort $(filter-out __init__,$(notdir $(basename $(wildcard benchmarks/*.py))))); \
+	do echo "benchmarks.$$program"; $(BIN)/python -m benchmarks.$$program $(if $(QUICK),--quick) || exit; done
 
 soak: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## repeats all tests until one fails or MINUTES (default 30) are over
 	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); while [ $$(date +%s) -lt $$end ]; \
@@ -64,7 +64,7 @@ lock: .venvs/lock/bin/uv ## resolves anew what requirements/ pins
 	for source in requirements/*.in requirements/stubs/*.in; do $$compile $$source -o $${source%.in}.txt || exit; done
 
 clean: ## removes environments, caches and builds
-	@rm -rf .venv .venvs tests/node/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .venvs tests/node/node_modules dist engines/backends/torch_lm/kernels/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv: $(PACKAGE) ## makes .venv and does nothing in it

@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +23,9 @@ import structlog
 
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
-from engines.config import READY_FILE, Config, Options, read_config
+from engines.config import READY_FILE, Builtin, Config, Options, read_config
 from engines.demo_model import MODEL_DIR
-from engines.loop import StepLoop
+from engines.loop import Proposer, StepLoop
 from engines.service.drain import Drain
 from engines.service.identity import Identity, identified
 from engines.service.inference import Inference
@@ -30,14 +33,14 @@ from engines.service.lifecycle import Lifecycle
 from engines.service.listening import listening
 from engines.service.ready import write_ready
 from engines.service.requests import Requests
-from engines.service.served import Description, Served
+from engines.service.served import Description, Grammars, Served
 from engines.service.status import Status
 from engines.service.threads import in_daemon_thread
 from engines.service.wakeups import Wakeups
 from roundhouse.internal.v1 import engine_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.clock import SystemClock
-from roundhouse.kit.errors import NotFound, RoundhouseError
+from roundhouse.kit.errors import NotFound, NotServed, RoundhouseError
 from roundhouse.kit.service import Service
 from roundhouse.v1 import errors_pb2, inference_service_pb2
 
@@ -48,6 +51,8 @@ NAME = "engine"
 MODEL_STATUS = 3
 BUILTINS = {"demo": MODEL_DIR}
 PACKAGES = ("grpcio", "protobuf", "roundhouse-serve", "tokenizers", "torch", "transformers")
+# They warn at their import of what is no matter here: extensions for other machines, and one another's ways.
+NOISY = ("torchao", "torch.utils._pytree")
 # A step on a CPU may take this long; what has not ended by then ends with the process.
 STOP_S = 2.0
 
@@ -56,6 +61,15 @@ log = structlog.get_logger()
 
 class Unloadable(Exception):
     """The model cannot be loaded; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model, and what guesses tokens ahead of it."""
+
+    loaded: Loaded
+    proposer: Proposer | None
+    grammars: Grammars | None  # None where none can be compiled
 
 
 def main() -> None:
@@ -94,11 +108,11 @@ async def _run(bundle: Path, stop: asyncio.Event) -> int:
         write_ready(bundle / READY_FILE, serving.address, config.engine_uuid)
         log.info("engine listens", replica=config.replica, engine=config.engine_uuid, address=serving.address)
         try:
-            loaded = await _load(config, lifecycle, stop)
+            model = await _load(config, lifecycle, stop)
         except Unloadable as error:
             sys.stderr.write(f"{NAME}: cannot load the model: {error}\n")
             return MODEL_STATUS
-        return 0 if loaded is None else await _serve(config, loaded, lifecycle, drain, stop)
+        return 0 if model is None else await _serve(config, model, lifecycle, drain, stop)
 
 
 def _services(identity: Identity, lifecycle: Lifecycle, requests: Requests, drain: Drain) -> Sequence[Service]:
@@ -111,7 +125,7 @@ def _services(identity: Identity, lifecycle: Lifecycle, requests: Requests, drai
     )
 
 
-async def _load(config: Config, lifecycle: Lifecycle, stop: asyncio.Event) -> Loaded | None:
+async def _load(config: Config, lifecycle: Lifecycle, stop: asyncio.Event) -> Model | None:
     """Returns the model; None if the engine is to stop before it is loaded. Raises Unloadable."""
     loop = asyncio.get_running_loop()
 
@@ -131,30 +145,60 @@ async def _load(config: Config, lifecycle: Lifecycle, stop: asyncio.Event) -> Lo
         raise Unloadable(f"{type(error).__name__}: the traceback is in the log above") from error
 
 
-def _load_model(config: Config, tell: Callable[[str], None]) -> Loaded:
-    if isinstance(config.model, Path):
-        directory = config.model
-    elif config.model.name in BUILTINS:
-        directory = BUILTINS[config.model.name]
-    else:
-        known = ", ".join(BUILTINS)
-        message = f'no model "{config.model.name}" ships with this version: use one of {known}, or a path'
-        raise NotFound(message, reason=errors_pb2.ERROR_REASON_MODEL_NOT_FOUND)
+def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
+    options, directory = config.options, _directory(config.model)
+    guesses = None if options.speculation is None else options.speculation.draft_model
+    draft_directory = None if guesses is None else _directory(guesses)
     tell("importing torch")
-    from engines.backends.torch_lm.load import load_model  # takes seconds, in which the engine already answers
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Takes seconds, in which the engine already answers.
+    from engines.backends.torch_lm.load import load_model
+    from engines.backends.torch_lm.speculation import make_proposer
 
-    return load_model(
+    loaded = load_model(
         directory,
         device=config.device,
-        dtype=config.options.dtype,
-        block_size=config.options.block_size,
-        kv_cache_bytes=config.options.kv_cache_bytes,
-        max_model_len=config.options.max_model_len,
+        dtype=options.dtype,
+        quantization="" if options.quantization == "none" else options.quantization,
+        attention=options.attention,
+        is_compiled=options.is_compiled,
+        block_size=options.block_size,
+        kv_cache_bytes=options.kv_cache_bytes,
+        max_model_len=options.max_model_len,
+        batch_size=options.batch_size,
+        max_batched_tokens=options.max_batched_tokens,
         on_stage=tell,
     )
+    proposer = make_proposer(options, draft_directory, loaded, tell)
+    tell("reading the vocabulary")
+    grammars = _grammars(loaded)
+    gc.collect()
+    gc.freeze()  # else every full collection would go through all of that, and be one long step
+    return Model(loaded, proposer, grammars)
 
 
-async def _serve(config: Config, loaded: Loaded, lifecycle: Lifecycle, drain: Drain, stop: asyncio.Event) -> int:
+def _grammars(loaded: Loaded) -> Grammars | None:
+    try:
+        from engines.text.grammar import Grammars as Compiled
+
+        return Compiled(loaded.tokenizer, loaded.vocabulary_size)
+    except (ImportError, NotServed) as error:
+        log.warning("constraints are not served", reason=str(error))
+        return None
+
+
+def _directory(model: Path | Builtin) -> Path:
+    if isinstance(model, Path):
+        return model
+    if model.name in BUILTINS:
+        return BUILTINS[model.name]
+    known = ", ".join(BUILTINS)
+    message = f'no model "{model.name}" ships with this version: use one of {known}, or a path'
+    raise NotFound(message, reason=errors_pb2.ERROR_REASON_MODEL_NOT_FOUND)
+
+
+async def _serve(config: Config, model: Model, lifecycle: Lifecycle, drain: Drain, stop: asyncio.Event) -> int:
     """Serves until SIGTERM or a fault; returns the exit status."""
     loop, faulted = asyncio.get_running_loop(), asyncio.Event()
 
@@ -166,9 +210,11 @@ async def _serve(config: Config, loaded: Loaded, lifecycle: Lifecycle, drain: Dr
     def tell(error: BaseException) -> None:
         loop.call_soon_threadsafe(report, error)
 
-    steps = _steps(config.options, loaded, tell)
+    steps = _steps(config.options, model, tell)
     steps.start()
-    lifecycle.serve(Served(steps, loaded.tokenizer, _description(loaded), loaded.fingerprint))
+    loaded = model.loaded
+    description = _description(config.options, loaded)
+    lifecycle.serve(Served(steps, loaded.tokenizer, description, loaded.fingerprint, model.grammars))
     log.info("engine serves", replica=config.replica, engine=config.engine_uuid)
     await _first(asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(faulted.wait(), name="fault"))
     lifecycle.stop()
@@ -179,11 +225,14 @@ async def _serve(config: Config, loaded: Loaded, lifecycle: Lifecycle, drain: Dr
     return 1 if faulted.is_set() else 0
 
 
-def _steps(options: Options, loaded: Loaded, on_fault: Callable[[BaseException], None]) -> StepLoop:
+def _steps(options: Options, model: Model, on_fault: Callable[[BaseException], None]) -> StepLoop:
+    loaded = model.loaded
     scheduler = Scheduler(
         BlockPool(loaded.total_blocks, loaded.block_size),
         batch_size=options.batch_size,
         max_batched_tokens=options.max_batched_tokens,
+        shares_prefixes=options.shares_prefixes,
+        prefix_key=os.urandom(16),
     )
     return StepLoop(
         loaded.runner,
@@ -191,12 +240,14 @@ def _steps(options: Options, loaded: Loaded, on_fault: Callable[[BaseException],
         loaded.tokenizer.transcript,
         batch_interval_s=options.batch_interval_s,
         max_waiting=options.max_waiting,
+        proposer=model.proposer,
+        draft_count=0 if options.speculation is None else options.speculation.most,
         on_fault=on_fault,
     )
 
 
-def _description(loaded: Loaded) -> Description:
-    defaults = loaded.defaults
+def _description(options: Options, loaded: Loaded) -> Description:
+    defaults, speculation = loaded.defaults, options.speculation
     return Description(
         model_type=loaded.model_type,
         parameter_count=loaded.parameter_count,
@@ -209,6 +260,14 @@ def _description(loaded: Loaded) -> Description:
         default_temperature=1.0 if defaults.temperature is None else defaults.temperature,
         default_top_p=1.0 if defaults.top_p is None else defaults.top_p,
         default_top_k=0 if defaults.top_k is None else defaults.top_k,
+        default_min_p=0.0 if defaults.min_p is None else defaults.min_p,
+        default_typical_p=1.0 if defaults.typical_p is None else defaults.typical_p,
+        default_repetition_penalty=1.0 if defaults.repetition_penalty is None else defaults.repetition_penalty,
+        numerics=loaded.numerics,
+        quantization=options.quantization,
+        is_compiled=options.is_compiled,
+        shares_prefixes=options.shares_prefixes,
+        speculation="off" if speculation is None else "draft_model" if speculation.draft_model else "ngram",
     )
 
 

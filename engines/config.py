@@ -1,4 +1,8 @@
-"""What an engine is started with: its bundle, completed from the environment and by the defaults of the device."""
+"""What an engine is started with: its bundle, completed from the environment and by the defaults of the device.
+
+Of settings, those that the deployment states hold; then the environment's, in which the deployment's variables stand
+before those of the agent; then what the control plane computed; then the device's.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,11 @@ from google.protobuf import json_format
 
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.config import setting
+from roundhouse.kit.engine_options import overlaid, violations
+from roundhouse.kit.engine_variables import options_in
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.times import from_duration
+from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
 
 Device = Literal["cpu", "cuda"]
@@ -23,6 +30,7 @@ MAX_BATCHED_TOKENS: Mapping[Device, int] = {"cpu": 512, "cuda": 8192}
 BLOCK_SIZE = 16
 MAX_WAITING = 1024
 KV_CACHE_BYTES = 1 << 30  # the control plane computes what is needed, up to this; alone, an engine takes all of it
+GUESSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,15 @@ class Builtin:
     """A model that ships with Roundhouse."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """How tokens are guessed ahead."""
+
+    most: int  # tokens at a time
+    draft_model: Path | Builtin | None = None  # guesses; if None, what came before does
+    draft_cache_bytes: int | None = None  # a share of the other cache's if None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,11 @@ class Options:
     max_waiting: int
     kv_cache_bytes: int
     max_model_len: int | None  # the model's context if None
+    shares_prefixes: bool
+    attention: str
+    is_compiled: bool
+    quantization: str
+    speculation: Speculation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +104,7 @@ def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
         device=device,
         listen_host=spec.listen_host,
         ports=range(spec.lowest_port, max(spec.lowest_port, spec.highest_port) + 1),
-        options=_options(spec.spec.options, device, environ),
+        options=_options(_settings(spec.spec, environ), device, spec.spec.draft_kv_cache_memory_bytes or None),
     )
 
 
@@ -131,43 +153,55 @@ def _model(source: deployment_pb2.ModelSource) -> Path | Builtin:
     return Path(source.path) if source.path else Builtin(source.builtin)
 
 
-def _options(options: deployment_pb2.EngineOptions, device: Device, environ: Mapping[str, str]) -> Options:
-    """Fills in what the bundle leaves open: from the environment first, then by default."""
+def _settings(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str]) -> deployment_pb2.EngineOptions:
+    """Returns what was set, whoever set it; raises Usage for what cannot be."""
+    for wrong in violations(spec.options):
+        raise Usage(f"the bundle's {wrong.field}: {wrong.description}")
+    settings = overlaid(overlaid(spec.computed, options_in(environ)), spec.options)
+    _check_reserved(spec, environ, settings.kv_cache_memory_bytes)
+    return settings
+
+
+def _check_reserved(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str], asked_bytes: int) -> None:
+    """Raises Usage if the agent's environment asks for more cache than was reserved when the engine was placed."""
+    found = setting(environ, "KV_CACHE_MEMORY")
+    reserved = spec.computed
+    if found is None or spec.options.HasField("kv_cache_memory_bytes") or found[0] in {each.name for each in spec.env}:
+        return
+    if reserved.HasField("kv_cache_memory_bytes") and asked_bytes > reserved.kv_cache_memory_bytes:
+        raise Usage(
+            f"{found[0]} is {found[1]}, and only {format_bytes(reserved.kv_cache_memory_bytes)} are reserved: "
+            "set it in the deployment, which is placed by it"
+        )
+
+
+def _options(settings: deployment_pb2.EngineOptions, device: Device, draft_cache_bytes: int | None) -> Options:
+    """Fills in the defaults."""
     return Options(
-        batch_size=options.batch_size if options.HasField("batch_size") else _batch_size(environ, device),
-        batch_interval_s=from_duration(options.batch_interval)
-        if options.HasField("batch_interval")
-        else _batch_interval_s(environ),
-        max_batched_tokens=options.max_num_batched_tokens
-        if options.HasField("max_num_batched_tokens")
-        else MAX_BATCHED_TOKENS[device],
-        block_size=options.block_size if options.HasField("block_size") else BLOCK_SIZE,
-        dtype=options.dtype or "auto",
-        max_waiting=options.max_waiting if options.HasField("max_waiting") else MAX_WAITING,
-        kv_cache_bytes=options.kv_cache_memory_bytes if options.HasField("kv_cache_memory_bytes") else KV_CACHE_BYTES,
-        max_model_len=options.max_model_len if options.HasField("max_model_len") else None,
+        batch_size=settings.batch_size or BATCH_SIZE[device],
+        batch_interval_s=from_duration(settings.batch_interval),
+        max_batched_tokens=settings.max_num_batched_tokens or MAX_BATCHED_TOKENS[device],
+        block_size=settings.block_size or BLOCK_SIZE,
+        dtype=settings.dtype or "auto",
+        max_waiting=settings.max_waiting or MAX_WAITING,
+        kv_cache_bytes=settings.kv_cache_memory_bytes or KV_CACHE_BYTES,
+        max_model_len=settings.max_model_len or None,
+        shares_prefixes=not settings.HasField("enable_prefix_caching") or settings.enable_prefix_caching,
+        attention=settings.attention or "auto",
+        is_compiled=settings.compile,
+        quantization=settings.quantization or "none",
+        speculation=_speculation(settings.speculation, draft_cache_bytes),
     )
 
 
-def _batch_size(environ: Mapping[str, str], device: Device) -> int:
-    found = setting(environ, "BATCH_SIZE")
-    if found is None:
-        return BATCH_SIZE[device]
-    variable, text = found
-    if not (text.isdecimal() and 1 <= int(text) <= 4096):
-        raise Usage(f'{variable} is "{text}": use a whole number in [1, 4096]')
-    return int(text)
-
-
-def _batch_interval_s(environ: Mapping[str, str]) -> float:
-    found = setting(environ, "BATCH_INTERVAL")
-    if found is None:
-        return 0.0
-    variable, text = found
-    try:
-        interval_s = float(text)
-    except ValueError:
-        interval_s = -1.0
-    if not 0 <= interval_s <= 10:
-        raise Usage(f'{variable} is "{text}": use seconds in [0, 10]')
-    return interval_s
+def _speculation(asked: deployment_pb2.Speculation, draft_cache_bytes: int | None) -> Speculation | None:
+    most = asked.token_count or GUESSES
+    if asked.method == deployment_pb2.SPECULATION_METHOD_NGRAM:
+        return Speculation(most)
+    if asked.method == deployment_pb2.SPECULATION_METHOD_DRAFT_MODEL:
+        if asked.draft_model.WhichOneof("source") is None:
+            raise Usage(
+                "speculation by a draft model names none: set speculation.draft_model or ROUNDHOUSE_DRAFT_MODEL"
+            )
+        return Speculation(most, _model(asked.draft_model), draft_cache_bytes)
+    return None

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 
 from controlplane import wire
-from controlplane.placement.need import BLOCK_SIZES
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
+from roundhouse.kit.engine_options import overlaid, violations
+from roundhouse.kit.engine_variables import options_in, problems_in
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.kit.times import from_duration
-from roundhouse.v1 import errors_pb2
+from roundhouse.v1 import deployment_pb2, errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
 
 MAX_REPLICAS = 1000
@@ -22,7 +23,6 @@ MAX_GRACE_S = 3600.0
 # Spellings of each engine type; the first is the canonical one.
 ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transformers", "")}
 _CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
-_DTYPES = ("", "auto", "float32", "bfloat16", "float16")
 _MIB = 1024 * 1024
 MAX_TEXTS = 64  # labels, and as many annotations
 MAX_TEXTS_BYTES = 16 * 1024  # in all labels, and as much in all annotations: every list and watch sends them
@@ -45,9 +45,21 @@ def check_new(deployment: Deployment, request_id: str) -> None:
     _check_env(check, deployment.env)
     check_request_id(check, request_id)
     check.raise_if_any()
+    _check_draft_model(check, settings_of(deployment).speculation)
+    check.raise_if_any()
     _check_engine(deployment.engine)
     _check_strategy(deployment.placement.strategy)
     _check_served(deployment.env)
+
+
+def settings_of(deployment: Deployment) -> EngineOptions:
+    """Returns what a deployment that `check_new` let pass sets of its engines: by itself, else by their environment."""
+    return overlaid(options_in(variables_of(deployment.env)), deployment.engine_options)
+
+
+def variables_of(env: Iterable[EnvVar]) -> Mapping[str, str]:
+    """Returns the environment that is written in the clear."""
+    return {each.name: each.value for each in env}
 
 
 def canonical_engine(spelling: str) -> str:
@@ -100,8 +112,7 @@ def _check_size(check: FieldCheck, field: str, texts: Mapping[str, str]) -> bool
     return True
 
 
-def _check_model(check: FieldCheck, model: ModelSource) -> None:
-    field = "deployment.model"
+def _check_model(check: FieldCheck, model: ModelSource, field: str = "deployment.model") -> None:
     kind = model.WhichOneof("source")
     if not check.require(kind is not None, field, "is missing: set path or builtin"):
         return
@@ -129,25 +140,18 @@ def _check_policy(check: FieldCheck, policy: PlacementPolicy, replica_count: int
 
 
 def _check_options(check: FieldCheck, options: EngineOptions) -> None:
-    at = "deployment.engine_options."
-    for name, low, high in (
-        ("max_model_len", 16, 2**31 - 1),
-        ("batch_size", 1, 4096),
-        ("max_num_batched_tokens", 16, 65536),
-        ("kv_cache_memory_bytes", 1, 2**63 - 1),
-        ("max_waiting", 1, 100_000),
-    ):
-        if options.HasField(name):
-            value = getattr(options, name)
-            check.require(low <= value <= high, at + name, f"{value} is out of range: use {low} to {high}")
-    if options.HasField("batch_interval"):
-        check_duration(check, at + "batch_interval", options.batch_interval, 10.0)
-    if options.HasField("block_size"):
-        cure = f"use one of {', '.join(map(str, BLOCK_SIZES))}"
-        known = options.block_size in BLOCK_SIZES
-        check.require(known, at + "block_size", f"{options.block_size} is not served: {cure}")
-    known = options.dtype in _DTYPES
-    check.require(known, at + "dtype", f'"{options.dtype[:100]}" is unknown: use one of {", ".join(_DTYPES[1:])}')
+    at = "deployment.engine_options"
+    for wrong in violations(options):
+        check.require(False, f"{at}.{wrong.field}", wrong.description)
+    if options.speculation.HasField("draft_model"):
+        _check_model(check, options.speculation.draft_model, f"{at}.speculation.draft_model")
+
+
+def _check_draft_model(check: FieldCheck, speculation: deployment_pb2.Speculation) -> None:
+    at = "deployment.engine_options.speculation"
+    if speculation.method == deployment_pb2.SPECULATION_METHOD_DRAFT_MODEL:
+        holds = speculation.draft_model.WhichOneof("source") is not None
+        check.require(holds, f"{at}.draft_model", "is missing: set path or builtin, or use another method")
 
 
 def _check_env(check: FieldCheck, env: Sequence[EnvVar]) -> None:
@@ -166,6 +170,9 @@ def _check_env(check: FieldCheck, env: Sequence[EnvVar]) -> None:
         seen.add(each.name)
         check.require(each.WhichOneof("source") is not None, field, "has no value: set value")
         check.require("\0" not in each.value, f"{field}.value", "holds a NUL: use text without it")
+    names = [each.name for each in env]
+    for problem in problems_in(variables_of(env)):
+        check.require(False, f"deployment.env[{names.index(problem.variable)}].value", problem.description)
 
 
 def _check_engine(spelling: str) -> None:

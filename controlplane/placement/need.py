@@ -56,6 +56,7 @@ class Resolved:
     block_size: int
     kv_cache_memory_bytes: int
     dtype: str
+    draft_kv_cache_memory_bytes: int = 0  # of the model that guesses: for as many tokens
 
 
 class OptionInvalid(Exception):
@@ -67,16 +68,21 @@ class OptionInvalid(Exception):
 
 
 def compute_need(
-    model: ModelSize, options: CacheOptions, device: EngineDevice, *, stated_bytes: int | None = None
+    model: ModelSize,
+    options: CacheOptions,
+    device: EngineDevice,
+    *,
+    stated_bytes: int | None = None,
+    draft: ModelSize | None = None,
 ) -> tuple[Need, Resolved]:
     """Returns what one replica takes of its device, and the numbers with which its engine takes just that.
 
-    stated_bytes: the total that the user states instead; the parts stay as computed. Raises OptionInvalid.
+    stated_bytes: the total that the user states instead; the parts stay as computed. draft: a model that guesses tokens
+    ahead beside the first. Raises OptionInvalid.
     """
-    resolved = _resolve(model, options, device)
-    is_as_stored = resolved.dtype == model.dtype or (device == "cuda" and options.dtype in _AUTO)
-    weights = model.weight_bytes if is_as_stored else model.parameter_count * _DTYPE_BYTES[resolved.dtype]
-    cache = resolved.kv_cache_memory_bytes
+    resolved = _resolve(model, options, device, draft)
+    weights = sum(_weights(each, options, device) for each in (model, draft) if each is not None)
+    cache = resolved.kv_cache_memory_bytes + resolved.draft_kv_cache_memory_bytes
     total = weights + cache + OVERHEAD_BYTES if stated_bytes is None else stated_bytes
     if (most := max(total, weights + cache)) > MOST_BYTES:
         field = "max_model_len" if options.kv_cache_memory_bytes is None else "kv_cache_memory_bytes"
@@ -85,7 +91,13 @@ def compute_need(
     return need, resolved
 
 
-def _resolve(model: ModelSize, options: CacheOptions, device: EngineDevice) -> Resolved:
+def _weights(model: ModelSize, options: CacheOptions, device: EngineDevice) -> int:
+    dtype = _dtype(model, options.dtype, device)
+    is_as_stored = dtype == model.dtype or (device == "cuda" and options.dtype in _AUTO)
+    return model.weight_bytes if is_as_stored else model.parameter_count * _DTYPE_BYTES[dtype]
+
+
+def _resolve(model: ModelSize, options: CacheOptions, device: EngineDevice, draft: ModelSize | None) -> Resolved:
     dtype = _dtype(model, options.dtype, device)
     max_model_len = options.max_model_len if options.max_model_len is not None else model.context_tokens
     batch_size = options.batch_size if options.batch_size is not None else DEFAULT_BATCH_SIZE[device]
@@ -109,7 +121,11 @@ def _resolve(model: ModelSize, options: CacheOptions, device: EngineDevice) -> R
             f"use at least {least}, or lower max_model_len",
         )
     whole = cache // block_bytes * block_bytes if block_bytes else cache  # what is left over would hold no block
-    return Resolved(max_model_len, batch_size, block_size, whole, dtype)
+    drafted = 0
+    if draft is not None:
+        drafted_token_bytes = draft.kv_elements_per_token * _DTYPE_BYTES[_dtype(draft, options.dtype, device)]
+        drafted = whole // max(1, token_bytes) * drafted_token_bytes
+    return Resolved(max_model_len, batch_size, block_size, whole, dtype, drafted)
 
 
 def _dtype(model: ModelSize, stated: str, device: EngineDevice) -> str:

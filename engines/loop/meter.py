@@ -30,28 +30,30 @@ class Meter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spans: deque[_Span] = deque()
-        self._begin_s: float | None = None  # of the step that runs
+        self._under_way_count = 0
+        self._begin_s: float | None = None  # of the step that runs, at the earliest the end of the one before
         self._last_end_s: float | None = None
         self._step_count = 0
-        self._token_count = 0
+        self.token_count = 0  # output tokens that were given
+        self.prompt_token_count = 0  # of the sequences that have joined
+        self.cached_token_count = 0  # of these, found in the cache
+        self.drafted_count = 0  # tokens that were guessed
+        self.accepted_count = 0  # of these, right
 
     @property
     def step_count(self) -> int:
         """Steps that ended."""
         return self._step_count
 
-    @property
-    def token_count(self) -> int:
-        """Output tokens that were handed out."""
-        return self._token_count
-
     def begin(self, now_s: float) -> None:
-        """Says that a step begins."""
+        """Says that a step begins; the one before it may not have ended."""
         with self._lock:
-            self._begin_s = now_s
+            self._under_way_count += 1
+            if self._begin_s is None:
+                self._begin_s = now_s
 
     def end(self, now_s: float) -> None:
-        """Says that the step ended."""
+        """Says that the first of the steps under way ended."""
         with self._lock:
             assert self._begin_s is not None
             if not self._spans or self._begin_s - self._spans[-1].begin_s > _GRAIN_S:
@@ -60,13 +62,10 @@ class Meter:
             self._spans[-1].busy_s += now_s - self._begin_s
             while self._spans[0].end_s < now_s - _WINDOW_S:
                 self._spans.popleft()
-            self._begin_s = None
+            self._under_way_count -= 1
+            self._begin_s = now_s if self._under_way_count else None
             self._last_end_s = now_s
             self._step_count += 1
-
-    def count_tokens(self, count: int) -> None:
-        """Says that so many more tokens were handed out."""
-        self._token_count += count  # one writer
 
     def last_step_age_s(self, now_s: float) -> float | None:
         """Returns how long ago the last step ended, or began if one is running; None before the first."""

@@ -1,204 +1,144 @@
-"""The step loop: take in, apply cancels, schedule, compute, commit, hand out.
+"""One step after the other: take in, apply cancels, schedule, compute, sample, commit, hand out.
 
 Knows no tensor and no wire. Whatever goes wrong with one request ends that request and no other.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Sequence
 
-from engines.batching.batch import Batch, Draw
 from engines.batching.scheduler import Scheduler
-from engines.batching.sequence import Sequence
-from engines.loop.inbox import Arrival, Cancel, Inbox
-from engines.loop.interfaces import Runner, Transcript
-from engines.loop.live import Ending, Live
+from engines.loop.answers import Answer
+from engines.loop.commits import Commits
+from engines.loop.compute import Computer, Step
+from engines.loop.crew import Crew
+from engines.loop.drafts import Drafts
+from engines.loop.endings import Ending
+from engines.loop.inbox import Inbox
+from engines.loop.interfaces import Runner
+from engines.loop.live import Live
+from engines.loop.lives import Lives
+from engines.loop.masks import Masks
 from engines.loop.meter import Meter
-from engines.model import Cause, FinishReason, Progress, Sink, Work
-from roundhouse.kit.clock import Clock, SystemClock
+from engines.loop.probe import Probe
+from engines.loop.recovery import Recovery
+from roundhouse.kit.clock import Clock
+
+_NUDGE_S = 0.02  # how long a thread without steps leaves an output behind another one that holds up its crew
 
 
-def _ignore(_: BaseException) -> None:
-    """Tells nobody."""
-
-
-class StepLoop:
-    """Runs requests on a thread of its own, and hands their events to their sinks there.
-
-    A cancel is honoured before the next step is scheduled: the sequence leaves the batch, its blocks are free, and then
-    its `End` is handed out. One that comes while a step runs wins over the token that this step gives.
-    """
+class Steps:
+    """Belongs to the step thread."""
 
     def __init__(
         self,
         runner: Runner,
         scheduler: Scheduler,
-        transcript: Callable[[tuple[str, ...]], Transcript],
-        *,
-        batch_interval_s: float = 0.0,
-        max_waiting: int = 1024,
-        clock: Clock | None = None,
-        on_fault: Callable[[BaseException], None] = _ignore,
+        inbox: Inbox,
+        texts: Crew,
+        meter: Meter,
+        drafts: Drafts,
+        clock: Clock,
     ) -> None:
-        """`transcript` opens one for the given stop texts.
-
-        batch_interval_s: how long an idle loop gathers requests before its first step.
-        max_waiting: the most requests that wait to join; one more is refused.
-        on_fault: told, on the step thread, of an error that no request can be told of: a sink that raised at an end, or
-        what ended the loop (then `fault` is set, and the process should exit).
-        """
-        self._runner = runner
+        self._overlaps = runner.depth > 0
         self._scheduler = scheduler
-        self._transcript = transcript
-        self._batch_interval_s = batch_interval_s
-        self._clock = clock or SystemClock()
-        self._on_fault = on_fault
-        self._inbox = Inbox(max_waiting)
-        self._meter = Meter()
-        self._live: dict[str, Live] = {}
-        self._fault: BaseException | None = None
-        # A daemon, because a forward that hangs must not keep the process from exiting.
-        self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
+        self._inbox = inbox
+        self._texts = texts
+        self._meter = meter
+        self._drafts = drafts
+        self._clock = clock
+        self._masks = Masks(on_mask=inbox.wake)
+        self._lives = Lives(scheduler, inbox, texts, self._masks, clock, forget=drafts.forget)
+        self._computer = Computer(runner, self._lives, self._masks, meter, clock)
+        self._commits = Commits(scheduler, self._lives, self._masks, meter, clock)
+        probe = Probe(runner, scheduler.pool, meter, clock)
+        self._recovery = Recovery(self._computer, scheduler, self._lives, self._commits, probe)
+        self._under_way = Step()  # the step before, where steps overlap
+        self._is_stuck = False  # all that lived when the last step was scheduled wait for something else than a step
+        self._ended_count = 0  # then
 
     @property
-    def fault(self) -> BaseException | None:
-        """What ended the loop, always an error of ours; None while all is well."""
-        return self._fault
+    def shrink_count(self) -> int:
+        """Steps that found too little memory."""
+        return self._recovery.budget.shrink_count
 
-    def start(self) -> None:
-        """Starts the step thread."""
-        self._thread.start()
+    def turn(self) -> None:
+        """Goes once around.
 
-    def stop(self, timeout_s: float | None = None) -> bool:
-        """Ends what lives, as cancelled (DELETED), after the step that runs. Returns whether the thread has ended."""
-        self._inbox.close()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        A cancel takes effect where `apply_cancels` stands: here, before the step is scheduled, and in `_commit`, before
+        what the step gave is. Then the sequence has left the batch, its blocks are free, and no more of it is told.
+        """
+        self._lives.take_in()
+        self._lives.apply_cancels()
+        step, before = self._schedule(), self._under_way
+        self._lives.hand_out()  # whoever was cancelled need not wait for this step
+        self._computer.forward(step)
+        if self._overlaps:
+            self._commit(before, behind=step)  # while this step is computed
+            self._sample(step)
+            self._under_way = step
+        else:
+            self._sample(step)
+            self._commit(step)
+        self._inbox.settle(self._lives.waiting_count)  # before anybody is told of an end, and asks for more
+        self._lives.hand_out()
 
-    def submit(self, work: Work, sink: Sink) -> None:
-        """Takes a request from any thread; its events go to `sink`, `End` last. Raises QueueFull, Stopped."""
-        sequence = Sequence(work)
-        assert self._scheduler.can_hold(sequence), f'"{work.key}" is longer than the cache'
-        self._inbox.put(Arrival(sequence, sink, self._clock.monotonic()))
+    def rest(self, gather_s: float) -> None:
+        """Waits until there is something to do. If nobody lives, gathers requests for so long."""
+        is_behind = self._texts.is_behind or self._masks.is_behind
+        timeout_s = _NUDGE_S if is_behind else None
+        if self._lives.are_none and self._under_way.is_empty:
+            self._inbox.wait(timeout_s=timeout_s, gather_s=gather_s, enough=self._scheduler.max_running)
+        elif self._is_stuck and self._lives.ended_count == self._ended_count:
+            self._inbox.wait(timeout_s=self._lives.time_to_deadline_s(timeout_s))
 
-    def cancel(self, key: str, cause: Cause) -> None:
-        """Ends a request from any thread. The first cause counts; an unknown or ended key is nothing."""
-        self._inbox.cancel(key, Cancel(cause, self._clock.monotonic()))
-
-    def progress(self) -> Progress:
-        """Returns what the loop is doing. From any thread; never waits for a step."""
-        now_s = self._clock.monotonic()
-        return Progress(
-            running_count=self._scheduler.running_count,
-            waiting_count=self._inbox.waiting_count,
-            free_blocks=self._scheduler.pool.free_count,
-            total_blocks=self._scheduler.pool.total,
-            step_count=self._meter.step_count,
-            last_step_age_s=self._meter.last_step_age_s(now_s),
-            busy_fraction=self._meter.busy_fraction(now_s),
-            output_token_count=self._meter.token_count,
-        )
-
-    # All that follows runs on the step thread.
-
-    def _run(self) -> None:
-        try:
-            while not self._inbox.is_closed:
-                if not self._scheduler.has_work:
-                    self._inbox.wait(gather_s=self._batch_interval_s, enough=self._scheduler.max_running)
-                self._turn()
-        except BaseException as error:  # noqa: BLE001 - everybody is told
-            self._fault = error
-            self._on_fault(error)
-        self._inbox.close()
-        self._end_all()
-
-    def _turn(self) -> None:
-        arrivals, cancels = self._inbox.take()
-        for arrival in arrivals:
-            self._take_in(arrival)
-        self._apply(cancels)
-        batch = self._scheduler.next_batch()
-        self._inbox.settle(self._scheduler.waiting_count)
-        if batch.rows:
-            self._step(batch)
-
-    def _take_in(self, arrival: Arrival) -> None:
-        live = self._live[arrival.key] = Live(arrival)
-        self._scheduler.add(live.sequence)
-        try:
-            live.transcript = self._transcript(arrival.sequence.work.stop)
-        except Exception as error:  # noqa: BLE001 - the request is told
-            self._end(live, Ending(FinishReason.FAILED, error=error))
-
-    def _apply(self, cancels: Mapping[str, Cancel], computed: Collection[str] = ()) -> None:
-        for key, cancel in cancels.items():
-            if key in self._live:  # else it failed when it was taken in
-                self._end(self._live[key], Ending(FinishReason.CANCELLED, cancel, steps_after=int(key in computed)))
-
-    def _step(self, batch: Batch) -> None:
-        lives = [self._live[row.sequence.work.key] for row in batch.rows]
-        begin_s = self._clock.monotonic()
-        for live in lives:
-            live.joined_s = begin_s if live.joined_s is None else live.joined_s
-        self._meter.begin(begin_s)
-        try:
-            outcomes = self._compute(batch)
-        except Exception as error:  # noqa: BLE001 - the requests are told
-            outcomes = [error] * len(lives)
-        finally:
-            self._meter.end(self._clock.monotonic())
-        self._apply(self._inbox.take_cancels(), computed={live.key for live in lives})
-        for live, row, outcome in zip(lives, batch.rows, outcomes, strict=True):
-            if live.key in self._live:  # else it was cancelled just now, and what this step gave for it is dropped
-                self._commit(live, len(row.ids), outcome)
-
-    def _compute(self, batch: Batch) -> list[int | Exception | None]:
-        """Returns for each row its token, what went wrong with it, or None if more of its prompt is to come."""
-        logits = self._runner.forward(batch)
-        sampled = [row.sequence for row in batch.rows if row.needs_logits]
-        draws = [Draw(sequence.work.sampling, sequence.output_count) for sequence in sampled]
-        tokens = self._runner.sample(logits, draws) if draws else ()
-        outcomes = dict(zip(sampled, tokens, strict=True))
-        return [outcomes.get(row.sequence) for row in batch.rows]
-
-    def _commit(self, live: Live, computed_count: int, outcome: int | Exception | None) -> None:
-        if isinstance(outcome, Exception):
-            self._end(live, Ending(FinishReason.FAILED, error=outcome))
-            return
-        live.sequence.advance(computed_count)
-        if outcome is None:
-            return
-        try:
-            tokens, ending = live.accept(outcome, self._clock.monotonic())
-            self._meter.count_tokens(1)
-            live.sink(tokens)
-        except Exception as error:  # noqa: BLE001 - the request is told
-            ending = Ending(FinishReason.FAILED, error=error)
-        if ending is not None:
-            self._end(live, ending)
-
-    def _end(self, live: Live, ending: Ending) -> None:
-        freed = self._scheduler.remove(live.sequence)
-        end = live.end(ending, freed, self._scheduler.pool.total, self._clock.monotonic())
-        del self._live[live.key]
-        self._inbox.forget(live.key)
-        try:
-            live.sink(end)
-        except Exception as error:  # noqa: BLE001 - somebody is told
-            self._on_fault(error)
-
-    def _end_all(self) -> None:
-        arrivals, cancels = self._inbox.take()
-        for arrival in arrivals:
-            self._take_in(arrival)
-        self._apply(cancels)
-        stopped = Cancel(Cause.DELETED, self._clock.monotonic())
-        for live in list(self._live.values()):
-            if self._fault is None:
-                self._end(live, Ending(FinishReason.CANCELLED, stopped))
-            else:
-                self._end(live, Ending(FinishReason.FAILED, error=self._fault))
+    def end_all(self, ending: Ending) -> None:
+        """Ends whoever lives, and tells them."""
+        self._lives.take_in()
+        self._lives.apply_cancels()
+        self._lives.end_all(ending)
+        self._lives.hand_out()
         self._inbox.settle(0)
+        self._masks.close()
+
+    def _schedule(self) -> Step:
+        if self._recovery.budget.is_full:
+            self._drafts.propose(self._commits.speakers)
+        batch = self._scheduler.next_batch(self._lives.now_ms())
+        self._inbox.settle(self._lives.waiting_count)
+        self._masks.hand_out()
+        self._is_stuck, self._ended_count = not batch.rows and self._under_way.is_empty, self._lives.ended_count
+        lives = [self._lives.of[row.sequence] for row in batch.rows]
+        for live in lives:
+            if live.joined_s is None:
+                self._join(live)
+        return Step(batch.rows, lives)
+
+    def _join(self, live: Live) -> None:
+        live.joined_s = self._clock.monotonic()
+        self._meter.prompt_token_count += live.prompt_count
+        self._meter.cached_token_count += live.sequence.cached_token_count
+
+    def _sample(self, step: Step) -> None:
+        self._computer.sample_late(step)
+        if step.late:
+            self._is_stuck = False
+        try:
+            self._computer.sample(step)
+        except Exception as error:  # noqa: BLE001 - the requests are told, in the end
+            self._recovery.recover(step, error)
+
+    def _commit(self, step: Step, behind: Step | None = None) -> None:
+        late = self._computer.wait_late(step)
+        answers: Sequence[Answer] | Exception
+        try:
+            answers = self._computer.wait(step)
+        except Exception as error:  # noqa: BLE001 - the requests are told, in the end
+            answers = error
+        self._lives.apply_cancels()
+        self._commits.take_late(late)
+        if isinstance(answers, Exception):
+            self._recovery.recover(step, answers, behind)
+        else:
+            self._commits.take(step, answers)
+            self._recovery.has_passed(step)

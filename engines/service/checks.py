@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
+from engines.service.resume_checks import check_resume
+from engines.service.sampling_checks import check_ids, check_sampling
 from roundhouse.kit.errors import FieldViolation, NotServed
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.times import from_duration
@@ -13,9 +14,6 @@ from roundhouse.v1 import generation_pb2, inference_service_pb2
 
 MAX_MESSAGES = 4096  # what is checked one by one must not hold up other streams: these take a few milliseconds
 MAX_PARTS = 4096  # over all messages
-MAX_STOPS = 16
-MAX_STOP_CHARACTERS = 256
-MAX_STOP_TOKEN_IDS = 64
 MAX_LABELS = 16
 MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
@@ -28,12 +26,18 @@ _SERVED_POLICIES = frozenset({generation_pb2.DISCONNECT_POLICY_UNSPECIFIED, gene
 _SERVED_FAILOVERS = frozenset({generation_pb2.FAILOVER_POLICY_UNSPECIFIED, generation_pb2.FAILOVER_POLICY_NEVER})
 
 
+Request = inference_service_pb2.GenerateRequest | inference_service_pb2.ChatRequest
+
+
 def check_generate(request: inference_service_pb2.GenerateRequest, vocabulary_size: int) -> None:
     """Raises InvalidArgument with all that is wrong, else NotServed with all that is not served yet."""
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=False)
-    _check_parts(check, "prompt", request.prompt, vocabulary_size)
+    if _brings_prompt(request):
+        _check_absent(check, "prompt", any(part.text or part.token_ids.ids for part in request.prompt[:MAX_PARTS]))
+    else:
+        _check_parts(check, "prompt", request.prompt, vocabulary_size)
     _check_common(check, request, vocabulary_size)
 
 
@@ -42,12 +46,10 @@ def check_chat(request: inference_service_pb2.ChatRequest, vocabulary_size: int)
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=False)
-    _check_size(check, request.messages)
-    for number, message in enumerate(request.messages):
-        where = f"messages[{number}]"
-        known = message.role in _ROLES
-        check.require(known, f"{where}.role", f"{message.role} is not a role: use SYSTEM, USER or ASSISTANT")
-        _check_parts(check, f"{where}.content", message.content, None)
+    if _brings_prompt(request):
+        _check_absent(check, "messages", len(request.messages) > 0)
+    else:
+        _check_messages(check, request.messages)
     _check_common(check, request, vocabulary_size)
 
 
@@ -59,15 +61,30 @@ def check_cancel(request: inference_service_pb2.CancelRequestRequest) -> None:
     check.raise_if_any()
 
 
-def _check_common(
-    check: FieldCheck,
-    request: inference_service_pb2.GenerateRequest | inference_service_pb2.ChatRequest,
-    vocabulary_size: int,
-) -> None:
-    _check_sampling(check, request.sampling, vocabulary_size)
+def _check_messages(check: FieldCheck, messages: Sequence[generation_pb2.Message]) -> None:
+    _check_size(check, messages)
+    for number, message in enumerate(messages):
+        where = f"messages[{number}]"
+        known = message.role in _ROLES
+        check.require(known, f"{where}.role", f"{message.role} is not a role: use SYSTEM, USER or ASSISTANT")
+        _check_parts(check, f"{where}.content", message.content, None)
+
+
+def _check_common(check: FieldCheck, request: Request, vocabulary_size: int) -> None:
+    check_sampling(check, request.sampling, vocabulary_size)
     _check_options(check, request.options)
+    if request.options.HasField("resume"):
+        check_resume(check, request.options.resume, request.sampling, vocabulary_size)
     check.raise_if_any()
     _refuse_not_served(request.options)
+
+
+def _brings_prompt(request: Request) -> bool:
+    return request.options.resume.HasField("prompt_token_ids")
+
+
+def _check_absent(check: FieldCheck, field: str, is_given: bool) -> None:
+    check.require(not is_given, field, "is given, and resume brings a prompt: leave one of the two out")
 
 
 def _check_target(check: FieldCheck, deployment: str) -> None:
@@ -105,45 +122,9 @@ def _check_parts(
         if kind == "token_ids" and vocabulary_size is None:
             check.require(False, f"{where}.token_ids", "is only for Generate: give text")
         elif kind == "token_ids" and vocabulary_size is not None:
-            _check_ids(check, f"{where}.token_ids.ids", part.token_ids.ids, vocabulary_size)
+            check_ids(check, f"{where}.token_ids.ids", part.token_ids.ids, vocabulary_size)
         has_content = has_content or bool(part.text) or len(part.token_ids.ids) > 0
     check.require(has_content, field, "has no content: give at least one part that is not empty")
-
-
-def _check_ids(check: FieldCheck, field: str, ids: Sequence[int], vocabulary_size: int) -> None:
-    # `min` and `max` walk a prompt of a million ids without holding up other streams; a loop would.
-    extremes = (min(ids), max(ids)) if ids else ()
-    strange = next((each for each in extremes if not 0 <= each < vocabulary_size), None)
-    check.require(strange is None, field, f"{strange} is not in the vocabulary: use ids in [0, {vocabulary_size})")
-
-
-def _check_sampling(check: FieldCheck, sampling: generation_pb2.SamplingParams, vocabulary_size: int) -> None:
-    # A NaN compares as false, so it fails every bound written as "low <= value <= high"; protobuf carries it happily.
-    if sampling.HasField("temperature"):
-        holds = 0 <= sampling.temperature <= 2
-        check.require(holds, "sampling.temperature", f"{_number(sampling.temperature)} is out of range: use [0, 2]")
-    if sampling.HasField("top_p"):
-        holds = 0 < sampling.top_p <= 1
-        check.require(holds, "sampling.top_p", f"{_number(sampling.top_p)} is out of range: use (0, 1]")
-    if sampling.HasField("top_k"):
-        check.require(sampling.top_k >= 0, "sampling.top_k", f"{sampling.top_k} is below 0: use 0 for all, or more")
-    if sampling.HasField("max_tokens"):
-        check.require(
-            sampling.max_tokens >= 1, "sampling.max_tokens", f"{sampling.max_tokens} is too few: use at least 1"
-        )
-    count = len(sampling.stop)
-    check.require(count <= MAX_STOPS, "sampling.stop", f"{count} entries are too many: use at most {MAX_STOPS}")
-    for number, stop in enumerate(sampling.stop[:MAX_STOPS]):
-        holds = 1 <= len(stop) <= MAX_STOP_CHARACTERS
-        check.require(
-            holds,
-            f"sampling.stop[{number}]",
-            f"{len(stop)} characters are out of range: use 1 to {MAX_STOP_CHARACTERS}",
-        )
-    count = len(sampling.stop_token_ids)
-    holds = count <= MAX_STOP_TOKEN_IDS
-    check.require(holds, "sampling.stop_token_ids", f"{count} entries are too many: use at most {MAX_STOP_TOKEN_IDS}")
-    _check_ids(check, "sampling.stop_token_ids", sampling.stop_token_ids, vocabulary_size)
 
 
 def _check_options(check: FieldCheck, options: generation_pb2.RequestOptions) -> None:
@@ -179,14 +160,8 @@ def _refuse_not_served(options: generation_pb2.RequestOptions) -> None:
         for holds, field, what, cure in (
             (options.on_disconnect.policy in _SERVED_POLICIES, "options.on_disconnect.policy", "DETACH", "use CANCEL"),
             (options.failover in _SERVED_FAILOVERS, "options.failover", "failover", "use NEVER"),
-            (not options.HasField("resume"), "options.resume", "resuming", "leave it out"),
-            (options.priority == 0, "options.priority", "priority", "leave it at 0"),
         )
         if not holds
     ]
     if lacks:
         raise NotServed("; ".join(f"{each.field}: {each.description}" for each in lacks), fields=lacks)
-
-
-def _number(value: float) -> str:
-    return f"{value:g}" if math.isfinite(value) else str(value)

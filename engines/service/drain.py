@@ -42,10 +42,10 @@ class Drain:
     async def _outcome(self, runs: Sequence[Run]) -> Drained:
         if runs:
             await asyncio.wait([run.ended for run in runs])
-        ends = [end for run in runs if (end := run.ended.result()) is not None]
+        outcomes = [outcome for run in runs if (outcome := run.ended.result()) is not None]
         return Drained(
-            finished_count=sum(end.reason is not FinishReason.CANCELLED for end in ends),
-            cancelled_count=sum(end.cause is Cause.DELETED for end in ends),
+            finished_count=sum(each.reason is not FinishReason.CANCELLED for each in outcomes),
+            cancelled_count=sum(each.cause is Cause.DELETED for each in outcomes),
         )
 
     def _cancel_rest(self) -> None:

@@ -1,11 +1,12 @@
-"""Turns what the step thread hands out for a sequence into events of the contract. Pure."""
+"""Writes the values of an engine as messages of the contract. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from engines.model import Cause, End, Event, FinishReason, Tokens
+from engines.model import Cause, End, FinishReason, Logprobs, TokenLogprob
+from engines.service.outcome import Outcome
 from roundhouse.kit.times import to_duration
 from roundhouse.v1 import generation_pb2, receipt_pb2
 
@@ -19,6 +20,7 @@ CAUSES: Mapping[Cause, receipt_pb2.CancelCause] = {
     Cause.HANDOVER: receipt_pb2.CANCEL_CAUSE_HANDOVER,
     Cause.DELETED: receipt_pb2.CANCEL_CAUSE_DELETED,
     Cause.EVICTED: receipt_pb2.CANCEL_CAUSE_EVICTED,
+    Cause.SIBLING: receipt_pb2.CANCEL_CAUSE_UNSPECIFIED,
 }
 _REASONS: Mapping[FinishReason, generation_pb2.FinishReason] = {
     FinishReason.STOP_TOKEN: generation_pb2.FINISH_REASON_STOP_TOKEN,
@@ -28,60 +30,50 @@ _REASONS: Mapping[FinishReason, generation_pb2.FinishReason] = {
 }
 
 
-class Output:
-    """The output of choice 0 of one request, as told so far."""
-
-    def __init__(self, prompt_token_count: int) -> None:
-        self._prompt_token_count = prompt_token_count
-        self._hash = EMPTY_HASH
-
-    def deltas(self, events: Sequence[Event]) -> list[generation_pb2.GenerationEvent]:
-        """Returns all that is new as one delta, however many steps it took; none if nothing is new."""
-        tokens = [each for each in events if isinstance(each, Tokens)]
-        if not tokens:
-            return []
-        ids = [token for each in tokens for token in each.ids]
-        self._hash = chain(self._hash, ids)
-        delta = generation_pb2.Delta(
-            first_position=tokens[0].first_position,
-            token_ids=ids,
-            text="".join(each.text for each in tokens),
-            channel=generation_pb2.CHANNEL_CONTENT,
-        )
-        return [generation_pb2.GenerationEvent(delta=delta)]
-
-    def end(self, end: End, *, before_submit_s: float, total_s: float) -> list[generation_pb2.GenerationEvent]:
-        """Returns the last two events.
-
-        before_submit_s: from arrival to submission, in which the prompt was tokenized. total_s: from arrival to now.
-        """
-        finished = generation_pb2.Finished(
+def finished(end: End, token_hash: bytes, choice: int) -> generation_pb2.GenerationEvent:
+    """Returns the last event of a choice that did not fail. `choice` is the number by which its reader knows it."""
+    return generation_pb2.GenerationEvent(
+        finished=generation_pb2.Finished(
+            choice=choice,
             reason=_REASONS[end.reason],
             matched_stop=end.matched_stop,
             matched_token_id=end.matched_token_id,
             output_token_count=end.output_token_count,
-            token_hash=self._hash,
+            token_hash=token_hash,
             exactness=generation_pb2.EXACTNESS_EXACT,
-            cancel_cause=cause_of(end),
+            cancel_cause=cause_of(end.cause),
         )
-        usage = generation_pb2.Usage(
-            prompt_token_count=self._prompt_token_count,
-            output_token_count=end.output_token_count,
-            queue_duration=to_duration(before_submit_s + end.queue_s),
-            first_token_duration=None
-            if end.first_token_s is None
-            else to_duration(before_submit_s + end.first_token_s),
+    )
+
+
+def usage(
+    outcome: Outcome, prompt_token_count: int, *, before_submit_s: float, total_s: float
+) -> generation_pb2.GenerationEvent:
+    """Returns the last event of all.
+
+    before_submit_s: from arrival to submission, in which the prompt was tokenized. total_s: from arrival to now.
+    """
+    first_s = outcome.first_token_s
+    return generation_pb2.GenerationEvent(
+        usage=generation_pb2.Usage(
+            prompt_token_count=prompt_token_count,
+            output_token_count=outcome.output_token_count,
+            queue_duration=to_duration(before_submit_s + outcome.queue_s),
+            first_token_duration=None if first_s is None else to_duration(before_submit_s + first_s),
             total_duration=to_duration(total_s),
+            cached_prompt_token_count=outcome.cached_token_count,
         )
-        return [
-            generation_pb2.GenerationEvent(finished=finished),
-            generation_pb2.GenerationEvent(usage=usage),
-        ]
+    )
 
 
-def cause_of(end: End) -> receipt_pb2.CancelCause:
+def logprobs(told: Logprobs) -> generation_pb2.Logprobs:
+    """Returns how likely a token was."""
+    return generation_pb2.Logprobs(chosen=_logprob(told.chosen), top=[_logprob(each) for each in told.top])
+
+
+def cause_of(cause: Cause | None) -> receipt_pb2.CancelCause:
     """Returns who or what ended a sequence; UNSPECIFIED if it ended by itself."""
-    return receipt_pb2.CANCEL_CAUSE_UNSPECIFIED if end.cause is None else CAUSES[end.cause]
+    return receipt_pb2.CANCEL_CAUSE_UNSPECIFIED if cause is None else CAUSES[cause]
 
 
 def chain(previous: bytes, ids: Iterable[int]) -> bytes:
@@ -89,3 +81,7 @@ def chain(previous: bytes, ids: Iterable[int]) -> bytes:
     for each in ids:
         previous = hashlib.sha256(previous + each.to_bytes(4, "little")).digest()
     return previous
+
+
+def _logprob(told: TokenLogprob) -> generation_pb2.TokenLogprob:
+    return generation_pb2.TokenLogprob(token_id=told.token, logprob=told.logprob, rank=told.rank)

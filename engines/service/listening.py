@@ -28,7 +28,10 @@ async def listening(
         await _tell_health(serving, names, lifecycle)
         background = await stack.enter_async_context(Background())
         background.start(_follow_health(serving, names, lifecycle), "health")
-        yield serving
+        try:
+            yield serving
+        finally:
+            lifecycle.stop()  # its watchers go by themselves: gRPC writes a traceback for each that it has to cancel
 
 
 async def _bind(

@@ -1,23 +1,16 @@
-"""Makes a sequence of a request: tokenizes its prompt, checks that it fits, fills in defaults."""
+"""Makes token ids of what a request says, and text of ids, beside the event loop if there is much of it."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from engines.model import Sampling, Work
-from engines.service.served import Description, Tokenizer
-from roundhouse.kit.errors import NotReady, TooLong
-from roundhouse.kit.fields import invalid
+from engines.service.beside import encoding
+from engines.service.served import Tokenizer
+from roundhouse.kit.errors import NotReady
 from roundhouse.v1 import errors_pb2, generation_pb2
 
-THREAD_SIZE = 4096  # characters or ids, about a millisecond of work; what takes longer must not hold up other streams
 TURN_SIZE = 32  # what a template and its marks add to each message
-# Threads of our own: an event loop that ends waits for those of `asyncio.to_thread`, half a minute for a long prompt.
-_encoders = ThreadPoolExecutor(thread_name_prefix="encode")
 
 _ROLES: Mapping[int, str] = {
     generation_pb2.ROLE_SYSTEM: "system",
@@ -29,7 +22,7 @@ _ROLES: Mapping[int, str] = {
 async def encode_parts(tokenizer: Tokenizer, parts: Sequence[generation_pb2.ContentPart]) -> tuple[int, ...]:
     """Returns the ids of a prompt. Texts side by side are one text; special tokens are added to the first part only."""
     size = sum(len(part.text) + len(part.token_ids.ids) for part in parts)
-    return await _off_loop(lambda: _encode_parts(tokenizer, parts), size)
+    return await encoding(lambda: _encode_parts(tokenizer, parts), size)
 
 
 async def encode_messages(tokenizer: Tokenizer, messages: Sequence[generation_pb2.Message]) -> tuple[int, ...]:
@@ -41,75 +34,23 @@ async def encode_messages(tokenizer: Tokenizer, messages: Sequence[generation_pb
         message = "the model has no chat template: use Generate"
         raise NotReady(message, reason=errors_pb2.ERROR_REASON_CHAT_TEMPLATE_MISSING)
     turns = [(_ROLES[message.role], "".join(part.text for part in message.content)) for message in messages]
-    return await _off_loop(lambda: tuple(tokenizer.render_chat(turns)), sum(TURN_SIZE + len(text) for _, text in turns))
+    size = sum(TURN_SIZE + len(text) for _, text in turns)
+    return await encoding(lambda: tuple(tokenizer.render_chat(turns)), size)
 
 
-def sequence(
-    key: str,
-    prompt: tuple[int, ...],
-    sampling: generation_pb2.SamplingParams,
-    description: Description,
-    *,
-    field: str = "prompt",
-) -> Work:
-    """Returns what is to be generated. `field` is where the prompt stood in the request.
+async def bad_runs(tokenizer: Tokenizer, sampling: generation_pb2.SamplingParams) -> tuple[tuple[int, ...], ...]:
+    """Returns the runs of ids that are never to be completed."""
 
-    Raises TooLong if it does not fit the context, InvalidArgument if it is empty or holds an id that the model lacks.
-    """
-    rest = description.max_model_len - len(prompt)
-    max_tokens = sampling.max_tokens if sampling.HasField("max_tokens") else max(rest, 1)
-    if max_tokens > rest:
-        raise _too_long(len(prompt), max_tokens, description.max_model_len)
-    if not prompt:
-        raise invalid(field, "gives no tokens: give at least one")
-    # A tokenizer may know more than its model: tokens were added to it, and the model was not made larger.
-    highest = max(prompt)
-    if highest >= description.vocabulary_size:
-        raise invalid(
-            field,
-            f"has text that the tokenizer turns into id {highest}, and the model has only ids in "
-            f"[0, {description.vocabulary_size}): leave out the text of that token",
-        )
-    ends = frozenset() if sampling.ignore_eos else description.end_token_ids
-    return Work(
-        key=key,
-        prompt=prompt,
-        max_tokens=max_tokens,
-        sampling=_sampling(sampling, description),
-        stop=tuple(sampling.stop),
-        stop_token_ids=ends | frozenset(sampling.stop_token_ids),
-    )
+    def spell() -> list[tuple[int, ...]]:
+        return [run for word in sampling.bad_words for run in tokenizer.spellings(word)]
+
+    spelled = await encoding(spell, sum(map(len, sampling.bad_words)))
+    return tuple(dict.fromkeys([*spelled, *(tuple(run.ids) for run in sampling.bad_token_runs)]))
 
 
-def _sampling(asked: generation_pb2.SamplingParams, description: Description) -> Sampling:
-    return Sampling(
-        temperature=asked.temperature if asked.HasField("temperature") else description.default_temperature,
-        top_p=asked.top_p if asked.HasField("top_p") else description.default_top_p,
-        top_k=asked.top_k if asked.HasField("top_k") else description.default_top_k,
-        seed=asked.seed if asked.HasField("seed") else secrets.randbits(63),
-    )
-
-
-def _too_long(prompt_tokens: int, max_tokens: int, context_tokens: int) -> TooLong:
-    # Fewer tokens than were asked for, in silence, would look like an answer.
-    cure = (
-        "shorten the prompt" if prompt_tokens >= context_tokens else f"ask for {context_tokens - prompt_tokens} at most"
-    )
-    return TooLong(
-        f"the prompt has {prompt_tokens} tokens and at least {max_tokens} are to follow, but the context holds "
-        f"{context_tokens}: {cure}",
-        metadata={
-            "prompt_tokens": str(prompt_tokens),
-            "max_tokens": str(max_tokens),
-            "context_tokens": str(context_tokens),
-        },
-    )
-
-
-async def _off_loop(encode: Callable[[], tuple[int, ...]], size: int) -> tuple[int, ...]:
-    if size <= THREAD_SIZE:
-        return encode()
-    return await asyncio.get_running_loop().run_in_executor(_encoders, encode)
+async def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Returns the text of ids."""
+    return await encoding(lambda: tokenizer.decode(ids), len(ids))
 
 
 def _encode_parts(tokenizer: Tokenizer, parts: Sequence[generation_pb2.ContentPart]) -> tuple[int, ...]:

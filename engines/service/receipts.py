@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from engines.model import Cause, End, FinishReason
+from engines.model import Cause, FinishReason
 from engines.service.events import cause_of
 from engines.service.identity import Identity
+from engines.service.outcome import Outcome
 from engines.service.run import Run
 from roundhouse.kit.times import to_duration, to_timestamp
 from roundhouse.v1 import receipt_pb2
@@ -12,29 +13,32 @@ from roundhouse.v1 import receipt_pb2
 _BY_CLIENT = (Cause.CLIENT, Cause.DISCONNECT)
 
 
-def ended(identity: Identity, run: Run, end: End, now_s: float) -> receipt_pb2.CancelReceipt:
+def ended(identity: Identity, run: Run, outcome: Outcome, now_s: float) -> receipt_pb2.CancelReceipt:
     """Returns the receipt of a run that has ended; it is the same for whoever asks, however often.
 
     What ended by itself, or by another cause than its client, had ended before any later cancel: ALREADY_FINISHED. Its
     counts are those of its own end.
     """
-    was_cancelled = end.reason is FinishReason.CANCELLED and end.cause in _BY_CLIENT
-    release = end.release
+    was_cancelled = outcome.reason is FinishReason.CANCELLED and outcome.cause in _BY_CLIENT
+    release = outcome.release
     return receipt_pb2.CancelReceipt(
         deployment=identity.deployment,
         request_id=run.request_id,
         outcome=receipt_pb2.CANCEL_OUTCOME_CANCELLED if was_cancelled else receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED,
         level=receipt_pb2.CANCEL_LEVEL_FREED,
-        cause=cause_of(end),
-        positions=[receipt_pb2.ChoicePosition(choice=0, output_token_count=end.output_token_count)],
+        cause=cause_of(outcome.cause),
+        positions=[
+            receipt_pb2.ChoicePosition(choice=end.choice, output_token_count=end.output_token_count)
+            for end in sorted(outcome.ends, key=lambda end: end.choice)
+        ],
         prompt_token_count=run.prompt_token_count,
-        output_token_count=end.output_token_count,
+        output_token_count=outcome.output_token_count,
         freed_block_count=release.free_after - release.free_before,
         free_block_count_before=release.free_before,
         free_block_count=release.free_after,
         total_block_count=release.total,
         steps_after=release.steps_after,
-        elapsed=None if end.cause is None else to_duration(run.cancel_lead_s + release.cancel_to_release_s),
+        elapsed=None if outcome.cause is None else to_duration(run.cancel_lead_s + release.cancel_to_release_s),
         attempt=run.attempt,
         replica=identity.replica,
         receipt_time=to_timestamp(now_s),

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from engines.model import Cause, End, FinishReason
+from engines.model import Cause, FinishReason
 from engines.service import receipts
 from engines.service.expiring import Expiring
 from engines.service.identity import Identity
+from engines.service.outcome import Outcome
 from engines.service.run import Run
 from engines.service.wakeups import Wakeups
 from roundhouse.kit.clock import Clock
@@ -46,13 +47,17 @@ class Requests:
         live_limit: int,
         memory: Memory | None = None,
     ) -> None:
-        """`live_limit` is the most requests that live at a time, those whose prompts are being tokenized among them."""
+        """`live_limit`: while so many sequences live, also of prompts that are being tokenized, no request is taken.
+
+        One request brings all its choices, so there may be a few more.
+        """
         self._identity = identity
         self._live_limit = live_limit
         self._wakeups = wakeups
         self._clock = clock
         self._memory = memory = memory or Memory()
         self._live: dict[str, Run] = {}
+        self._live_sequence_count = 0
         self._receipts: Expiring[receipt_pb2.CancelReceipt] = Expiring(
             clock, ttl_s=memory.receipt_ttl_s, limit=memory.receipt_limit
         )
@@ -65,7 +70,7 @@ class Requests:
         """The runs that have not ended."""
         return tuple(self._live.values())
 
-    def admit(self, principal: str, request_id: str, attempt: int) -> Run:
+    def admit(self, principal: str, request_id: str, attempt: int, choice_count: int = 1) -> Run:
         """Takes a request in, so that from now on it can be cancelled. The caller starts or refuses the run.
 
         Raises AlreadyExists if the id is in use or remembered, Conflict if the request was cancelled before it came,
@@ -80,10 +85,11 @@ class Requests:
                 f'request "{request_id}" was cancelled before it arrived: choose another request_id to run it anyway'
             )
             raise Conflict(message, reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED)
-        if len(self._live) >= self._live_limit:
-            raise queue_full(len(self._live))
-        run = Run(key, request_id, attempt, self._wakeups, self._close)
+        if self._live_sequence_count >= self._live_limit:
+            raise queue_full(self._live_sequence_count)
+        run = Run(key, request_id, attempt, self._wakeups, self._close, choice_count=choice_count)
         self._live[key] = run
+        self._live_sequence_count += choice_count
         return run
 
     async def cancel(self, principal: str, request_id: str, cause: Cause = Cause.CLIENT) -> receipt_pb2.CancelReceipt:
@@ -102,19 +108,20 @@ class Requests:
             self._tombstones.put(key, receipt)
         return receipt
 
-    def _close(self, run: Run, end: End | None) -> None:
+    def _close(self, run: Run, outcome: Outcome | None) -> None:
         del self._live[run.key]
-        if end is None:
+        self._live_sequence_count -= run.choice_count
+        if outcome is None:
             return
-        self._receipts.put(run.key, receipts.ended(self._identity, run, end, self._clock.now()))
-        if end.reason is FinishReason.FAILED and not run.has_reader:  # a reader's call logs it
-            log.error("request failed", request_id=run.request_id, exc_info=end.error)
+        self._receipts.put(run.key, receipts.ended(self._identity, run, outcome, self._clock.now()))
+        if outcome.reason is FinishReason.FAILED and not run.has_reader:  # a reader's call logs it
+            log.error("request failed", request_id=run.request_id, exc_info=outcome.error)
         log.debug(
             "request ended",
             request_id=run.request_id,
-            reason=end.reason.name,
-            cause=None if end.cause is None else end.cause.name,
-            tokens=end.output_token_count,
+            reason=outcome.reason.name,
+            cause=None if outcome.cause is None else outcome.cause.name,
+            tokens=outcome.output_token_count,
             duration_s=round(run.age_s(), 6),
         )
 
@@ -122,7 +129,7 @@ class Requests:
 def queue_full(count: int) -> NoCapacity:
     """Returns the error of a request that comes when so many wait or run that it cannot even wait."""
     return NoCapacity(
-        f"the engine's queue is full with {count} requests: wait, or add replicas",
+        f"the engine's queue is full with {count} sequences: wait, or add replicas",
         reason=errors_pb2.ERROR_REASON_QUEUE_FULL,
         retry_after_s=RETRY_AFTER_S,
     )

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from engines.model import Cause, Progress, Sink, Work
+from engines.model import Cause, Constraint, Progress, Sink, Work
 
 
 class Steps(Protocol):
     """Runs sequences, on a thread of its own. Every method may be called from any thread and returns at once."""
 
-    def submit(self, work: Work, sink: Sink) -> None:
-        """Takes a sequence in. Raises QueueFull, Stopped."""
+    def submit(self, works: Sequence[Work], sink: Sink) -> None:
+        """Takes the choices of a request in, which have one key. Raises QueueFull, Stopped."""
 
     def cancel(self, key: str, cause: Cause) -> None:
-        """Has a sequence leave before the next step. The first cancel counts; for an unknown key it is nothing."""
+        """Has all choices leave before the next step. The first cancel counts; for an unknown key it is nothing."""
 
     def progress(self) -> Progress:
         """Tells what it is doing."""
@@ -38,6 +38,25 @@ class Tokenizer(Protocol):
         Raises InvalidArgument if the template refuses it.
         """
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids, without special tokens."""
+
+    def spellings(self, word: str) -> Sequence[tuple[int, ...]]:
+        """Returns the ids of a word as it may stand in a text."""
+
+
+Form = Literal["json_schema", "json_object", "regex", "choice", "ebnf"]
+
+
+class Grammars(Protocol):
+    """Compiles the forms that outputs may have to have. Called from several threads at a time."""
+
+    def compile(self, form: Form, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
+        """Returns what makes a constraint for one output after the other.
+
+        texts: one, but for a choice. end_ids: what ends these outputs. Raises ValueError, which says what is wrong.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -54,6 +73,14 @@ class Description:
     default_temperature: float
     default_top_p: float
     default_top_k: int
+    default_min_p: float = 0.0
+    default_typical_p: float = 1.0
+    default_repetition_penalty: float = 1.0
+    numerics: str = ""  # what computes, in words
+    quantization: str = "none"
+    is_compiled: bool = False
+    shares_prefixes: bool = True
+    speculation: Literal["off", "ngram", "draft_model"] = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +91,4 @@ class Served:
     tokenizer: Tokenizer
     description: Description
     fingerprint: str
+    grammars: Grammars | None = None  # None where no library for them is installed

@@ -13,6 +13,7 @@ from engines.service.identity import Identity
 from engines.service.lifecycle import Lifecycle, State
 from engines.service.served import Served
 from roundhouse.internal.v1 import engine_service_pb2, hop_pb2
+from roundhouse.kit.engine_options import METHODS
 from roundhouse.kit.fields import invalid
 from roundhouse.kit.service import Context
 from roundhouse.kit.times import from_duration, to_duration
@@ -103,6 +104,12 @@ def _load(progress: Progress) -> deployment_pb2.EngineLoad:
         last_step_age=None if age_s is None else to_duration(age_s),
         busy_fraction=progress.busy_fraction,
         output_token_count=progress.output_token_count,
+        preemption_count=progress.preemption_count,
+        out_of_memory_count=progress.out_of_memory_count,
+        prompt_token_count=progress.prompt_token_count,
+        cached_prompt_token_count=progress.cached_token_count,
+        drafted_token_count=progress.drafted_token_count,
+        accepted_token_count=progress.accepted_token_count,
     )
 
 
@@ -118,4 +125,10 @@ def _description(served: Served) -> engine_service_pb2.ModelDescription:
         block_size=facts.block_size,
         total_block_count=served.steps.progress().total_blocks,
         has_chat_template=served.tokenizer.has_chat_template,
+        numerics=facts.numerics,
+        quantization=facts.quantization,
+        is_compiled=facts.is_compiled,
+        has_prefix_caching=facts.shares_prefixes,
+        speculation_method=METHODS[facts.speculation],
+        has_constraints=served.grammars is not None,
     )

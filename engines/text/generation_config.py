@@ -22,6 +22,9 @@ class GenerationConfig:
     temperature: float | None  # 0 if it says to take the likeliest
     top_p: float | None
     top_k: int | None  # 0 keeps all
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
     end_ids: frozenset[int] | None
 
 
@@ -35,6 +38,11 @@ def read_generation_config(directory: Path) -> GenerationConfig:
         temperature=0.0 if is_greedy else temperature,
         top_p=file.value("top_p", lambda value: _is_number(value) and 0 < value <= 1, "a number in (0, 1]"),
         top_k=None if top_k is None else max(top_k, 0),  # some write -1 for all
+        min_p=file.value("min_p", lambda value: _is_number(value) and 0 <= value <= 1, "a number in [0, 1]"),
+        typical_p=file.value("typical_p", lambda value: _is_number(value) and 0 < value <= 1, "a number in (0, 1]"),
+        repetition_penalty=file.value(
+            "repetition_penalty", lambda value: _is_number(value) and 0 < value <= 2, "a number in (0, 2]"
+        ),
         end_ids=_end_ids(file),
     )
 

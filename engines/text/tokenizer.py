@@ -44,13 +44,20 @@ class Tokenizer:
         self._backend.no_truncation()
         self._backend.no_padding()
         added = self._backend.get_added_tokens_decoder()
-        self._special_ids = frozenset(token for token, description in added.items() if description.special)
+        special = {token: str(description.content) for token, description in added.items() if description.special}
+        self._special_ids = frozenset(special)
+        self.special_tokens = tuple(special.values())
         self.end_ids = end_ids
         self._template = _text_of(loaded.chat_template)
         self.has_chat_template = bool(self._template)
         self._breaker = Breaker(dividers(added, end_ids, self._template))
         self._anchor = self._anchor_of(added)
         self.size = self._backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def definition(self) -> str:
+        """The whole of it, as in a tokenizer.json."""
+        return self._backend.to_str()
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Returns the ids of a text. Other threads go on meanwhile."""
@@ -61,6 +68,14 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ids, without special tokens."""
         return self._backend.decode(ids, skip_special_tokens=True)
+
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """Returns the ids of a word as it may stand in a text: at its beginning, behind a space, and behind letters."""
+        texts = (word, f" {word}", self._anchor + word)
+        encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        skipped = 1 if self._anchor else 0
+        spelled = [encodings[0].ids, encodings[1].ids, encodings[2].ids[skipped:]]
+        return list(dict.fromkeys(tuple(ids) for ids in spelled if ids))
 
     def transcript(self, stops: tuple[str, ...]) -> Transcript:
         """Opens the text of one output, which ends at the first of the stop texts."""

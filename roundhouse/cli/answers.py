@@ -3,75 +3,54 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
-
-import click
 
 from roundhouse.cli.output import console, print_json_line
 from roundhouse.cli.units import count_of, format_seconds
-from roundhouse.cli.values import int32, seconds
 from roundhouse.client import Generation
 from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.errors import RoundhouseError, Unreachable
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 # What a model writes is not to move the cursor or to colour the terminal.
 _CONTROL = {code: None for code in [*range(32), 127, *range(128, 160)] if chr(code) not in "\n\t"}
-
-_FLAGS = (
-    click.option(
-        "--max-tokens", metavar="N", type=int32, help="The most output tokens; default the rest of the context."
-    ),
-    click.option("--temperature", metavar="X", type=float, help="0 is greedy; default the model's, else 1."),
-    click.option("--top-p", metavar="P", type=float, help="Keep the likeliest tokens up to this probability."),
-    click.option("--top-k", metavar="K", type=int32, help="Keep this many of the likeliest tokens."),
-    click.option("--seed", metavar="N", type=int, help="Makes sampling repeatable."),
-    click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; repeatable."),
-    click.option("--ignore-eos", is_flag=True, help="Go on past the model's end."),
-    click.option("--request-id", metavar="ID", help="Name the request, to cancel it by; else drawn."),
-    click.option(
-        "--timeout", "timeout_s", metavar="SECONDS", type=seconds, help="Deadline of each answer; default none."
-    ),
-)
 
 
 class CutShort(RoundhouseError):
     """The answer ended because somebody else cancelled it."""
 
 
-def generation_flags(command: Command) -> Command:
-    """Gives a command the flags of `GenerationOptions`."""
-    for decorate in reversed(_FLAGS):
-        command = decorate(command)
-    return command
-
-
 async def show_answer(generation: Generation, *, as_json: bool) -> str:
-    """Writes an answer as it comes and returns its text.
+    """Writes an answer as it comes and returns its text, or that of its first choice.
 
-    On a terminal a line on tokens and time follows. Raises CutShort if somebody else cancelled it, Unreachable if it
-    ends without an end.
+    Of several choices the first is written as it comes, and the others whole when all have ended. On a terminal a line
+    on tokens and time follows. Raises CutShort if somebody else cancelled it, Unreachable if it ends without an end.
     """
-    texts: list[str] = []
+    texts: dict[int, list[str]] = {0: []}
     async with generation:
         async for event in generation.events():
             if as_json:
                 print_json_line(event)
             if event.HasField("delta"):
-                texts.append(event.delta.text)
-                if not as_json:
-                    sys.stdout.write(printable(event.delta.text))
-                    sys.stdout.flush()
+                texts.setdefault(event.delta.choice, []).append(event.delta.text)
+            if not as_json:
+                _write_first(event)
     if not as_json:
         print(flush=True)
+        for choice, pieces in sorted(texts.items())[1:]:
+            console().print(f"choice {choice}:", style="dim")
+            print(printable("".join(pieces)), flush=True)
         if sys.stdout.isatty():
             console().print(summary(generation), style="dim")
     _check(generation)
-    return "".join(texts)
+    return "".join(texts[0])
+
+
+def _write_first(event: generation_pb2.GenerationEvent) -> None:
+    text = event.prompt.text if event.HasField("prompt") else event.delta.text if event.delta.choice == 0 else ""
+    if text:
+        sys.stdout.write(printable(text))
+        sys.stdout.flush()
 
 
 def printable(text: str) -> str:
@@ -91,17 +70,16 @@ def summary(generation: Generation) -> str:
             parts.append(f"the first after {format_seconds(from_duration(usage.first_token_duration))}")
     if generation.started is not None:
         parts.append(f"on {replica_label(generation.started.replica)}")
-    if generation.finished is not None and generation.finished.reason == generation_pb2.FINISH_REASON_LENGTH:
+    if any(each.reason == generation_pb2.FINISH_REASON_LENGTH for each in generation.finishes.values()):
         parts.append("ended by length")
     return ", ".join(parts)
 
 
 def _check(generation: Generation) -> None:
-    finished = generation.finished
-    if finished is None:
+    if not generation.finishes:
         raise Unreachable("the answer broke off: try again", reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
-    if finished.reason == generation_pb2.FINISH_REASON_CANCELLED:
-        cause = enum_name(receipt_pb2.CancelCause, finished.cancel_cause).removeprefix("CANCEL_CAUSE_").lower()
-        raise CutShort(
-            f"the request was cancelled after {count_of(finished.output_token_count, 'token')} (cause: {cause})"
-        )
+    for finished in generation.finishes.values():
+        if finished.reason == generation_pb2.FINISH_REASON_CANCELLED:
+            cause = enum_name(receipt_pb2.CancelCause, finished.cancel_cause).removeprefix("CANCEL_CAUSE_").lower()
+            tokens = count_of(finished.output_token_count, "token")
+            raise CutShort(f"the request was cancelled after {tokens} (cause: {cause})")

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from roundhouse.cli.answers import generation_flags, show_answer
+from roundhouse.cli.answers import show_answer
 from roundhouse.cli.exits import complain
 from roundhouse.cli.output import console
+from roundhouse.cli.sampling import generation_flags, generation_options
 from roundhouse.cli.session import Session, json_option
 from roundhouse.cli.values import input_lines
 from roundhouse.client import Messages
@@ -40,7 +41,7 @@ def chat(session: Session, /, name: str, message: str | None, system: str | None
         client = runner.run(session.client().__aenter__())
 
         async def ask(turns: Messages) -> str:
-            generation = client.chat(name, turns, **flags)
+            generation = client.chat(name, turns, **generation_options(flags))
             flags["request_id"] = None  # the id that the user chose names the first request; the next is another
             return await show_answer(generation, as_json=as_json)
 

@@ -11,6 +11,7 @@ import click
 from roundhouse.cli.values import int32, seconds
 from roundhouse.client import deployment
 from roundhouse.kit.config import parse_bytes
+from roundhouse.kit.engine_options import METHODS, WORDS
 from roundhouse.kit.errors import Usage
 from roundhouse.v1 import deployment_pb2
 
@@ -34,6 +35,11 @@ def _labels(context: click.Context, parameter: click.Parameter, values: Sequence
             raise click.UsageError(f'{parameter.opts[-1]} is "{each}": write KEY=VALUE', context)
         labels[key] = text
     return labels
+
+
+def _word(*names: str, help: str) -> Any:  # noqa: A002 - as click has it
+    words = WORDS[names[-1].removeprefix("--")]
+    return click.option(*names, type=click.Choice(words, case_sensitive=False), help=help)
 
 
 _WHAT = (
@@ -69,9 +75,28 @@ _HOW = (
     click.option(
         "--max-model-len", metavar="TOKENS", type=int32, help="The most tokens of prompt and output together."
     ),
+    click.option("--max-num-batched-tokens", metavar="TOKENS", type=int32, help="The most tokens computed in a step."),
+    click.option("--max-waiting", metavar="N", type=int32, help="The most sequences that wait in an engine."),
     click.option(
         "--kv-cache-memory", "kv_cache_memory_bytes", metavar="SIZE", callback=_size, help="Memory of the KV cache."
     ),
+    click.option("--block-size", metavar="TOKENS", type=int32, help="Tokens in a block of the KV cache; default 16."),
+    click.option(
+        "--enable-prefix-caching/--no-enable-prefix-caching",
+        default=None,
+        help="Whether a prompt that begins like an earlier one is computed from there on; it is by default.",
+    ),
+    _word("--dtype", help="Number format of weights and cache; default auto."),
+    _word("--attention", help="What computes attention; default auto."),
+    click.option("--compile/--no-compile", default=None, help="Compile the model: takes minutes at the start."),
+    _word("-q", "--quantization", help="Format of the weights of linear layers; default none, as they are."),
+    click.option(
+        "--speculation",
+        type=click.Choice(list(METHODS), case_sensitive=False),
+        help="How tokens are guessed ahead, which changes no output; default off.",
+    ),
+    click.option("--speculation-tokens", metavar="N", type=int32, help="How many are guessed at a time; default 4."),
+    click.option("--draft-model", metavar="DIR", type=Path, help="The model that guesses, a directory on the nodes."),
 )
 
 
@@ -90,6 +115,7 @@ def deployment_of(
     model_path: Path | None,
     labels: dict[str, str],
     env: Sequence[tuple[str, str]],
+    draft_model: Path | None,
     **settings: Any,
 ) -> deployment_pb2.Deployment:
     """Returns the deployment that the flags describe; raises click.UsageError if they name none, or no model."""
@@ -106,5 +132,6 @@ def deployment_of(
         builtin=model_name if model_path is None else None,
         labels=labels,
         env=dict(env),
+        draft_model=None if draft_model is None else str(draft_model.absolute()),
         **settings,
     )

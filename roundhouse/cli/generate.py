@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from roundhouse.cli.answers import generation_flags, show_answer
+from roundhouse.cli.answers import show_answer
+from roundhouse.cli.sampling import generation_flags, generation_options
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.values import read_input
 
@@ -14,6 +15,7 @@ from roundhouse.cli.values import read_input
 @click.command(short_help="Streams the continuation of a prompt.")
 @click.argument("name")
 @click.argument("prompt")
+@click.option("--echo", is_flag=True, help="Show the prompt first, as the model's tokenizer reads it.")
 @generation_flags
 @json_option
 @click.pass_obj
@@ -26,4 +28,4 @@ def generate(session: Session, /, name: str, prompt: str, as_json: bool, **flags
 @asynchronous
 async def _generate(session: Session, name: str, prompt: str, flags: dict[str, Any], *, as_json: bool) -> None:
     async with session.client() as client:
-        await show_answer(client.generate(name, prompt, **flags), as_json=as_json)
+        await show_answer(client.generate(name, prompt, **generation_options(flags)), as_json=as_json)

@@ -39,7 +39,6 @@ _FLAGS = (
     _Flag(("-t", "--model-type"), "is not served yet: use LLM", ("llm",)),
     _Flag(("-s", "--size-in-billions"), "is not served, models are not fetched by name: give --model-path"),
     _Flag(("-f", "--model-format"), "is not served, models are not fetched by name: give --model-path", ("pytorch",)),
-    _Flag(("-q", "--quantization"), "is not served, models are not fetched by name: give --model-path", ("none",)),
     _Flag(("-qc", "--quantization-config"), "is not served yet: give --model-path of a model as it is", (), _PAIRS),
     _Flag(("--n-gpu",), "asks for gpus_per_replica other than 1, which is not served yet: use 1", ("1", "auto")),
     _Flag(("--gpu-idx",), _PLACED),

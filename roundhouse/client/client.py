@@ -14,7 +14,15 @@ from roundhouse.client.generation import Generation
 from roundhouse.client.names import deployment_id
 from roundhouse.client.nodes import Nodes
 from roundhouse.client.replicas import Replicas
-from roundhouse.client.requests import GenerationOptions, Messages, Prompt, messages, prompt_parts, sampling
+from roundhouse.client.requests import (
+    GenerationOptions,
+    Messages,
+    Prompt,
+    messages,
+    prompt_parts,
+    request_options,
+    sampling,
+)
 from roundhouse.v1 import inference_service_pb2, receipt_pb2
 from roundhouse.v1.inference_service_pb2_grpc import InferenceServiceStub
 
@@ -50,17 +58,26 @@ class Client:
     ) -> None:
         await self._connection.close()
 
-    def generate(self, deployment: str, prompt: Prompt, **options: Unpack[GenerationOptions]) -> Generation:
+    def generate(
+        self, deployment: str, prompt: Prompt, *, echo: bool = False, **options: Unpack[GenerationOptions]
+    ) -> Generation:
         """Returns the continuation of a prompt of text or of token ids, to be entered or looped over."""
         request = inference_service_pb2.GenerateRequest(
-            deployment=deployment_id(deployment), prompt=prompt_parts(prompt), sampling=sampling(options)
+            deployment=deployment_id(deployment),
+            prompt=prompt_parts(prompt),
+            sampling=sampling(options),
+            options=request_options(options),
+            echo=echo,
         )
         return self._generation(lambda stub: stub.Generate, request, options)
 
     def chat(self, deployment: str, conversation: Messages, **options: Unpack[GenerationOptions]) -> Generation:
         """Returns the answer to a conversation, or to one message of the user, to be entered or looped over."""
         request = inference_service_pb2.ChatRequest(
-            deployment=deployment_id(deployment), messages=messages(conversation), sampling=sampling(options)
+            deployment=deployment_id(deployment),
+            messages=messages(conversation),
+            sampling=sampling(options),
+            options=request_options(options),
         )
         return self._generation(lambda stub: stub.Chat, request, options)
 

@@ -20,15 +20,20 @@ class Generation(Stream[generation_pb2.GenerationEvent]):
 
     The request is sent at the first use. Leaving the block or the loop before the end cancels it: the engine drops it
     before its next step. What the other events say is kept: `started` from the first event on, `finished` and `usage`
-    at the end; None until then.
+    at the end; None until then. Of several choices, `finished` is that of the first, and `finishes` has all by number.
     """
 
     def __init__(self, connection: Connection, start: Callable[[], Any], request_id: str) -> None:
         super().__init__(connection, start)
         self.request_id = request_id
         self.started: generation_pb2.Started | None = None
-        self.finished: generation_pb2.Finished | None = None
+        self.finishes: dict[int, generation_pb2.Finished] = {}
         self.usage: generation_pb2.Usage | None = None
+
+    @property
+    def finished(self) -> generation_pb2.Finished | None:
+        """How the first choice ended, once it has."""
+        return self.finishes.get(0)
 
     @property
     def location(self) -> str:
@@ -43,7 +48,7 @@ class Generation(Stream[generation_pb2.GenerationEvent]):
                     case "started":
                         self.started = event.started
                     case "finished":
-                        self.finished = event.finished
+                        self.finishes[event.finished.choice] = event.finished
                     case "usage":
                         self.usage = event.usage
                 yield event
@@ -56,5 +61,12 @@ class Generation(Stream[generation_pb2.GenerationEvent]):
                     yield event.delta
 
     async def text(self) -> str:
-        """Reads to the end and returns the text of what had not been read before."""
-        return "".join([delta.text async for delta in self])
+        """Reads to the end and returns the text of what had not been read before; of several choices, of the first."""
+        return (await self.texts()).get(0, "")
+
+    async def texts(self) -> dict[int, str]:
+        """Reads to the end and returns the text of each choice, of what had not been read before."""
+        texts: dict[int, list[str]] = {}
+        async for delta in self:
+            texts.setdefault(delta.choice, []).append(delta.text)
+        return {choice: "".join(pieces) for choice, pieces in sorted(texts.items())}

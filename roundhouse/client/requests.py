@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias, TypedDict, TypeVar
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 from roundhouse.kit.fields import invalid
 from roundhouse.v1 import generation_pb2
@@ -24,33 +25,76 @@ class GenerationOptions(TypedDict, total=False):
     """How tokens are chosen and when to stop, as in `SamplingParams`, and how the call is made. None is as absent."""
 
     max_tokens: int | None
+    min_tokens: int | None
     temperature: float | None
     top_p: float | None
     top_k: int | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
     seed: int | None
-    stop: str | Sequence[str]
-    stop_token_ids: Sequence[int]
-    ignore_eos: bool
+    stop: str | Sequence[str] | None
+    stop_token_ids: Sequence[int] | None
+    include_stop: bool | None
+    ignore_eos: bool | None
+    logit_bias: Mapping[int, float] | None
+    bad_words: str | Sequence[str] | None
+    bad_token_runs: Sequence[Sequence[int]] | None
+    n: int | None
+    best_of: int | None
+    logprobs: int | None
+    prompt_logprobs: int | None
+    # At most one of these: the form that every output has to have.
+    json_schema: str | Mapping[str, Any] | None
+    json_object: bool | None
+    regex: str | None
+    choice: str | Sequence[str] | None
+    ebnf: str | None
+    # How the request is treated.
+    priority: int | None
+    resume: generation_pb2.Resume | None
     request_id: str | None  # drawn here if absent, so that the request can be cancelled by it from the start
     timeout_s: float | None  # the deadline of the whole request; none if absent
 
 
+_FORMS = ("json_schema", "json_object", "regex", "choice", "ebnf")
+_OF_THE_CALL = ("priority", "resume", "request_id", "timeout_s")
+
+
 def sampling(options: GenerationOptions) -> generation_pb2.SamplingParams:
-    """Returns the sampling part of the options; raises InvalidArgument for a number that the contract cannot hold."""
-    stop = options.get("stop", ())
+    """Returns the sampling part of the options; raises InvalidArgument for what the contract cannot hold."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    fields = {name: value for name, value in given.items() if name not in (*_FORMS, *_OF_THE_CALL)}
+    for name in ("stop", "bad_words"):
+        if isinstance(fields.get(name), str):  # else each of its letters would be one
+            fields[name] = [fields[name]]
+    if "bad_token_runs" in fields:
+        fields["bad_token_runs"] = [{"ids": ids} for ids in fields["bad_token_runs"]]
+    forms = [name for name in _FORMS if name in given and given[name] is not False]
+    if len(forms) > 1:
+        raise invalid("sampling.constraint", f"{' and '.join(forms)} are two forms: give one")
+    if forms:
+        fields["constraint"] = _constraint(forms[0], given[forms[0]])
+    # A name that is none of the contract's is a ValueError here.
+    return _checked("sampling", lambda: generation_pb2.SamplingParams(**fields))
+
+
+def request_options(options: GenerationOptions) -> generation_pb2.RequestOptions:
+    """Returns how a request is treated; raises InvalidArgument for a number that the contract cannot hold."""
     return _checked(
-        "sampling",
-        lambda: generation_pb2.SamplingParams(
-            max_tokens=options.get("max_tokens"),
-            temperature=options.get("temperature"),
-            top_p=options.get("top_p"),
-            top_k=options.get("top_k"),
-            seed=options.get("seed"),
-            stop=[stop] if isinstance(stop, str) else stop,
-            stop_token_ids=options.get("stop_token_ids"),
-            ignore_eos=options.get("ignore_eos", False),
-        ),
+        "options",
+        lambda: generation_pb2.RequestOptions(priority=options.get("priority"), resume=options.get("resume")),
     )
+
+
+def _constraint(form: str, value: Any) -> Mapping[str, Any]:
+    if form == "json_object":
+        return {form: {}}
+    if form == "choice":
+        return {form: {"texts": [value] if isinstance(value, str) else value}}
+    return {form: json.dumps(value) if isinstance(value, Mapping) else value}
 
 
 def prompt_parts(prompt: Prompt) -> list[generation_pb2.ContentPart]:
@@ -85,5 +129,5 @@ def _checked(field: str, build: Callable[[], Built]) -> Built:
     """Builds a message; protobuf raises ValueError for a number that does not fit and for text that is not Unicode."""
     try:
         return build()
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise invalid(field, f"{error}: the contract cannot carry it") from error

@@ -66,8 +66,13 @@ class SyncGeneration(Blocking[Generation]):
 
     @property
     def finished(self) -> generation_pb2.Finished | None:
-        """How it ended, once it has."""
+        """How the first choice ended, once it has."""
         return self._inner.finished
+
+    @property
+    def finishes(self) -> dict[int, generation_pb2.Finished]:
+        """How the choices ended that have, by number."""
+        return self._inner.finishes
 
     @property
     def usage(self) -> generation_pb2.Usage | None:
@@ -83,8 +88,12 @@ class SyncGeneration(Blocking[Generation]):
         return self._loop.iterate(self._inner.events(), self._inner.cancel)
 
     def text(self) -> str:
-        """Reads to the end and returns the text of what had not been read before."""
+        """Reads to the end and returns the text of what had not been read before; of several choices, of the first."""
         return self._loop.run(self._inner.text())
+
+    def texts(self) -> dict[int, str]:
+        """Reads to the end and returns the text of each choice, of what had not been read before."""
+        return self._loop.run(self._inner.texts())
 
     def __enter__(self) -> Self:
         return self

@@ -20,6 +20,13 @@ class DeploymentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEPLOYMENT_STATE_DELETING: _ClassVar[DeploymentState]
     DEPLOYMENT_STATE_UNKNOWN: _ClassVar[DeploymentState]
 
+class SpeculationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SPECULATION_METHOD_UNSPECIFIED: _ClassVar[SpeculationMethod]
+    SPECULATION_METHOD_OFF: _ClassVar[SpeculationMethod]
+    SPECULATION_METHOD_NGRAM: _ClassVar[SpeculationMethod]
+    SPECULATION_METHOD_DRAFT_MODEL: _ClassVar[SpeculationMethod]
+
 class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     REPLICA_STATE_UNSPECIFIED: _ClassVar[ReplicaState]
@@ -39,6 +46,10 @@ DEPLOYMENT_STATE_DEGRADED: DeploymentState
 DEPLOYMENT_STATE_FAILED: DeploymentState
 DEPLOYMENT_STATE_DELETING: DeploymentState
 DEPLOYMENT_STATE_UNKNOWN: DeploymentState
+SPECULATION_METHOD_UNSPECIFIED: SpeculationMethod
+SPECULATION_METHOD_OFF: SpeculationMethod
+SPECULATION_METHOD_NGRAM: SpeculationMethod
+SPECULATION_METHOD_DRAFT_MODEL: SpeculationMethod
 REPLICA_STATE_UNSPECIFIED: ReplicaState
 REPLICA_STATE_PENDING: ReplicaState
 REPLICA_STATE_PREPARING: ReplicaState
@@ -126,7 +137,7 @@ class PlacementPolicy(_message.Message):
     def __init__(self, strategy: _Optional[str] = ..., gpu_count: _Optional[int] = ..., allow_shared_gpu: bool = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class EngineOptions(_message.Message):
-    __slots__ = ("max_model_len", "batch_size", "batch_interval", "max_num_batched_tokens", "kv_cache_memory_bytes", "block_size", "dtype", "max_waiting")
+    __slots__ = ("max_model_len", "batch_size", "batch_interval", "max_num_batched_tokens", "kv_cache_memory_bytes", "block_size", "dtype", "max_waiting", "enable_prefix_caching", "attention", "compile", "quantization", "speculation")
     MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BATCH_INTERVAL_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +146,11 @@ class EngineOptions(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_PREFIX_CACHING_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    COMPILE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    SPECULATION_FIELD_NUMBER: _ClassVar[int]
     max_model_len: int
     batch_size: int
     batch_interval: _duration_pb2.Duration
@@ -143,7 +159,22 @@ class EngineOptions(_message.Message):
     block_size: int
     dtype: str
     max_waiting: int
-    def __init__(self, max_model_len: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_memory_bytes: _Optional[int] = ..., block_size: _Optional[int] = ..., dtype: _Optional[str] = ..., max_waiting: _Optional[int] = ...) -> None: ...
+    enable_prefix_caching: bool
+    attention: str
+    compile: bool
+    quantization: str
+    speculation: Speculation
+    def __init__(self, max_model_len: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_memory_bytes: _Optional[int] = ..., block_size: _Optional[int] = ..., dtype: _Optional[str] = ..., max_waiting: _Optional[int] = ..., enable_prefix_caching: bool = ..., attention: _Optional[str] = ..., compile: bool = ..., quantization: _Optional[str] = ..., speculation: _Optional[_Union[Speculation, _Mapping]] = ...) -> None: ...
+
+class Speculation(_message.Message):
+    __slots__ = ("method", "draft_model", "token_count")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    method: SpeculationMethod
+    draft_model: ModelSource
+    token_count: int
+    def __init__(self, method: _Optional[_Union[SpeculationMethod, str]] = ..., draft_model: _Optional[_Union[ModelSource, _Mapping]] = ..., token_count: _Optional[int] = ...) -> None: ...
 
 class EnvVar(_message.Message):
     __slots__ = ("name", "value", "secret_value", "secret_ref")
@@ -218,7 +249,7 @@ class EngineExit(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., stderr_lines: _Optional[_Iterable[str]] = ..., exit_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EngineLoad(_message.Message):
-    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count")
+    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count", "preemption_count", "out_of_memory_count", "prompt_token_count", "cached_prompt_token_count", "drafted_token_count", "accepted_token_count")
     RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
     FREE_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +258,12 @@ class EngineLoad(_message.Message):
     LAST_STEP_AGE_FIELD_NUMBER: _ClassVar[int]
     BUSY_FRACTION_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OUT_OF_MEMORY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CACHED_PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     running_count: int
     waiting_count: int
     free_block_count: int
@@ -235,4 +272,10 @@ class EngineLoad(_message.Message):
     last_step_age: _duration_pb2.Duration
     busy_fraction: float
     output_token_count: int
-    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ...) -> None: ...
+    preemption_count: int
+    out_of_memory_count: int
+    prompt_token_count: int
+    cached_prompt_token_count: int
+    drafted_token_count: int
+    accepted_token_count: int
+    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ..., preemption_count: _Optional[int] = ..., out_of_memory_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ..., cached_prompt_token_count: _Optional[int] = ..., drafted_token_count: _Optional[int] = ..., accepted_token_count: _Optional[int] = ...) -> None: ...

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from roundhouse.v1 import receipt_pb2 as roundhouse_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eroundhouse/v1/generation.proto\x12\rroundhouse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1broundhouse/v1/receipt.proto\"S\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x17.roundhouse.v1.TokenIdsH\x00\x42\x06\n\x04part\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"Y\n\x07Message\x12!\n\x04role\x18\x01 \x01(\x0e\x32\x13.roundhouse.v1.Role\x12+\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1a.roundhouse.v1.ContentPart\"\xf4\x01\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x07 \x03(\x05\x12\x12\n\nignore_eos\x18\x08 \x01(\x08\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\r\n\x0b_max_tokens\"\xde\x02\n\x0eRequestOptions\x12\x32\n\ron_disconnect\x18\x01 \x01(\x0b\x32\x1b.roundhouse.v1.OnDisconnect\x12/\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08\x66\x61ilover\x18\x03 \x01(\x0e\x32\x1d.roundhouse.v1.FailoverPolicy\x12%\n\x06resume\x18\x04 \x01(\x0b\x32\x15.roundhouse.v1.Resume\x12\x13\n\x0bsession_key\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).roundhouse.v1.RequestOptions.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x0cOnDisconnect\x12/\n\x06policy\x18\x01 \x01(\x0e\x32\x1f.roundhouse.v1.DisconnectPolicy\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x06Resume\x12\x31\n\x10prompt_token_ids\x18\x01 \x01(\x0b\x32\x17.roundhouse.v1.TokenIds\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12,\n\x07\x63hoices\x18\x03 \x03(\x0b\x32\x1b.roundhouse.v1.ResumeChoice\"Q\n\x0cResumeChoice\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\x31\n\x10output_token_ids\x18\x02 \x01(\x0b\x32\x17.roundhouse.v1.TokenIds\"\xc0\x01\n\x0fGenerationEvent\x12)\n\x07started\x18\x01 \x01(\x0b\x32\x16.roundhouse.v1.StartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.roundhouse.v1.DeltaH\x00\x12+\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.FinishedH\x00\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x14.roundhouse.v1.UsageH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x1a\n\x12prompt_token_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x0f\n\x07replica\x18\x07 \x01(\t\"y\n\x05\x44\x65lta\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\'\n\x07\x63hannel\x18\x05 \x01(\x0e\x32\x16.roundhouse.v1.Channel\"\xa0\x02\n\x08\x46inished\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.roundhouse.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x03 \x01(\t\x12\x1d\n\x10matched_token_id\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12output_token_count\x18\x05 \x01(\x05\x12\x12\n\ntoken_hash\x18\x06 \x01(\x0c\x12+\n\texactness\x18\x07 \x01(\x0e\x32\x18.roundhouse.v1.Exactness\x12\x30\n\x0c\x63\x61ncel_cause\x18\x08 \x01(\x0e\x32\x1a.roundhouse.v1.CancelCauseB\x13\n\x11_matched_token_id\"\xde\x01\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12output_token_count\x18\x02 \x01(\x05\x12\x31\n\x0equeue_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x66irst_token_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*q\n\x10\x44isconnectPolicy\x12!\n\x1d\x44ISCONNECT_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_POLICY_CANCEL\x10\x01\x12\x1c\n\x18\x44ISCONNECT_POLICY_DETACH\x10\x02*\x90\x01\n\x0e\x46\x61iloverPolicy\x12\x1f\n\x1b\x46\x41ILOVER_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46\x41ILOVER_POLICY_NEVER\x10\x01\x12\"\n\x1e\x46\x41ILOVER_POLICY_APPROXIMATE_OK\x10\x02\x12\x1e\n\x1a\x46\x41ILOVER_POLICY_EXACT_ONLY\x10\x03*N\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANNEL_CONTENT\x10\x01\x12\x15\n\x11\x43HANNEL_REASONING\x10\x02*\xa1\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46INISH_REASON_STOP_TOKEN\x10\x01\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04*V\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x19\n\x15\x45XACTNESS_APPROXIMATE\x10\x02\x42\xb6\x01\n\x11\x64\x65v.roundhouse.v1B\x0fGenerationProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eroundhouse/v1/generation.proto\x12\rroundhouse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1broundhouse/v1/receipt.proto\"S\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12,\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x17.roundhouse.v1.TokenIdsH\x00\x42\x06\n\x04part\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"Y\n\x07Message\x12!\n\x04role\x18\x01 \x01(\x0e\x32\x13.roundhouse.v1.Role\x12+\n\x07\x63ontent\x18\x02 \x03(\x0b\x32\x1a.roundhouse.v1.ContentPart\"\xc4\x06\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\x03 \x01(\x05H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x05 \x01(\x05H\x04\x88\x01\x01\x12\x0c\n\x04stop\x18\x06 \x03(\t\x12\x16\n\x0estop_token_ids\x18\x07 \x03(\x05\x12\x12\n\nignore_eos\x18\x08 \x01(\x08\x12\x12\n\x05min_p\x18\t \x01(\x01H\x05\x88\x01\x01\x12\x16\n\ttypical_p\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x0c \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\r \x01(\x01\x12@\n\nlogit_bias\x18\x0e \x03(\x0b\x32,.roundhouse.v1.SamplingParams.LogitBiasEntry\x12\x11\n\tbad_words\x18\x0f \x03(\t\x12/\n\x0e\x62\x61\x64_token_runs\x18\x10 \x03(\x0b\x32\x17.roundhouse.v1.TokenIds\x12\x12\n\nmin_tokens\x18\x11 \x01(\x05\x12\x14\n\x0cinclude_stop\x18\x12 \x01(\x08\x12\x0e\n\x01n\x18\x13 \x01(\x05H\x08\x88\x01\x01\x12\x14\n\x07\x62\x65st_of\x18\x14 \x01(\x05H\t\x88\x01\x01\x12\x15\n\x08logprobs\x18\x15 \x01(\x05H\n\x88\x01\x01\x12\x1c\n\x0fprompt_logprobs\x18\x16 \x01(\x05H\x0b\x88\x01\x01\x12-\n\nconstraint\x18\x17 \x01(\x0b\x32\x19.roundhouse.v1.Constraint\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x07\n\x05_seedB\r\n\x0b_max_tokensB\x08\n\x06_min_pB\x0c\n\n_typical_pB\x15\n\x13_repetition_penaltyB\x04\n\x02_nB\n\n\x08_best_ofB\x0b\n\t_logprobsB\x12\n\x10_prompt_logprobs\"\xab\x01\n\nConstraint\x12\x15\n\x0bjson_schema\x18\x01 \x01(\tH\x00\x12\x30\n\x0bjson_object\x18\x02 \x01(\x0b\x32\x19.roundhouse.v1.JsonObjectH\x00\x12\x0f\n\x05regex\x18\x03 \x01(\tH\x00\x12+\n\x06\x63hoice\x18\x04 \x01(\x0b\x32\x19.roundhouse.v1.TextChoiceH\x00\x12\x0e\n\x04\x65\x62nf\x18\x05 \x01(\tH\x00\x42\x06\n\x04kind\"\x0c\n\nJsonObject\"\x1b\n\nTextChoice\x12\r\n\x05texts\x18\x01 \x03(\t\"\xde\x02\n\x0eRequestOptions\x12\x32\n\ron_disconnect\x18\x01 \x01(\x0b\x32\x1b.roundhouse.v1.OnDisconnect\x12/\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x08\x66\x61ilover\x18\x03 \x01(\x0e\x32\x1d.roundhouse.v1.FailoverPolicy\x12%\n\x06resume\x18\x04 \x01(\x0b\x32\x15.roundhouse.v1.Resume\x12\x13\n\x0bsession_key\x18\x05 \x01(\t\x12\x10\n\x08priority\x18\x06 \x01(\x05\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).roundhouse.v1.RequestOptions.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x0cOnDisconnect\x12/\n\x06policy\x18\x01 \x01(\x0e\x32\x1f.roundhouse.v1.DisconnectPolicy\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"w\n\x06Resume\x12\x31\n\x10prompt_token_ids\x18\x01 \x01(\x0b\x32\x17.roundhouse.v1.TokenIds\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12,\n\x07\x63hoices\x18\x03 \x03(\x0b\x32\x1b.roundhouse.v1.ResumeChoice\"Q\n\x0cResumeChoice\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\x31\n\x10output_token_ids\x18\x02 \x01(\x0b\x32\x17.roundhouse.v1.TokenIds\"\xe9\x01\n\x0fGenerationEvent\x12)\n\x07started\x18\x01 \x01(\x0b\x32\x16.roundhouse.v1.StartedH\x00\x12%\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.roundhouse.v1.DeltaH\x00\x12+\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.FinishedH\x00\x12%\n\x05usage\x18\x04 \x01(\x0b\x32\x14.roundhouse.v1.UsageH\x00\x12\'\n\x06prompt\x18\x05 \x01(\x0b\x32\x15.roundhouse.v1.PromptH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\x07Started\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08location\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x04 \x01(\t\x12\x1a\n\x12prompt_token_count\x18\x05 \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x0f\n\x07replica\x18\x07 \x01(\t\"l\n\x06Prompt\x12\x16\n\x0e\x66irst_position\x18\x01 \x01(\x05\x12\x11\n\ttoken_ids\x18\x02 \x03(\x05\x12\x0c\n\x04text\x18\x03 \x01(\t\x12)\n\x08logprobs\x18\x04 \x03(\x0b\x32\x17.roundhouse.v1.Logprobs\"a\n\x08Logprobs\x12+\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x1b.roundhouse.v1.TokenLogprob\x12(\n\x03top\x18\x02 \x03(\x0b\x32\x1b.roundhouse.v1.TokenLogprob\"?\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0f\n\x07logprob\x18\x02 \x01(\x02\x12\x0c\n\x04rank\x18\x03 \x01(\x05\"\xa4\x01\n\x05\x44\x65lta\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\'\n\x07\x63hannel\x18\x05 \x01(\x0e\x32\x16.roundhouse.v1.Channel\x12)\n\x08logprobs\x18\x06 \x03(\x0b\x32\x17.roundhouse.v1.Logprobs\"\xa0\x02\n\x08\x46inished\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\x05\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.roundhouse.v1.FinishReason\x12\x14\n\x0cmatched_stop\x18\x03 \x01(\t\x12\x1d\n\x10matched_token_id\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\x12output_token_count\x18\x05 \x01(\x05\x12\x12\n\ntoken_hash\x18\x06 \x01(\x0c\x12+\n\texactness\x18\x07 \x01(\x0e\x32\x18.roundhouse.v1.Exactness\x12\x30\n\x0c\x63\x61ncel_cause\x18\x08 \x01(\x0e\x32\x1a.roundhouse.v1.CancelCauseB\x13\n\x11_matched_token_id\"\x81\x02\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12output_token_count\x18\x02 \x01(\x05\x12\x31\n\x0equeue_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x66irst_token_duration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x19\x63\x61\x63hed_prompt_token_count\x18\x06 \x01(\x05*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*q\n\x10\x44isconnectPolicy\x12!\n\x1d\x44ISCONNECT_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44ISCONNECT_POLICY_CANCEL\x10\x01\x12\x1c\n\x18\x44ISCONNECT_POLICY_DETACH\x10\x02*\x90\x01\n\x0e\x46\x61iloverPolicy\x12\x1f\n\x1b\x46\x41ILOVER_POLICY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46\x41ILOVER_POLICY_NEVER\x10\x01\x12\"\n\x1e\x46\x41ILOVER_POLICY_APPROXIMATE_OK\x10\x02\x12\x1e\n\x1a\x46\x41ILOVER_POLICY_EXACT_ONLY\x10\x03*N\n\x07\x43hannel\x12\x17\n\x13\x43HANNEL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HANNEL_CONTENT\x10\x01\x12\x15\n\x11\x43HANNEL_REASONING\x10\x02*\xa1\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46INISH_REASON_STOP_TOKEN\x10\x01\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x02\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x03\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\x04*V\n\tExactness\x12\x19\n\x15\x45XACTNESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45XACTNESS_EXACT\x10\x01\x12\x19\n\x15\x45XACTNESS_APPROXIMATE\x10\x02\x42\xb6\x01\n\x11\x64\x65v.roundhouse.v1B\x0fGenerationProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roundhouse.v1.generation_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.roundhouse.v1B\017GenerationProtoP\001ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\252\002\rRoundhouse.V1\312\002\rRoundhouse\\V1\342\002\026Roundhouse\\V1\\Metadata\352\002\016Roundhouse::V1'
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_REQUESTOPTIONS_LABELSENTRY']._loaded_options = None
   _globals['_REQUESTOPTIONS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_ROLE']._serialized_start=2201
-  _globals['_ROLE']._serialized_end=2281
-  _globals['_DISCONNECTPOLICY']._serialized_start=2283
-  _globals['_DISCONNECTPOLICY']._serialized_end=2396
-  _globals['_FAILOVERPOLICY']._serialized_start=2399
-  _globals['_FAILOVERPOLICY']._serialized_end=2543
-  _globals['_CHANNEL']._serialized_start=2545
-  _globals['_CHANNEL']._serialized_end=2623
-  _globals['_FINISHREASON']._serialized_start=2626
-  _globals['_FINISHREASON']._serialized_end=2787
-  _globals['_EXACTNESS']._serialized_start=2789
-  _globals['_EXACTNESS']._serialized_end=2875
+  _globals['_ROLE']._serialized_start=3404
+  _globals['_ROLE']._serialized_end=3484
+  _globals['_DISCONNECTPOLICY']._serialized_start=3486
+  _globals['_DISCONNECTPOLICY']._serialized_end=3599
+  _globals['_FAILOVERPOLICY']._serialized_start=3602
+  _globals['_FAILOVERPOLICY']._serialized_end=3746
+  _globals['_CHANNEL']._serialized_start=3748
+  _globals['_CHANNEL']._serialized_end=3826
+  _globals['_FINISHREASON']._serialized_start=3829
+  _globals['_FINISHREASON']._serialized_end=3990
+  _globals['_EXACTNESS']._serialized_start=3992
+  _globals['_EXACTNESS']._serialized_end=4078
   _globals['_CONTENTPART']._serialized_start=110
   _globals['_CONTENTPART']._serialized_end=193
   _globals['_TOKENIDS']._serialized_start=195
@@ -55,25 +57,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_start=220
   _globals['_MESSAGE']._serialized_end=309
   _globals['_SAMPLINGPARAMS']._serialized_start=312
-  _globals['_SAMPLINGPARAMS']._serialized_end=556
-  _globals['_REQUESTOPTIONS']._serialized_start=559
-  _globals['_REQUESTOPTIONS']._serialized_end=909
-  _globals['_REQUESTOPTIONS_LABELSENTRY']._serialized_start=864
-  _globals['_REQUESTOPTIONS_LABELSENTRY']._serialized_end=909
-  _globals['_ONDISCONNECT']._serialized_start=911
-  _globals['_ONDISCONNECT']._serialized_end=1014
-  _globals['_RESUME']._serialized_start=1016
-  _globals['_RESUME']._serialized_end=1135
-  _globals['_RESUMECHOICE']._serialized_start=1137
-  _globals['_RESUMECHOICE']._serialized_end=1218
-  _globals['_GENERATIONEVENT']._serialized_start=1221
-  _globals['_GENERATIONEVENT']._serialized_end=1413
-  _globals['_STARTED']._serialized_start=1416
-  _globals['_STARTED']._serialized_end=1560
-  _globals['_DELTA']._serialized_start=1562
-  _globals['_DELTA']._serialized_end=1683
-  _globals['_FINISHED']._serialized_start=1686
-  _globals['_FINISHED']._serialized_end=1974
-  _globals['_USAGE']._serialized_start=1977
-  _globals['_USAGE']._serialized_end=2199
+  _globals['_SAMPLINGPARAMS']._serialized_end=1148
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=942
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=990
+  _globals['_CONSTRAINT']._serialized_start=1151
+  _globals['_CONSTRAINT']._serialized_end=1322
+  _globals['_JSONOBJECT']._serialized_start=1324
+  _globals['_JSONOBJECT']._serialized_end=1336
+  _globals['_TEXTCHOICE']._serialized_start=1338
+  _globals['_TEXTCHOICE']._serialized_end=1365
+  _globals['_REQUESTOPTIONS']._serialized_start=1368
+  _globals['_REQUESTOPTIONS']._serialized_end=1718
+  _globals['_REQUESTOPTIONS_LABELSENTRY']._serialized_start=1673
+  _globals['_REQUESTOPTIONS_LABELSENTRY']._serialized_end=1718
+  _globals['_ONDISCONNECT']._serialized_start=1720
+  _globals['_ONDISCONNECT']._serialized_end=1823
+  _globals['_RESUME']._serialized_start=1825
+  _globals['_RESUME']._serialized_end=1944
+  _globals['_RESUMECHOICE']._serialized_start=1946
+  _globals['_RESUMECHOICE']._serialized_end=2027
+  _globals['_GENERATIONEVENT']._serialized_start=2030
+  _globals['_GENERATIONEVENT']._serialized_end=2263
+  _globals['_STARTED']._serialized_start=2266
+  _globals['_STARTED']._serialized_end=2410
+  _globals['_PROMPT']._serialized_start=2412
+  _globals['_PROMPT']._serialized_end=2520
+  _globals['_LOGPROBS']._serialized_start=2522
+  _globals['_LOGPROBS']._serialized_end=2619
+  _globals['_TOKENLOGPROB']._serialized_start=2621
+  _globals['_TOKENLOGPROB']._serialized_end=2684
+  _globals['_DELTA']._serialized_start=2687
+  _globals['_DELTA']._serialized_end=2851
+  _globals['_FINISHED']._serialized_start=2854
+  _globals['_FINISHED']._serialized_end=3142
+  _globals['_USAGE']._serialized_start=3145
+  _globals['_USAGE']._serialized_end=3402
 # @@protoc_insertion_point(module_scope)

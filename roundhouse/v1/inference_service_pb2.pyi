@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("deployment", "request_id", "prompt", "sampling", "options")
+    __slots__ = ("deployment", "request_id", "prompt", "sampling", "options", "echo")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    ECHO_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     request_id: str
     prompt: _containers.RepeatedCompositeFieldContainer[_generation_pb2.ContentPart]
     sampling: _generation_pb2.SamplingParams
     options: _generation_pb2.RequestOptions
-    def __init__(self, deployment: _Optional[str] = ..., request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[_Union[_generation_pb2.ContentPart, _Mapping]]] = ..., sampling: _Optional[_Union[_generation_pb2.SamplingParams, _Mapping]] = ..., options: _Optional[_Union[_generation_pb2.RequestOptions, _Mapping]] = ...) -> None: ...
+    echo: bool
+    def __init__(self, deployment: _Optional[str] = ..., request_id: _Optional[str] = ..., prompt: _Optional[_Iterable[_Union[_generation_pb2.ContentPart, _Mapping]]] = ..., sampling: _Optional[_Union[_generation_pb2.SamplingParams, _Mapping]] = ..., options: _Optional[_Union[_generation_pb2.RequestOptions, _Mapping]] = ..., echo: bool = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("events",)

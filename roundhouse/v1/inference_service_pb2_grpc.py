@@ -65,12 +65,14 @@ class InferenceServiceServicer(object):
     """
 
     def Generate(self, request, context):
-        """Streams the continuation of a prompt: one `started`, deltas, one `finished` for the choice, one `usage`.
+        """Streams the continuation of a prompt: one `started`, `prompt` if it was asked for, deltas of all choices as they come, one `finished` for each
+        choice, one `usage`.
 
-        Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range; OUT_OF_RANGE for a prompt longer than the context;
-        ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before it arrived; RESOURCE_EXHAUSTED with `RetryInfo` when the
-        queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE when no replica is ready, or when the engine is lost in
-        mid-stream; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED for fields not served yet.
+        Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range, and in mid-stream if the request forbids all that could
+        come next; OUT_OF_RANGE for a prompt longer than the context; ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before
+        it arrived; RESOURCE_EXHAUSTED with `RetryInfo` when the queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE
+        when no replica is ready, or when the engine is lost in mid-stream; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED
+        for fields that are not served, or not by this engine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

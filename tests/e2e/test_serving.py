@@ -186,6 +186,12 @@ async def test_a_node_js_client_chats_cancels_and_watches(demo: tuple[Cluster, C
     assert steps["chat"]["kinds"] == ["started", "delta", "finished", "usage"]
     assert "19" in steps["chat"]["text"]
     assert steps["chat"]["reason"] == "FINISH_REASON_STOP_TOKEN"
+    choose = steps["choose"]
+    assert choose["prompt"] == "Is 7 more than 3?"
+    assert set(choose["texts"]) == {"0", "1"}
+    assert set(choose["texts"].values()) <= {"yes", "no"}
+    assert sorted(choose["finished"]) == [0, 1]
+    assert choose["scored"] == choose["tokens"] > 0
     receipt = steps["cancel"]["receipt"]
     assert receipt["outcome"] == "CANCEL_OUTCOME_CANCELLED"
     assert int(receipt["freed_block_count"]) > 0
@@ -251,6 +257,17 @@ async def test_buf_curl_streams_a_chat_by_reflection_alone(demo: tuple[Cluster, 
     assert "started" in events[0]
     assert "23" in "".join(event["delta"].get("text", "") for event in events if "delta" in event)
     assert "usage" in events[-1]
+
+
+@pytest.mark.node
+async def test_buf_curl_names_every_bad_field_of_a_request(demo: tuple[Cluster, Client]) -> None:
+    it, _ = demo
+    sampling = {"n": 17, "logitBias": {"-1": 1}, "constraint": {"regex": "("}, "minP": "NaN"}
+    body = json.dumps({"deployment": "demo", "prompt": [{"text": "x"}], "sampling": sampling})
+    code, out = await curl(it, "-d", body, "ADDRESS/roundhouse.v1.InferenceService/Generate")
+    assert code != 0
+    fields = ("sampling.n", "sampling.logit_bias", "sampling.min_p")
+    assert all(f"{field}:" in json.loads(out)["message"] for field in fields)
 
 
 @pytest.mark.node

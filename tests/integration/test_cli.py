@@ -151,7 +151,8 @@ def test_an_answer_is_the_same_from_generate_chat_and_a_pipe(address: str) -> No
 
 def test_an_answer_is_cancelled_by_its_id_from_elsewhere(address: str) -> None:
     command = [sys.executable, "-m", "roundhouse.cli", "--address", address, "generate", "demo", "One day"]
-    asked = [*command, "--ignore-eos", "--max-tokens", "1900", "--request-id", "long"]
+    # So many choices take longer than a command takes to start.
+    asked = [*command, "--ignore-eos", "--max-tokens", "1900", "--n", "16", "--request-id", "long"]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as generating:
         assert generating.stdout is not None
         assert generating.stdout.read(1)
@@ -172,6 +173,22 @@ def test_a_deployment_is_launched_scaled_and_terminated(address: str) -> None:
     terminated = roundhouse("terminate", "second", "--grace", "1", address=address)
     assert terminated.status == 0, terminated.err
     assert roundhouse("replicas", "second", address=address).status == 1
+
+
+def test_settings_reach_engines_by_flag_and_by_variable_and_the_flag_goes_first(address: str) -> None:
+    flags = ["--block-size", "32", "--kv-cache-memory", "8MiB", "--no-enable-prefix-caching"]
+    variables = ["-ev", "ROUNDHOUSE_MAX_MODEL_LEN", "64", "-ev", "ROUNDHOUSE_BLOCK_SIZE", "8"]
+    launched = roundhouse("launch", "-n", "demo", "-u", "set", *flags, *variables, address=address)
+    assert launched.status == 0, launched.err
+    [replica] = json.loads(roundhouse("replicas", "set", "--json", address=address).out)["replicas"]
+    plain = json.loads(roundhouse("replicas", "demo", "--json", address=address).out)["replicas"][0]["load"]
+    assert int(plain["total_block_count"]) > 2 * int(replica["load"]["total_block_count"])
+    refused = roundhouse("generate", "set", "One day", "--max-tokens", "100", address=address)
+    assert (refused.status, "the context holds 64" in refused.err) == (1, True)
+    assert roundhouse("generate", "set", "One day", "--max-tokens", "4", address=address).status == 0
+    bad = roundhouse("launch", "-n", "demo", "-u", "bad", "-ev", "ROUNDHOUSE_BLOCK_SIZE", "20", address=address)
+    assert (bad.status, "deployment.env[0].value: 20 is not served: use one of 8, 16" in bad.err) == (1, True)
+    assert roundhouse("terminate", "set", "--grace", "0", address=address).status == 0
 
 
 def test_a_model_that_kills_its_engine_is_told_with_its_last_words(address: str) -> None:

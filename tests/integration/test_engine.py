@@ -7,77 +7,29 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf import json_format
 
-from engines.config import KEY_FILE, READY_FILE, SPEC_FILE
 from engines.demo_model import MODEL_DIR
-from roundhouse.internal.hops import HOP_KEY
-from roundhouse.internal.v1 import engine_service_pb2, engine_service_pb2_grpc, engine_spec_pb2, hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.v1 import generation_pb2, inference_service_pb2, inference_service_pb2_grpc, receipt_pb2
-from tests.support.cluster import eventually
+from tests.support.engine_process import (
+    KEY,
+    METADATA,
+    PATIENCE_S,
+    PROMPT,
+    UUID,
+    Engine,
+    events_of,
+    generate,
+    serving,
+    start,
+)
 
-KEY = b"0123456789abcdef0123456789abcdef"
-UUID = "0b7e0000-0000-4000-8000-000000000001"
-METADATA = ((HOP_KEY, hop_pb2.Hop(engine_uuid=UUID, engine_key=KEY, principal="local").SerializeToString()),)
-PATIENCE_S = 90.0  # two cores, shared
-PROMPT = "What is 2 + 2?"
 LONG = {"max_tokens": 1500, "ignore_eos": True, "temperature": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """An engine process and its bundle."""
-
-    process: subprocess.Popen[bytes]
-    bundle: Path
-
-    async def address(self) -> str:
-        return (await eventually(self.ready, "the engine listens")).address
-
-    def ready(self) -> engine_spec_pb2.EngineReady:
-        assert self.process.poll() is None, self.stderr()
-        return json_format.Parse((self.bundle / READY_FILE).read_text(), engine_spec_pb2.EngineReady())
-
-    async def exit_status(self) -> int:
-        return await asyncio.wait_for(asyncio.to_thread(self.process.wait), PATIENCE_S)
-
-    def stderr(self) -> str:
-        return self.bundle.with_suffix(".stderr").read_text()
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-def start(bundle: Path, *options: str, **fields: Any) -> Engine:
-    """Starts an engine on the demo model, unless `fields` of the bundle say otherwise."""
-    bundle.mkdir()
-    spec = engine_spec_pb2.EngineBundle(
-        engine_uuid=UUID,
-        replica="deployments/chat/replicas/0",
-        replica_uid="r-1",
-        device="cpu",
-        listen_host="127.0.0.1",
-        spec={"deployment": "chat", "engine": "torch", "model": {"builtin": "demo"}},
-    )
-    spec.spec.options.kv_cache_memory_bytes = 64 << 20
-    spec.MergeFrom(engine_spec_pb2.EngineBundle(**fields))
-    (bundle / SPEC_FILE).write_text(json_format.MessageToJson(spec))
-    (bundle / KEY_FILE).write_bytes(KEY)
-    out, err = bundle.with_suffix(".stdout"), bundle.with_suffix(".stderr")
-    with out.open("wb") as stdout, err.open("wb") as stderr:
-        command = [sys.executable, "-m", "engines", "--bundle", str(bundle), *options]
-        return Engine(subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True), bundle)
 
 
 @pytest.fixture
@@ -87,39 +39,12 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.end()
 
 
-async def serving(channel: grpc.aio.Channel) -> list[str]:
-    """Waits until the engine serves, and returns the stages that it went through."""
-    stub: Any = engine_service_pb2_grpc.EngineServiceStub(channel)
-    call = stub.Watch(engine_service_pb2.WatchRequest(), metadata=METADATA, timeout=PATIENCE_S)
-    stages: list[str] = []
-    async with cancelling(call):
-        async for response in call:
-            for status in response.statuses:
-                stages.append(status.message)
-                if status.state == engine_service_pb2.ENGINE_STATE_SERVING:
-                    return stages
-    raise AssertionError("the engine stopped before it served")
-
-
-def generate(channel: grpc.aio.Channel, request_id: str = "", **sampling: Any) -> Any:
-    stub: Any = inference_service_pb2_grpc.InferenceServiceStub(channel)
-    request = inference_service_pb2.GenerateRequest(
-        deployment="chat", request_id=request_id, prompt=[{"text": PROMPT}], sampling={"temperature": 0, **sampling}
-    )
-    return stub.Generate(request, metadata=METADATA, timeout=PATIENCE_S)
-
-
 def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def start_ticks(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-async def events_of(call: Any) -> list[Any]:
-    async with cancelling(call):
-        return [event async for response in call for event in response.events]
 
 
 async def test_an_engine_loads_streams_cancels_and_ends(engine: Engine) -> None:
@@ -217,6 +142,19 @@ async def test_a_model_that_cannot_be_loaded_is_one_line_and_status_3(
     last = engine.stderr().splitlines()[-1]
     assert last.startswith("engine: cannot load the model: ")
     assert wrong in last
+    assert "Traceback" not in engine.stderr()
+
+
+async def test_an_engine_that_is_watched_while_it_cannot_load_says_no_more_than_that(tmp_path: Path) -> None:
+    engine = start(tmp_path / "bundle", spec={"model": {"path": str(tmp_path)}})
+    try:
+        async with open_channel(await engine.address()) as channel:
+            with pytest.raises(AssertionError, match="stopped before it served"):
+                await serving(channel)
+            assert await engine.exit_status() == 3
+    finally:
+        engine.end()
+    assert engine.stderr().splitlines()[-1].startswith("engine: cannot load the model: ")
     assert "Traceback" not in engine.stderr()
 
 

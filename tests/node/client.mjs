@@ -34,6 +34,40 @@ function chat() {
   });
 }
 
+function choose() {
+  return new Promise((resolve, reject) => {
+    const request = {
+      deployment,
+      prompt: [{ text: 'Is 7 more than 3?' }],
+      echo: true,
+      sampling: {
+        n: 2,
+        seed: 5,
+        logprobs: 2,
+        logit_bias: { 3: -100 },
+        bad_token_runs: [{ ids: [4, 5] }],
+        constraint: { choice: { texts: ['yes', 'no'] } },
+      },
+      options: { priority: 1 },
+    };
+    const call = inference.Generate(request, { deadline: deadline() });
+    const seen = { prompt: '', texts: {}, scored: 0, tokens: 0, finished: [] };
+    call.on('data', ({ events }) => {
+      for (const event of events) {
+        if (event.event === 'prompt') seen.prompt += event.prompt.text;
+        if (event.event === 'finished') seen.finished.push(event.finished.choice);
+        if (event.event !== 'delta') continue;
+        const { choice, text, token_ids: ids, logprobs } = event.delta;
+        seen.texts[choice] = (seen.texts[choice] ?? '') + text;
+        seen.tokens += ids.length;
+        seen.scored += logprobs.filter(({ chosen, top }) => chosen.logprob <= 0 && top.length === 2).length;
+      }
+    });
+    call.on('error', reject);
+    call.on('end', () => resolve(seen));
+  });
+}
+
 function cancelInMidStream() {
   const request = {
     deployment,
@@ -89,6 +123,7 @@ function refused() {
 }
 
 tell('chat', await chat());
+tell('choose', await choose());
 tell('cancel', await cancelInMidStream());
 tell('nodes', await watchNodes());
 tell('refused', await refused());

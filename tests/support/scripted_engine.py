@@ -7,25 +7,25 @@ import contextlib
 import string
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
 
-from engines.batching.batch import Batch, Draw
+from engines.batching.batch import Ask, Batch, Draw, Score
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.loop import StepLoop
-from engines.model import Cause, Progress, Sink, Work
+from engines.model import Cause, Constraint, Logprobs, Progress, Sampled, Sink, TokenLogprob, Work
 from engines.service.drain import Drain
 from engines.service.identity import Identity, identified
 from engines.service.inference import Inference
 from engines.service.lifecycle import Lifecycle
 from engines.service.listening import listening
 from engines.service.requests import Memory, Requests
-from engines.service.served import Description, Served
+from engines.service.served import Description, Grammars, Served
 from engines.service.status import Status
 from engines.service.wakeups import Wakeups
 from engines.text.decode import Decoder
@@ -105,23 +105,95 @@ class ScriptedRunner:
         with self._changed:
             assert self._changed.wait_for(lambda: self._entered_count >= count, timeout=PATIENCE_S)
 
-    def forward(self, batch: Batch) -> Sequence[int | Exception]:
-        """Waits for its permit; the logits are the tokens themselves."""
+    depth = 0
+
+    def forward(self, batch: Batch) -> Sequence[int]:
+        """Waits for its permit. No logits are needed: what is asked of them says all."""
         with self._changed:
-            self.works.update({row.sequence.work.key: row.sequence.work for row in batch.rows})
+            for row in batch.rows:
+                work = row.sequence.work
+                self.works[work.key] = self.works[f"{work.key}/{work.choice}"] = work
             self._entered_count += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._permits is None or self._permits > 0)
             if self._permits is not None:
                 self._permits -= 1
-        sampled = [row.sequence for row in batch.rows if row.needs_logits]
-        return [self.script(sequence.work.prompt, sequence.output_count) for sequence in sampled]
+        return range(batch.logits_count)
 
-    def sample(self, logits: object, draws: Sequence[Draw]) -> Sequence[int | Exception]:
-        """Returns what `forward` gave."""
-        assert isinstance(logits, list)
-        assert len(logits) == len(draws)
-        return logits
+    def pick(self, logits: object, places: Sequence[int]) -> object:
+        """Returns as many as there are places."""
+        return range(len(places))
+
+    def sample(self, logits: object, asks: Sequence[Ask | None]) -> ScriptedAnswers:
+        """Answers by the script: choice 0 from its beginning, the others each a token later."""
+        assert isinstance(logits, range)
+        assert len(logits) == len(asks)
+        return ScriptedAnswers(
+            [_scored(each) if isinstance(each, Score) else self._drawn(each) for each in asks if each]
+        )
+
+    def _drawn(self, draw: Draw) -> Sampled | Exception:
+        token = self.script(draw.ids[: draw.prompt_count], draw.position + draw.choice)
+        if isinstance(token, Exception):
+            return token
+        if draw.mask is not None:
+            allowed = [each for each in range(VOCABULARY_SIZE) if draw.mask[each // 8] >> each % 8 & 1]
+            token = token if token in allowed else allowed[0]
+        return Sampled(token, None if draw.top is None else logprobs_of(token, draw.top))
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptedAnswers:
+    """What was asked, at once."""
+
+    answers: Sequence[Sampled | Logprobs | Exception]
+
+    def wait(self) -> Sequence[Sampled | Logprobs | Exception]:
+        return self.answers
+
+
+def logprobs_of(token: int, top: int) -> Logprobs:
+    """What the script says of any token: the higher its id, the likelier, and it itself is the likeliest."""
+    chosen = TokenLogprob(token, -token / 128, 1)
+    return Logprobs(chosen, (chosen, *(TokenLogprob(place, -1.0, place) for place in range(2, top + 1)))[:top])
+
+
+def _scored(score: Score) -> Logprobs:
+    return logprobs_of(score.token, score.top)
+
+
+class CharacterGrammars:
+    """Knows choices alone, spelled in ids that are characters."""
+
+    def compile(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
+        assert END_TOKEN in end_ids
+        if form != "choice":
+            raise ValueError(f"no {form} today")
+        return lambda: OneOf(texts)
+
+
+class OneOf:
+    """Lets one of some texts come, and the end behind it."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = [[*map(ord, text), END_TOKEN] for text in texts]
+        self._ids: list[int] = []
+
+    def mask(self) -> bytes:
+        mask = bytearray(VOCABULARY_SIZE // 8)
+        for text in self._open():
+            token = text[len(self._ids)]
+            mask[token // 8] |= 1 << token % 8
+        return bytes(mask)
+
+    def accept(self, token: int) -> None:
+        self._ids.append(token)
+        if not self._open() and token != END_TOKEN:
+            raise ValueError("this is none of the texts")
+
+    def _open(self) -> list[list[int]]:
+        count = len(self._ids)
+        return [text for text in self._texts if len(text) > count and text[:count] == self._ids]
 
 
 class CharacterTokenizer:
@@ -162,6 +234,12 @@ class CharacterTokenizer:
             raise invalid("messages", "the model's chat template refuses them: nothing to answer")
         return self.encode("".join(f"{role}:{text};" for role, text in messages), add_special_tokens=False)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def spellings(self, word: str) -> Sequence[tuple[int, ...]]:
+        return [tuple(map(ord, word)), tuple(map(ord, f" {word}"))]
+
     @staticmethod
     def transcript(stops: tuple[str, ...]) -> Transcript:
         return Transcript(Decoder(lambda ids: "".join(map(chr, ids))), stops)
@@ -175,8 +253,8 @@ class HeardSteps:
         self._changed = threading.Condition()
         self._cancelled: dict[str, Cause] = {}
 
-    def submit(self, work: Work, sink: Sink) -> None:
-        self._steps.submit(work, sink)
+    def submit(self, works: Sequence[Work], sink: Sink) -> None:
+        self._steps.submit(works, sink)
 
     def cancel(self, key: str, cause: Cause) -> None:
         self._steps.cancel(key, cause)
@@ -328,6 +406,7 @@ async def scripted_engine(
     orphan_s: float = 10.0,
     memory: Memory | None = None,
     clock: Clock | None = None,
+    grammars: Grammars | None = None,
 ) -> AsyncIterator[ScriptedEngine]:
     """Serves for the block, on a port of its own."""
     runner, tokenizer = ScriptedRunner(script), CharacterTokenizer(has_chat_template=has_chat_template)
@@ -361,7 +440,7 @@ async def scripted_engine(
             open_channel(serving.address) as channel,
         ):
             if is_loaded:
-                lifecycle.serve(served(steps, tokenizer))
+                lifecycle.serve(served(steps, tokenizer, grammars))
             yield ScriptedEngine(
                 serving.address,
                 runner,
@@ -378,7 +457,7 @@ async def scripted_engine(
             runner.go()
 
 
-def served(steps: HeardSteps, tokenizer: CharacterTokenizer) -> Served:
+def served(steps: HeardSteps, tokenizer: CharacterTokenizer, grammars: Grammars | None = None) -> Served:
     """Returns the scripted model, as it is once loaded."""
     description = Description(
         model_type="scripted",
@@ -393,4 +472,4 @@ def served(steps: HeardSteps, tokenizer: CharacterTokenizer) -> Served:
         default_top_p=0.9,
         default_top_k=5,
     )
-    return Served(steps, tokenizer, description, "fingerprint of the script")
+    return Served(steps, tokenizer, description, "fingerprint of the script", grammars)

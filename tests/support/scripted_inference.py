@@ -1,7 +1,7 @@
 """Inference that plays a script: the answer repeats the prompt, word by word.
 
 A prompt of `break` ends the stream with an error after one word, `wait` says nothing and waits. With `ignore_eos` the
-words go on until `max_tokens`, or for ever.
+words go on until `max_tokens`, or for ever. Of several choices, those behind the first put their number to each word.
 """
 
 from __future__ import annotations
@@ -87,6 +87,9 @@ class ScriptedInference:
                 prompt_token_count=len(words),
             )
             await context.write(response(events=[generation_pb2.GenerationEvent(started=started)]))
+            if isinstance(request, inference_service_pb2.GenerateRequest) and request.echo:
+                echoed = generation_pb2.Prompt(token_ids=range(len(words)), text=f"{prompt} ")
+                await context.write(response(events=[generation_pb2.GenerationEvent(prompt=echoed)]))
             self.arrived.put_nowait(request.request_id)
             if prompt == "wait":
                 await ended.wait()
@@ -103,7 +106,7 @@ class ScriptedInference:
         ended: asyncio.Event,
         context: Context,
     ) -> None:
-        asked = request.sampling.max_tokens or 10**9
+        asked, choices = request.sampling.max_tokens or 10**9, request.sampling.n or 1
         reason = generation_pb2.FINISH_REASON_STOP_TOKEN
         count = 0
         for count, word in enumerate(itertools.cycle(words) if request.sampling.ignore_eos else words):
@@ -112,24 +115,28 @@ class ScriptedInference:
                     generation_pb2.FINISH_REASON_CANCELLED if ended.is_set() else generation_pb2.FINISH_REASON_LENGTH
                 )
                 break
-            delta = generation_pb2.Delta(
-                first_position=count, token_ids=[count], text=word if count == 0 else f" {word}"
-            )
-            await context.write(response(events=[generation_pb2.GenerationEvent(delta=delta)]))
+            for choice in range(choices):
+                said = f"{word}{choice or ''}"
+                delta = generation_pb2.Delta(
+                    choice=choice, first_position=count, token_ids=[count], text=said if count == 0 else f" {said}"
+                )
+                await context.write(response(events=[generation_pb2.GenerationEvent(delta=delta)]))
             if word == "break":
                 raise Unreachable('the engine of "demo-0" is lost', reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
             self._counts[request.request_id] = count + 1
             await asyncio.sleep(_STEP_S)
         count = self._counts.get(request.request_id, 0)
-        finished = generation_pb2.Finished(reason=reason, output_token_count=count)
+        finishes = [
+            generation_pb2.Finished(choice=choice, reason=reason, output_token_count=count) for choice in range(choices)
+        ]
         usage = generation_pb2.Usage(
             prompt_token_count=len(words),
-            output_token_count=count,
+            output_token_count=count * choices,
             first_token_duration=to_duration(0.041),
             total_duration=to_duration(0.3),
         )
-        events = [generation_pb2.GenerationEvent(finished=finished), generation_pb2.GenerationEvent(usage=usage)]
-        await context.write(response(events=events))
+        events = [generation_pb2.GenerationEvent(finished=each) for each in finishes]
+        await context.write(response(events=[*events, generation_pb2.GenerationEvent(usage=usage)]))
 
     def _check(self, deployment: str) -> None:
         if deployment == "asleep":

@@ -36,6 +36,23 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
     },
+    "gemma3_text": {
+        **_GROUPED,
+        "head_dim": 16,
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 16,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    },
+    "phi3": _GROUPED,
+    # Experts: many small ones, and few large ones.
+    "qwen3_moe": {
+        **_GROUPED,
+        "head_dim": 16,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+    },
+    "mixtral": {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
     # Brings its own attention, which cannot be replaced.
     "bloom": {"hidden_size": 64, "n_layer": 3, "n_head": 4},
 }

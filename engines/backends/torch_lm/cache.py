@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engines.backends.torch_lm.attention import Shape
+from engines.backends.torch_lm.kernels.interface import Attention, Kernels
+from engines.backends.torch_lm.kernels.reference import TorchKernels
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -29,7 +33,10 @@ def block_bytes(shapes: Mapping[int, LayerShape], block_size: int, dtype: torch.
 
 
 class KvCache:
-    """Keys and values by layer. Token `offset` of block `b` is in slot `b * block_size + offset` of every layer."""
+    """Keys and values by layer, [blocks, kv_heads, block_size, dim] each.
+
+    Token `offset` of block `b` is in slot `b * block_size + offset` of every layer.
+    """
 
     def __init__(
         self,
@@ -39,25 +46,36 @@ class KvCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        kernels: Kernels | None = None,
     ) -> None:
+        """`kernels` attend over it; plain torch if None."""
         self.blocks = blocks
         self.block_size = block_size
-        self._keys = {
-            layer: torch.zeros(blocks, block_size, shape.kv_heads, shape.key_dim, dtype=dtype, device=device)
-            for layer, shape in shapes.items()
-        }
-        self._values = {
-            layer: torch.zeros(blocks, block_size, shape.kv_heads, shape.value_dim, dtype=dtype, device=device)
-            for layer, shape in shapes.items()
-        }
+        self._kernels = kernels or TorchKernels()
+        self._attentions: dict[Shape, Attention] = {}
 
-    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Stores tokens. slots: [tokens]; keys, values: [tokens, kv_heads, dim]."""
-        self._keys[layer].flatten(0, 1)[slots] = keys
-        self._values[layer].flatten(0, 1)[slots] = values
+        def zeros(heads: int, tokens: int, dim: int) -> Tensor:
+            return torch.zeros(blocks, heads, tokens, dim, dtype=dtype, device=device)
 
-    def read(self, layer: int, slots: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns keys and values, [rows, kv_heads, tokens, dim] each. slots: [rows, tokens]."""
-        keys = self._keys[layer].flatten(0, 1)[slots]
-        values = self._values[layer].flatten(0, 1)[slots]
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        self._values = {layer: zeros(shape.kv_heads, block_size, shape.value_dim) for layer, shape in shapes.items()}
+        if device.type == "cpu":
+            # Keys lie across: the same dimension of a block's tokens side by side, as the C kernels read them.
+            across = {layer: zeros(shape.kv_heads, shape.key_dim, block_size) for layer, shape in shapes.items()}
+            self._keys = {layer: keys.transpose(2, 3) for layer, keys in across.items()}
+        else:
+            self._keys = {layer: zeros(shape.kv_heads, block_size, shape.key_dim) for layer, shape in shapes.items()}
+
+    def attention(self, shape: Shape, heads: int) -> Attention:
+        """Returns how a layer attends over what it keeps here. The same object for the same shape."""
+        found = self._attentions.get(shape)
+        if found is None:
+            found = self._attentions[shape] = self._kernels.attention(
+                self._keys[shape.layer],
+                self._values[shape.layer],
+                heads=heads,
+                scale=shape.scale,
+                window=shape.window,
+                softcap=shape.softcap,
+                sinks=shape.sinks,
+            )
+        return found

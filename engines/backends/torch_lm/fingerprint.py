@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-_NUMERICS = "2"  # raised by every change of ours after which a token may come out differently
+_NUMERICS = "3"  # raised by every change of ours after which a token may come out differently
 _DESCRIBING = (
     "config.json",
     "generation_config.json",
@@ -19,14 +19,20 @@ _DESCRIBING = (
 _THREADS = 8  # hashing leaves the interpreter's lock, and one thread hashes slower than a disk reads
 
 
-def fingerprint(directory: Path, *, dtype: str, device: torch.device) -> str:
-    """Returns a SHA-256 in hexadecimal, over the files of the model and how this machine computes."""
+def fingerprint(
+    directory: Path, *, dtype: str, device: torch.device, numerics: str = "", quantization: str = ""
+) -> str:
+    """Returns a SHA-256 in hexadecimal, over the files of the model and how this machine computes.
+
+    numerics: which of our ways to compute was chosen, in any words.
+    """
     paths = sorted(directory.glob("*.safetensors")) + [directory / name for name in _DESCRIBING]
     present = [path for path in paths if path.is_file()]
     with ThreadPoolExecutor(_THREADS) as threads:
         digests = list(threads.map(_digest, present))
     lines = [f"{path.name} {digest}" for path, digest in zip(present, digests, strict=True)]
-    lines += [f"dtype {dtype}", f"numerics {_NUMERICS} torch {torch.__version__}", f"device {_device_class(device)}"]
+    lines += [f"dtype {dtype}", f"quantization {quantization}", f"computed by {numerics}"]
+    lines += [f"numerics {_NUMERICS} torch {torch.__version__}", f"device {_device_class(device)}"]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -6,15 +6,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from engines.backends.torch_lm.cache import KvCache, block_bytes
 from engines.backends.torch_lm.context import context_tokens
 from engines.backends.torch_lm.fingerprint import fingerprint
-from engines.backends.torch_lm.runner import TorchRunner
-from engines.backends.torch_lm.self_test import adopt
+from engines.backends.torch_lm.place import Wishes, place_on_cpu, place_on_cuda
+from engines.backends.torch_lm.quantization import check_quantization, quantize
 from engines.backends.torch_lm.weights import dtype_of, read_config, read_model
+from engines.loop.interfaces import Runner
 from engines.text.generation_config import GenerationConfig, read_generation_config
 from engines.text.tokenizer import Tokenizer, load_tokenizer
 from roundhouse.kit.errors import NoCapacity
@@ -25,7 +26,7 @@ from roundhouse.kit.units import format_bytes
 class Loaded:
     """A model that is ready to run."""
 
-    runner: TorchRunner
+    runner: Runner
     tokenizer: Tokenizer
     defaults: GenerationConfig
     model_type: str
@@ -37,6 +38,8 @@ class Loaded:
     block_size: int
     total_blocks: int
     fingerprint: str
+    numerics: str  # what computes, in words
+    is_batch_invariant: bool  # whether, in a check at start-up, no sequence's logits depended on another's
 
 
 def load_model(
@@ -44,47 +47,71 @@ def load_model(
     *,
     device: str,
     dtype: str = "auto",
+    quantization: str = "",
+    attention: str = "auto",
+    is_compiled: bool = False,
     block_size: int = 16,
     kv_cache_bytes: int,
     max_model_len: int | None = None,
+    batch_size: int = 32,
+    max_batched_tokens: int = 512,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Loaded:
     """Loads a model directory, and makes sure that it computes what it should.
 
-    max_model_len: the longest context that the model works with if None. on_stage: told what is being done, in words.
-    Raises NotFound, InvalidArgument, NotServed or NoCapacity, each with a message that can be shown as it is.
+    max_model_len: the longest context that the model works with if None. batch_size, max_batched_tokens: the most rows
+    and tokens of a step, for which a GPU is made ready. on_stage: told what is being done, in words. Raises NotFound,
+    InvalidArgument, NotServed or NoCapacity, each with a message that can be shown as it is.
     """
     choose_thread_count()
+    check_quantization(quantization)
     target = torch.device(device)
     on_stage("reading the configuration")
     config = read_config(directory)
-    context = context_tokens(config, max_model_len)
+    wishes = Wishes(
+        block_size=block_size,
+        kv_cache_bytes=kv_cache_bytes,
+        context=context_tokens(config, max_model_len),
+        attention=attention,
+        is_compiled=is_compiled,
+        batch_size=batch_size,
+        max_batched_tokens=max_batched_tokens,
+    )
     number_format = dtype_of(config, dtype, target)
     tokenizer = load_tokenizer(directory)
     defaults = read_generation_config(directory)
-    on_stage("loading weights")
-    model = read_model(directory, config, number_format, target)
-    on_stage("testing the model")
-    shapes = adopt(model, target)
-    on_stage("allocating the KV cache")
-    total_blocks = kv_cache_bytes // block_bytes(shapes, block_size, number_format)
-    _check_size(total_blocks, block_size, context, kv_cache_bytes)
-    cache = KvCache(shapes, blocks=total_blocks, block_size=block_size, dtype=number_format, device=target)
+    counts: list[int] = []
+
+    def read() -> Any:
+        on_stage("loading weights")
+        model = read_model(directory, config, number_format, target)
+        counts.append(sum(parameter.numel() for parameter in model.parameters()))
+        quantize(model, quantization)
+        on_stage("testing the model")
+        return model
+
+    place = place_on_cpu if target.type == "cpu" else place_on_cuda
+    placed = place(read, wishes, on_stage)
+    _check_size(placed.total_blocks, wishes)
     on_stage("hashing the weights")
     dtype_name = str(number_format).removeprefix("torch.")
     return Loaded(
-        runner=TorchRunner(model, cache, target),
+        runner=placed.runner,
         tokenizer=tokenizer,
         defaults=defaults,
         model_type=config.model_type,
-        parameter_count=sum(parameter.numel() for parameter in model.parameters()),
+        parameter_count=counts[0],
         dtype=dtype_name,
         device=target.type,
-        max_model_len=context,
+        max_model_len=wishes.context,
         vocabulary_size=config.get_text_config().vocab_size,
         block_size=block_size,
-        total_blocks=total_blocks,
-        fingerprint=fingerprint(directory, dtype=dtype_name, device=target),
+        total_blocks=placed.total_blocks,
+        fingerprint=fingerprint(
+            directory, dtype=dtype_name, device=target, numerics=placed.numerics, quantization=quantization
+        ),
+        numerics=placed.numerics,
+        is_batch_invariant=placed.is_batch_invariant,
     )
 
 
@@ -94,10 +121,9 @@ def choose_thread_count() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
-def _check_size(total_blocks: int, block_size: int, context: int, kv_cache_bytes: int) -> None:
-    needed = -(-context // block_size)
-    if total_blocks < needed:
+def _check_size(total_blocks: int, wishes: Wishes) -> None:
+    if total_blocks < -(-wishes.context // wishes.block_size):
         raise NoCapacity(
-            f"a KV cache of {format_bytes(kv_cache_bytes)} holds {total_blocks * block_size} tokens, "
-            f"and one sequence may have {context}: give it more or lower max_model_len"
+            f"a KV cache of {format_bytes(wishes.kv_cache_bytes)} holds {total_blocks * wishes.block_size} tokens, "
+            f"and one sequence may have {wishes.context}: give it more or lower max_model_len"
         )

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from roundhouse.v1 import deployment_pb2 as roundhouse_dot_v1_dot_deployment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+roundhouse/internal/v1/engine_service.proto\x12\x16roundhouse.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eroundhouse/v1/deployment.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x8e\x03\n\x10\x44\x65scribeResponse\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x13\n\x0breplica_uid\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x1d\n\x15\x64\x65ployment_generation\x18\x05 \x01(\x03\x12\x34\n\x06status\x18\x06 \x01(\x0b\x32$.roundhouse.internal.v1.EngineStatus\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12\x37\n\x05model\x18\x08 \x01(\x0b\x32(.roundhouse.internal.v1.ModelDescription\x12W\n\x10package_versions\x18\t \x03(\x0b\x32=.roundhouse.internal.v1.DescribeResponse.PackageVersionsEntry\x1a\x36\n\x14PackageVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd8\x01\n\x10ModelDescription\x12\x12\n\nmodel_type\x18\x01 \x01(\t\x12\x17\n\x0fparameter_count\x18\x02 \x01(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x15\n\rmax_model_len\x18\x05 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\x12\x12\n\nblock_size\x18\x07 \x01(\x05\x12\x19\n\x11total_block_count\x18\x08 \x01(\x03\x12\x19\n\x11has_chat_template\x18\t \x01(\x08\"9\n\x0cWatchRequest\x12)\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\rWatchResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.roundhouse.internal.v1.EngineStatus\"|\n\x0c\x45ngineStatus\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.roundhouse.internal.v1.EngineState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\'\n\x04load\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.EngineLoad\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\rDrainResponse\x12\x16\n\x0e\x66inished_count\x18\x01 \x01(\x05\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x05*z\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STATE_LOADING\x10\x01\x12\x18\n\x14\x45NGINE_STATE_SERVING\x10\x02\x12\x19\n\x15\x45NGINE_STATE_DRAINING\x10\x03\x32\x9c\x02\n\rEngineService\x12]\n\x08\x44\x65scribe\x12\'.roundhouse.internal.v1.DescribeRequest\x1a(.roundhouse.internal.v1.DescribeResponse\x12V\n\x05Watch\x12$.roundhouse.internal.v1.WatchRequest\x1a%.roundhouse.internal.v1.WatchResponse0\x01\x12T\n\x05\x44rain\x12$.roundhouse.internal.v1.DrainRequest\x1a%.roundhouse.internal.v1.DrainResponseB\xee\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x12\x45ngineServiceProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+roundhouse/internal/v1/engine_service.proto\x12\x16roundhouse.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1eroundhouse/v1/deployment.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x8e\x03\n\x10\x44\x65scribeResponse\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12\x13\n\x0breplica_uid\x18\x03 \x01(\t\x12\x0b\n\x03pid\x18\x04 \x01(\x03\x12\x1d\n\x15\x64\x65ployment_generation\x18\x05 \x01(\x03\x12\x34\n\x06status\x18\x06 \x01(\x0b\x32$.roundhouse.internal.v1.EngineStatus\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\t\x12\x37\n\x05model\x18\x08 \x01(\x0b\x32(.roundhouse.internal.v1.ModelDescription\x12W\n\x10package_versions\x18\t \x03(\x0b\x32=.roundhouse.internal.v1.DescribeResponse.PackageVersionsEntry\x1a\x36\n\x14PackageVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x88\x03\n\x10ModelDescription\x12\x12\n\nmodel_type\x18\x01 \x01(\t\x12\x17\n\x0fparameter_count\x18\x02 \x01(\x03\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x15\n\rmax_model_len\x18\x05 \x01(\x05\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\x12\x12\n\nblock_size\x18\x07 \x01(\x05\x12\x19\n\x11total_block_count\x18\x08 \x01(\x03\x12\x19\n\x11has_chat_template\x18\t \x01(\x08\x12\x10\n\x08numerics\x18\n \x01(\t\x12\x14\n\x0cquantization\x18\x0b \x01(\t\x12\x13\n\x0bis_compiled\x18\x0c \x01(\x08\x12\x1a\n\x12has_prefix_caching\x18\r \x01(\x08\x12<\n\x12speculation_method\x18\x0e \x01(\x0e\x32 .roundhouse.v1.SpeculationMethod\x12\x17\n\x0fhas_constraints\x18\x0f \x01(\x08\"9\n\x0cWatchRequest\x12)\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\rWatchResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32$.roundhouse.internal.v1.EngineStatus\"|\n\x0c\x45ngineStatus\x12\x32\n\x05state\x18\x01 \x01(\x0e\x32#.roundhouse.internal.v1.EngineState\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\'\n\x04load\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.EngineLoad\"8\n\x0c\x44rainRequest\x12(\n\x05grace\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\rDrainResponse\x12\x16\n\x0e\x66inished_count\x18\x01 \x01(\x05\x12\x17\n\x0f\x63\x61ncelled_count\x18\x02 \x01(\x05*z\n\x0b\x45ngineState\x12\x1c\n\x18\x45NGINE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45NGINE_STATE_LOADING\x10\x01\x12\x18\n\x14\x45NGINE_STATE_SERVING\x10\x02\x12\x19\n\x15\x45NGINE_STATE_DRAINING\x10\x03\x32\x9c\x02\n\rEngineService\x12]\n\x08\x44\x65scribe\x12\'.roundhouse.internal.v1.DescribeRequest\x1a(.roundhouse.internal.v1.DescribeResponse\x12V\n\x05Watch\x12$.roundhouse.internal.v1.WatchRequest\x1a%.roundhouse.internal.v1.WatchResponse0\x01\x12T\n\x05\x44rain\x12$.roundhouse.internal.v1.DrainRequest\x1a%.roundhouse.internal.v1.DrainResponseB\xee\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x12\x45ngineServiceProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\032dev.roundhouse.internal.v1B\022EngineServiceProtoP\001ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\252\002\026Roundhouse.Internal.V1\312\002\026Roundhouse\\Internal\\V1\342\002\037Roundhouse\\Internal\\V1\\Metadata\352\002\030Roundhouse::Internal::V1'
   _globals['_DESCRIBERESPONSE_PACKAGEVERSIONSENTRY']._loaded_options = None
   _globals['_DESCRIBERESPONSE_PACKAGEVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_ENGINESTATE']._serialized_start=1156
-  _globals['_ENGINESTATE']._serialized_end=1278
+  _globals['_ENGINESTATE']._serialized_start=1332
+  _globals['_ENGINESTATE']._serialized_end=1454
   _globals['_DESCRIBEREQUEST']._serialized_start=135
   _globals['_DESCRIBEREQUEST']._serialized_end=152
   _globals['_DESCRIBERESPONSE']._serialized_start=155
@@ -45,17 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBERESPONSE_PACKAGEVERSIONSENTRY']._serialized_start=499
   _globals['_DESCRIBERESPONSE_PACKAGEVERSIONSENTRY']._serialized_end=553
   _globals['_MODELDESCRIPTION']._serialized_start=556
-  _globals['_MODELDESCRIPTION']._serialized_end=772
-  _globals['_WATCHREQUEST']._serialized_start=774
-  _globals['_WATCHREQUEST']._serialized_end=831
-  _globals['_WATCHRESPONSE']._serialized_start=833
-  _globals['_WATCHRESPONSE']._serialized_end=904
-  _globals['_ENGINESTATUS']._serialized_start=906
-  _globals['_ENGINESTATUS']._serialized_end=1030
-  _globals['_DRAINREQUEST']._serialized_start=1032
-  _globals['_DRAINREQUEST']._serialized_end=1088
-  _globals['_DRAINRESPONSE']._serialized_start=1090
-  _globals['_DRAINRESPONSE']._serialized_end=1154
-  _globals['_ENGINESERVICE']._serialized_start=1281
-  _globals['_ENGINESERVICE']._serialized_end=1565
+  _globals['_MODELDESCRIPTION']._serialized_end=948
+  _globals['_WATCHREQUEST']._serialized_start=950
+  _globals['_WATCHREQUEST']._serialized_end=1007
+  _globals['_WATCHRESPONSE']._serialized_start=1009
+  _globals['_WATCHRESPONSE']._serialized_end=1080
+  _globals['_ENGINESTATUS']._serialized_start=1082
+  _globals['_ENGINESTATUS']._serialized_end=1206
+  _globals['_DRAINREQUEST']._serialized_start=1208
+  _globals['_DRAINREQUEST']._serialized_end=1264
+  _globals['_DRAINRESPONSE']._serialized_start=1266
+  _globals['_DRAINRESPONSE']._serialized_end=1330
+  _globals['_ENGINESERVICE']._serialized_start=1457
+  _globals['_ENGINESERVICE']._serialized_end=1741
 # @@protoc_insertion_point(module_scope)

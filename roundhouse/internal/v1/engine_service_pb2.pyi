@@ -53,7 +53,7 @@ class DescribeResponse(_message.Message):
     def __init__(self, engine_uuid: _Optional[str] = ..., replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., pid: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., status: _Optional[_Union[EngineStatus, _Mapping]] = ..., fingerprint: _Optional[str] = ..., model: _Optional[_Union[ModelDescription, _Mapping]] = ..., package_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ModelDescription(_message.Message):
-    __slots__ = ("model_type", "parameter_count", "dtype", "device", "max_model_len", "vocabulary_size", "block_size", "total_block_count", "has_chat_template")
+    __slots__ = ("model_type", "parameter_count", "dtype", "device", "max_model_len", "vocabulary_size", "block_size", "total_block_count", "has_chat_template", "numerics", "quantization", "is_compiled", "has_prefix_caching", "speculation_method", "has_constraints")
     MODEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,12 @@ class ModelDescription(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    NUMERICS_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    IS_COMPILED_FIELD_NUMBER: _ClassVar[int]
+    HAS_PREFIX_CACHING_FIELD_NUMBER: _ClassVar[int]
+    SPECULATION_METHOD_FIELD_NUMBER: _ClassVar[int]
+    HAS_CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
     model_type: str
     parameter_count: int
     dtype: str
@@ -72,7 +78,13 @@ class ModelDescription(_message.Message):
     block_size: int
     total_block_count: int
     has_chat_template: bool
-    def __init__(self, model_type: _Optional[str] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_model_len: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., block_size: _Optional[int] = ..., total_block_count: _Optional[int] = ..., has_chat_template: bool = ...) -> None: ...
+    numerics: str
+    quantization: str
+    is_compiled: bool
+    has_prefix_caching: bool
+    speculation_method: _deployment_pb2.SpeculationMethod
+    has_constraints: bool
+    def __init__(self, model_type: _Optional[str] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., max_model_len: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., block_size: _Optional[int] = ..., total_block_count: _Optional[int] = ..., has_chat_template: bool = ..., numerics: _Optional[str] = ..., quantization: _Optional[str] = ..., is_compiled: bool = ..., has_prefix_caching: bool = ..., speculation_method: _Optional[_Union[_deployment_pb2.SpeculationMethod, str]] = ..., has_constraints: bool = ...) -> None: ...
 
 class WatchRequest(_message.Message):
     __slots__ = ("period",)

@@ -61,6 +61,30 @@ def test_sampling_flags_bound_the_answer(cli: Cli) -> None:
     assert (ended.status, ended.out) == (0, "a b\n")
 
 
+def test_several_choices_are_written_one_after_the_other(cli: Cli) -> None:
+    ended = cli("generate", "demo", "one two", "--n", "3")
+    assert ended.out.splitlines() == ["one two", "choice 1:", "one1 two1", "choice 2:", "one2 two2"]
+
+
+def test_an_echo_stands_before_the_answer(cli: Cli) -> None:
+    assert cli("generate", "demo", "one two", "--echo").out == "one two one two\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--json-schema", "/nowhere.json"), "--json-schema /nowhere.json cannot be read: No such file or directory"),
+        (("--logit-bias", "7"), '--logit-bias is "7": write ID=BIAS'),
+        (("--regex", "a", "--choice", "b"), "regex and choice are two forms: give one"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_a_flag_that_cannot_be_sent_says_what_to_do(cli: Cli, flags: tuple[str, ...], message: str) -> None:
+    ended = cli("generate", "demo", "x", *flags)
+    assert ended.status in (1, 2)
+    assert message in ended.err
+
+
 def test_json_is_one_event_a_line_with_the_names_of_the_contract(cli: Cli) -> None:
     ended = cli("generate", "demo", "one two", "--json", "--request-id", "mine")
     events = [json.loads(line) for line in ended.out.splitlines()]

@@ -70,7 +70,6 @@ def test_a_refusal_is_one_line_and_a_status(cli: Cli, arguments: tuple[str, ...]
         (("-t", "embedding"), "--model-type embedding is not served yet: use LLM"),
         (("-s", "7"), "--size-in-billions 7 is not served, models are not fetched by name: give --model-path"),
         (("-f", "gptq"), "--model-format gptq is not served, models are not fetched by name: give --model-path"),
-        (("-q", "4-bit"), "--quantization 4-bit is not served, models are not fetched by name: give --model-path"),
         (("-qc", "load_in_4bit", "true"), "give --model-path"),
         (("-lm", "a", "/a", "-lm", "b", "/b"), "--lora-modules is not served yet"),
         (("-ld", "a", "b"), "leave it out"),
@@ -90,3 +89,18 @@ def test_a_flag_of_xinference_that_cannot_be_had_is_refused_by_name(flags: tuple
         program.cli.main(["launch", "-n", "demo", *flags], standalone_mode=False)
     assert refusal.value.message.startswith("--")
     assert message in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("flags", "cure"),
+    [
+        (("-q", "4-bit"), "'none', 'int8'"),
+        (("--dtype", "int3"), "'auto', 'float32', 'bfloat16', 'float16'"),
+        (("--attention", "flash"), "'auto', 'torch', 'c', 'triton'"),
+        (("--speculation", "eagle"), "'off', 'ngram', 'draft_model'"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_a_word_that_means_nothing_is_refused_with_those_that_do(flags: tuple[str, ...], cure: str) -> None:
+    with pytest.raises(click.BadParameter, match=cure):
+        program.cli.main(["launch", "-n", "demo", *flags], standalone_mode=False)

@@ -1,10 +1,11 @@
 """An answer, read to its end, left, cancelled and broken."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from roundhouse.client import Client, Messages
+from roundhouse.client import Client, GenerationOptions, Messages
 from roundhouse.kit.errors import DeadlineExceeded, InvalidArgument, NotFound, TooLong, Unreachable
 from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, receipt_pb2
 from tests.unit.client.conftest import World
@@ -120,6 +121,96 @@ async def test_options_that_are_set_are_sent_and_others_are_left_to_the_model(wo
     assert sent.sampling == generation_pb2.SamplingParams(max_tokens=2, temperature=0.0, seed=5, stop=["end"])
 
 
+async def test_every_option_has_its_place_in_the_contract(world: World) -> None:
+    resume = generation_pb2.Resume(seed=5, choices=[generation_pb2.ResumeChoice(choice=0)])
+    await world.client.generate(
+        "demo",
+        "x",
+        echo=True,
+        min_tokens=1,
+        min_p=0.1,
+        typical_p=0.9,
+        repetition_penalty=1.1,
+        presence_penalty=0.2,
+        frequency_penalty=0.3,
+        stop=["a", "b"],
+        include_stop=True,
+        logit_bias={7: -100},
+        bad_words=["no"],
+        bad_token_runs=[[1, 2], [3]],
+        n=2,
+        best_of=3,
+        logprobs=4,
+        prompt_logprobs=5,
+        json_schema={"type": "null"},
+        priority=6,
+        resume=resume,
+        seed=None,
+    ).text()
+    [sent] = world.inference.requests
+    assert isinstance(sent, inference_service_pb2.GenerateRequest)
+    assert sent.echo
+    assert sent.options == generation_pb2.RequestOptions(priority=6, resume=resume)
+    assert sent.sampling == generation_pb2.SamplingParams(
+        min_tokens=1,
+        min_p=0.1,
+        typical_p=0.9,
+        repetition_penalty=1.1,
+        presence_penalty=0.2,
+        frequency_penalty=0.3,
+        stop=["a", "b"],
+        include_stop=True,
+        logit_bias={7: -100},
+        bad_words=["no"],
+        bad_token_runs=[{"ids": [1, 2]}, {"ids": [3]}],
+        n=2,
+        best_of=3,
+        logprobs=4,
+        prompt_logprobs=5,
+        constraint={"json_schema": '{"type": "null"}'},
+    )
+
+
+def test_no_field_of_the_contract_lacks_an_option() -> None:
+    fields = {field.name for field in generation_pb2.SamplingParams.DESCRIPTOR.fields} - {"constraint"}
+    forms = {field.name for field in generation_pb2.Constraint.DESCRIPTOR.fields}
+    assert fields | forms <= set(GenerationOptions.__annotations__)
+
+
+async def test_a_text_where_several_may_be_is_one_of_them(world: World) -> None:
+    await world.client.chat("demo", "x", stop="end", bad_words="never", choice="yes").text()
+    [sent] = world.inference.requests
+    assert sent.sampling == generation_pb2.SamplingParams(
+        stop=["end"], bad_words=["never"], constraint={"choice": {"texts": ["yes"]}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "constraint"),
+    [
+        ({"json_schema": '{"type": "null"}'}, {"json_schema": '{"type": "null"}'}),
+        ({"json_object": True}, {"json_object": {}}),
+        ({"json_object": False}, None),
+        ({"regex": "a+"}, {"regex": "a+"}),
+        ({"choice": ["a", "b"]}, {"choice": {"texts": ["a", "b"]}}),
+        ({"ebnf": "start: A"}, {"ebnf": "start: A"}),
+    ],
+    ids=str,
+)
+async def test_each_form_of_an_output_is_sent_as_a_constraint(world: World, options: Any, constraint: Any) -> None:
+    await world.client.chat("demo", "x", **options).text()
+    [sent] = world.inference.requests
+    assert sent.sampling == generation_pb2.SamplingParams(constraint=constraint)
+
+
+async def test_the_texts_of_several_choices_are_kept_apart(world: World) -> None:
+    generation = world.client.generate("demo", "a b", n=3)
+    assert await generation.texts() == {0: "a b", 1: "a1 b1", 2: "a2 b2"}
+    assert set(generation.finishes) == {0, 1, 2}
+    assert generation.finished == generation.finishes[0]
+    assert await world.client.generate("demo", "a b", n=2).text() == "a b"
+
+
 async def test_a_conversation_may_be_a_text_pairs_dicts_or_messages(world: World) -> None:
     message = generation_pb2.Message(role=generation_pb2.ROLE_USER, content=[generation_pb2.ContentPart(text="fourth")])
     turns: Messages = [("system", "first"), {"role": "user", "content": "second"}, ("assistant", "third"), message]
@@ -132,8 +223,15 @@ async def test_a_conversation_may_be_a_text_pairs_dicts_or_messages(world: World
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"max_tokens": 1 << 40}, "sampling"), ({"stop_token_ids": [1 << 40]}, "sampling")],
-    ids=["tokens", "ids"],
+    [
+        ({"max_tokens": 1 << 40}, "sampling"),
+        ({"stop_token_ids": [1 << 40]}, "sampling"),
+        ({"logit_bias": {1 << 40: 1.0}}, "sampling"),
+        ({"priority": 1 << 40}, "options"),
+        ({"regex": "a", "json_object": True}, "sampling.constraint"),
+        ({"temprature": 0.5}, "sampling"),
+    ],
+    ids=["tokens", "ids", "biases", "priority", "two forms", "a name of nothing"],
 )
 async def test_a_number_that_the_contract_cannot_hold_names_its_field(
     world: World, options: dict[str, object], field: str

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from engines.config import Builtin, Config, read_config
+from engines.config import Builtin, Config, Speculation, read_config
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.errors import Usage
 
@@ -71,45 +71,121 @@ def test_defaults_are_those_of_the_device(tmp_path: Path) -> None:
     assert (cuda.options.batch_size, cuda.options.max_batched_tokens) == (256, 8192)
     assert (cpu.options.batch_interval_s, cpu.options.block_size, cpu.options.dtype) == (0.0, 16, "auto")
     assert (cpu.options.max_waiting, cpu.options.max_model_len) == (1024, None)
+    assert (cpu.options.shares_prefixes, cpu.options.attention, cpu.options.is_compiled) == (True, "auto", False)
+    assert (cpu.options.quantization, cpu.options.speculation) == ("none", None)
     assert (cpu.model, list(cpu.ports)) == (Builtin("demo"), [0])
 
 
 @pytest.mark.parametrize(
-    ("options", "environ", "batch_size", "interval_s"),
+    ("bundle", "environ", "batch_size", "interval_s"),
     [
         pytest.param({}, {"XINFERENCE_BATCH_SIZE": "5", "XINFERENCE_BATCH_INTERVAL": "0.5"}, 5, 0.5, id="Xinference's"),
         pytest.param({}, {"ROUNDHOUSE_BATCH_SIZE": "6", "XINFERENCE_BATCH_SIZE": "5"}, 6, 0.0, id="ours before theirs"),
         pytest.param(
-            {"batchSize": 7, "batchInterval": "0s"},
+            {"options": {"batchSize": 7, "batchInterval": "0s"}},
             {"ROUNDHOUSE_BATCH_SIZE": "6", "ROUNDHOUSE_BATCH_INTERVAL": "1"},
             7,
             0.0,
-            id="the bundle before both",
+            id="what is stated before both",
+        ),
+        pytest.param(
+            {"computed": {"batchSize": 7, "batchInterval": "2s"}},
+            {"ROUNDHOUSE_BATCH_SIZE": "6"},
+            6,
+            2.0,
+            id="both before what is computed",
         ),
         pytest.param({}, {"ROUNDHOUSE_BATCH_SIZE": ""}, 32, 0.0, id="an empty one is none"),
     ],
 )
-def test_the_bundle_goes_before_the_environment(
-    tmp_path: Path, options: Any, environ: dict[str, str], batch_size: int, interval_s: float
+def test_a_setting_goes_before_those_of_less_weight(
+    tmp_path: Path, bundle: Any, environ: dict[str, str], batch_size: int, interval_s: float
 ) -> None:
-    config = configured(tmp_path, environ, spec=spec(options=options))
+    config = configured(tmp_path, environ, spec=spec(**bundle))
     assert (config.options.batch_size, config.options.batch_interval_s) == (batch_size, interval_s)
 
 
+def test_every_setting_reaches_the_engine(tmp_path: Path) -> None:
+    stated = {
+        "maxModelLen": 64,
+        "maxNumBatchedTokens": 32,
+        "kvCacheMemoryBytes": "1024",
+        "blockSize": 8,
+        "dtype": "bfloat16",
+        "maxWaiting": 3,
+        "enablePrefixCaching": False,
+        "attention": "torch",
+        "compile": True,
+        "quantization": "int8",
+        "speculation": {"method": "SPECULATION_METHOD_DRAFT_MODEL", "draftModel": {"path": "/d"}, "tokenCount": 3},
+    }
+    options = configured(tmp_path, spec=spec(options=stated)).options
+    assert (options.max_model_len, options.max_batched_tokens, options.kv_cache_bytes) == (64, 32, 1024)
+    assert (options.block_size, options.dtype, options.max_waiting) == (8, "bfloat16", 3)
+    assert (options.shares_prefixes, options.attention, options.is_compiled) == (False, "torch", True)
+    assert (options.quantization, options.speculation) == ("int8", Speculation(3, Path("/d")))
+
+
 @pytest.mark.parametrize(
-    ("variable", "value"),
+    ("method", "speculation"),
+    [("off", None), ("ngram", Speculation(2)), ("draft_model", Speculation(2, Path("/d")))],
+)
+def test_tokens_are_guessed_ahead_as_the_environment_says(
+    tmp_path: Path, method: str, speculation: Speculation | None
+) -> None:
+    environ = {"ROUNDHOUSE_SPECULATION_TOKENS": "2", "ROUNDHOUSE_DRAFT_MODEL": "/d"}
+    assert configured(tmp_path, environ).options.speculation is None
+    assert configured(tmp_path, {**environ, "ROUNDHOUSE_SPECULATION": method}).options.speculation == speculation
+
+
+CACHE = "ROUNDHOUSE_KV_CACHE_MEMORY"
+
+
+@pytest.mark.parametrize(
+    ("bundle", "environ", "cache_bytes"),
     [
-        ("ROUNDHOUSE_BATCH_SIZE", "0"),
-        ("ROUNDHOUSE_BATCH_SIZE", "4097"),
-        ("XINFERENCE_BATCH_SIZE", "many"),
-        ("ROUNDHOUSE_BATCH_INTERVAL", "-1"),
-        ("ROUNDHOUSE_BATCH_INTERVAL", "nan"),
-        ("XINFERENCE_BATCH_INTERVAL", "soon"),
+        pytest.param({}, {CACHE: "2GiB"}, 2 << 30, id="nothing is reserved"),
+        pytest.param({"computed": {"kvCacheMemoryBytes": "1000"}}, {}, 1000, id="what is reserved"),
+        pytest.param({"computed": {"kvCacheMemoryBytes": "1000"}}, {CACHE: "999"}, 999, id="less"),
+        pytest.param({"computed": {"kvCacheMemoryBytes": "1000"}}, {CACHE: "1001"}, None, id="more"),
+        pytest.param(
+            {"computed": {"kvCacheMemoryBytes": "1000"}, "env": [{"name": CACHE, "value": "1001"}]},
+            {CACHE: "1001"},
+            1001,
+            id="the deployment's, which was rounded to whole blocks",
+        ),
+        pytest.param(
+            {"computed": {"kvCacheMemoryBytes": "1000"}, "options": {"kvCacheMemoryBytes": "1001"}},
+            {CACHE: "5000"},
+            1001,
+            id="stated",
+        ),
     ],
 )
-def test_a_variable_out_of_range_is_named(tmp_path: Path, variable: str, value: str) -> None:
-    with pytest.raises(Usage, match=variable):
-        configured(tmp_path, {variable: value})
+def test_the_agents_environment_cannot_take_more_cache_than_is_reserved(
+    tmp_path: Path, bundle: Any, environ: dict[str, str], cache_bytes: int | None
+) -> None:
+    if cache_bytes is not None:
+        assert configured(tmp_path, environ, spec=spec(**bundle)).options.kv_cache_bytes == cache_bytes
+        return
+    with pytest.raises(Usage, match=f"{CACHE} is 1001, and only 1000 B are reserved: set it in the deployment"):
+        configured(tmp_path, environ, spec=spec(**bundle))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "environ", "wrong"),
+    [
+        pytest.param({}, {"ROUNDHOUSE_BATCH_SIZE": "0"}, "ROUNDHOUSE_BATCH_SIZE", id="a variable"),
+        pytest.param({}, {"XINFERENCE_BATCH_INTERVAL": "soon"}, "XINFERENCE_BATCH_INTERVAL", id="Xinference's"),
+        pytest.param({"options": {"blockSize": 20}}, {}, "block_size", id="an option"),
+        pytest.param({}, {"ROUNDHOUSE_SPECULATION": "draft_model"}, "ROUNDHOUSE_DRAFT_MODEL", id="no draft model"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    tmp_path: Path, bundle: Any, environ: dict[str, str], wrong: str
+) -> None:
+    with pytest.raises(Usage, match=wrong):
+        configured(tmp_path, environ, spec=spec(**bundle))
 
 
 @pytest.mark.parametrize(

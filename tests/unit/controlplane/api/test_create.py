@@ -31,12 +31,13 @@ from roundhouse.kit.errors import (
 )
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1 import deployment_service_pb2 as pb
-from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy, Speculation
 from tests.support.clock import FakeClock
 from tests.support.plane import Plane, plane_on, reason_of, refused, wanted
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
 READY = deployment_pb2.DEPLOYMENT_STATE_READY
+DRAFT_MODEL = deployment_pb2.SPECULATION_METHOD_DRAFT_MODEL
 
 
 def env(**fields: Any) -> list[EnvVar]:
@@ -87,6 +88,39 @@ BAD_FIELDS: dict[str, tuple[Deployment, str]] = {
     "interval above 10 s": (
         wanted(engine_options=EngineOptions(batch_interval=Duration(seconds=11))),
         "deployment.engine_options.batch_interval",
+    ),
+    "unknown attention": (wanted(engine_options=EngineOptions(attention="x")), "deployment.engine_options.attention"),
+    "unknown quantization": (
+        wanted(engine_options=EngineOptions(quantization="int1")),
+        "deployment.engine_options.quantization",
+    ),
+    "too many guesses": (
+        wanted(engine_options=EngineOptions(speculation=Speculation(token_count=9))),
+        "deployment.engine_options.speculation.token_count",
+    ),
+    "a draft model that is none": (
+        wanted(engine_options=EngineOptions(speculation=Speculation(method=DRAFT_MODEL))),
+        "deployment.engine_options.speculation.draft_model",
+    ),
+    "a draft model at a relative path": (
+        wanted(engine_options=EngineOptions(speculation=Speculation(draft_model=ModelSource(path="a")))),
+        "deployment.engine_options.speculation.draft_model.path",
+    ),
+    "a draft model by variable alone": (
+        wanted(env=env(name="ROUNDHOUSE_SPECULATION", value="draft_model")),
+        "deployment.engine_options.speculation.draft_model",
+    ),
+    "a variable out of range": (
+        wanted(env=env(name="X", value="") + env(name="ROUNDHOUSE_BATCH_SIZE", value="0")),
+        "deployment.env[1].value",
+    ),
+    "Xinference's variable out of range": (
+        wanted(env=env(name="XINFERENCE_BATCH_INTERVAL", value="soon")),
+        "deployment.env[0].value",
+    ),
+    "a context above the model's by variable": (
+        wanted(env=env(name="ROUNDHOUSE_MAX_MODEL_LEN", value="4096")),
+        "deployment.env",
     ),
     "env name": (wanted(env=env(name="1X", value="")), "deployment.env[0].name"),
     "env twice": (wanted(env=env(name="X", value="") + env(name="X", value="")), "deployment.env[1].name"),
@@ -173,7 +207,7 @@ async def test_a_created_deployment_becomes_ready_where_there_is_room(plane: Pla
         assert {each.engine_pid for each in replicas} == {1000, 1001, 1002}
         assert not any(hasattr(each, "engine_key") for each in replicas)
         spec = next(iter((await agent.assigned(lambda each: len(each.engines) == 3)).engines)).spec
-        assert (spec.engine, spec.options.max_model_len, spec.options.dtype) == ("torch", 2048, "float32")
+        assert (spec.engine, spec.computed.max_model_len, spec.computed.dtype) == ("torch", 2048, "float32")
 
 
 async def test_a_question_about_a_model_ends_with_its_answer(plane: Plane) -> None:

@@ -3,81 +3,108 @@ import pytest
 from engines.batching.batch import Batch
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Freed, Scheduler
-from engines.batching.sequence import Sequence
-from engines.model import Sampling, Work
-
-
-def make_sequence(prompt: int, max_tokens: int = 4, key: str = "") -> Sequence:
-    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
-    return Sequence(Work(key or f"prompt-{prompt}", tuple(range(prompt)), max_tokens, sampling))
+from tests.support.batching import finish_step, keys, sequence_of
 
 
 def make_scheduler(*, blocks: int = 100, block_size: int = 4, batch_size: int = 8, tokens: int = 16) -> Scheduler:
     return Scheduler(BlockPool(blocks, block_size), batch_size=batch_size, max_batched_tokens=tokens)
 
 
-def finish_step(batch: Batch) -> None:
-    for row in batch.rows:
-        row.sequence.advance(len(row.ids))
-        if row.needs_logits:
-            row.sequence.append(7)
-
-
 def shapes(batch: Batch) -> list[tuple[str, int, int, bool]]:
-    return [(row.sequence.work.key, row.first_position, len(row.ids), row.needs_logits) for row in batch.rows]
+    return [(row.sequence.work.key, row.first_position, len(row.ids), row.draws) for row in batch.rows]
 
 
-def test_a_long_prompt_is_computed_in_chunks_and_only_the_last_needs_logits() -> None:
+# What a step computes.
+
+
+def test_a_long_prompt_is_computed_in_chunks_and_only_the_last_draws() -> None:
     scheduler = make_scheduler(tokens=16)
-    scheduler.add(make_sequence(40, key="long"))
+    scheduler.add(sequence_of(40, key="long"))
     steps = []
     for _ in range(4):
         batch = scheduler.next_batch()
+        assert [row.logits_count for row in batch.rows] == [int(row.draws) for row in batch.rows]
         steps += shapes(batch)
-        finish_step(batch)
+        finish_step(scheduler, batch)
     assert steps == [("long", 0, 16, False), ("long", 16, 16, False), ("long", 32, 8, True), ("long", 40, 1, True)]
 
 
 def test_decoding_goes_on_beside_the_chunks_of_a_prompt() -> None:
     scheduler = make_scheduler(tokens=16)
-    scheduler.add(make_sequence(3, key="short"))
-    finish_step(scheduler.next_batch())
-    scheduler.add(make_sequence(40, key="long"))
+    scheduler.add(sequence_of(3, key="short"))
+    finish_step(scheduler, scheduler.next_batch())
+    scheduler.add(sequence_of(40, key="long"))
     assert shapes(scheduler.next_batch()) == [("short", 3, 1, True), ("long", 0, 15, False)]
+
+
+def test_prompts_that_run_go_before_those_that_would_join() -> None:
+    scheduler = make_scheduler(tokens=16)
+    scheduler.add(sequence_of(20, key="first"))
+    scheduler.add(sequence_of(20, key="second"))
+    assert shapes(scheduler.next_batch()) == [("first", 0, 16, False)]
+    assert scheduler.waiting_count == 1
+    for row in scheduler.next_batch().rows:
+        assert row.sequence.work.key in {"first", "second"}
 
 
 def test_rows_with_one_token_come_first() -> None:
     scheduler = make_scheduler(tokens=16)
-    for prompt in (20, 1, 1):
-        scheduler.add(make_sequence(prompt))
+    for prompt in (14, 1, 9):
+        scheduler.add(sequence_of(prompt))
     assert [len(row.ids) for row in scheduler.next_batch().rows] == [1, 1, 14]
-
-
-def test_the_shortest_sequences_decode_first() -> None:
-    scheduler = make_scheduler(tokens=64)
-    for prompt in (9, 3, 20):
-        scheduler.add(make_sequence(prompt))
-    finish_step(scheduler.next_batch())
-    assert [row.first_position for row in scheduler.next_batch().rows] == [3, 9, 20]
 
 
 def test_a_step_never_computes_more_tokens_than_it_may() -> None:
     scheduler = make_scheduler(tokens=16)
     for index in range(20):
-        scheduler.add(make_sequence(5 + index))
+        scheduler.add(sequence_of(5 + index))
     while scheduler.has_work:
         batch = scheduler.next_batch()
         assert 0 < batch.token_count <= 16
-        finish_step(batch)
-        for row in batch.rows:
-            if row.sequence.output_count == 4:
-                scheduler.remove(row.sequence)
+        finish_step(scheduler, batch)
+
+
+@pytest.mark.parametrize(("limit", "lengths"), [(5, [1, 4]), (2, [1, 1]), (1, [1]), (0, [1]), (99, [1, 15])])
+def test_a_step_may_be_limited_to_fewer_tokens_but_not_to_none(limit: int, lengths: list[int]) -> None:
+    scheduler = make_scheduler(tokens=16)
+    scheduler.add(sequence_of(3))
+    finish_step(scheduler, scheduler.next_batch())
+    scheduler.add(sequence_of(30))
+    scheduler.limit(limit)
+    batch = scheduler.next_batch()
+    assert [len(row.ids) for row in batch.rows] == lengths
+    scheduler.retract(batch)
+    scheduler.limit(None)
+    assert scheduler.next_batch().token_count == 16
+
+
+def test_when_not_all_may_decode_the_first_in_rank_do() -> None:
+    scheduler = make_scheduler()
+    for key, priority in (("a", 0), ("b", 1), ("c", 0)):
+        scheduler.add(sequence_of([1], key=key, priority=priority))
+    finish_step(scheduler, scheduler.next_batch())
+    scheduler.limit(2)
+    assert keys(row.sequence for row in scheduler.next_batch().rows) == ["b", "a"]
+
+
+def test_output_that_a_sequence_has_already_is_computed_with_its_prompt() -> None:
+    scheduler = make_scheduler()
+    sequence = sequence_of(3, max_tokens=4, key="resumed", output=(7, 8))
+    scheduler.add(sequence)
+    batch = scheduler.next_batch()
+    assert shapes(batch) == [("resumed", 0, 5, True)]
+    assert sequence.output_count == 2
+    finish_step(scheduler, batch, token=9)
+    assert sequence.ids[3:] == [7, 8, 9]
+
+
+# Who joins.
 
 
 def test_no_more_sequences_run_than_may() -> None:
     scheduler = make_scheduler(batch_size=3)
-    for _ in range(5):
-        scheduler.add(make_sequence(2))
+    for prompt in range(2, 7):
+        scheduler.add(sequence_of(prompt))
     scheduler.next_batch()
     assert (scheduler.running_count, scheduler.waiting_count) == (3, 2)
 
@@ -86,50 +113,76 @@ def test_no_more_sequences_run_than_one_step_can_decode() -> None:
     assert make_scheduler(batch_size=8, tokens=5).max_running == 5
 
 
-def test_blocks_are_reserved_for_prompt_and_output_when_a_sequence_joins() -> None:
-    scheduler = make_scheduler(blocks=10, block_size=4)
-    sequence = make_sequence(6, max_tokens=7)
-    scheduler.add(sequence)
-    assert scheduler.pool.free_count == 10
-    scheduler.next_batch()
-    assert len(sequence.blocks) == 4
-    assert scheduler.pool.free_count == 6
+def test_a_sequence_joins_when_its_prompt_and_one_more_token_find_blocks() -> None:
+    scheduler = make_scheduler(blocks=6, block_size=4, tokens=64)
+    scheduler.add(sequence_of(6, max_tokens=15, key="first"))
+    scheduler.add(sequence_of(15, max_tokens=4, key="second"))
+    assert keys(row.sequence for row in scheduler.next_batch().rows) == ["first", "second"]
+    assert scheduler.pool.free_count == 0
 
 
-def test_a_sequence_waits_until_all_its_blocks_are_free() -> None:
-    scheduler = make_scheduler(blocks=4, block_size=4)
-    first, second = make_sequence(8, max_tokens=4, key="first"), make_sequence(4, max_tokens=4, key="second")
-    scheduler.add(first)
-    scheduler.add(second)
-    scheduler.next_batch()
-    assert scheduler.waiting_count == 1
-    scheduler.remove(first)
-    assert shapes(scheduler.next_batch()) == [("second", 0, 4, True)]
-
-
-def test_nobody_overtakes() -> None:
-    scheduler = make_scheduler(blocks=4, block_size=4)
-    running, large, small = (
-        make_sequence(size, max_tokens=1, key=key) for key, size in (("a", 7), ("b", 15), ("c", 1))
-    )
-    for sequence in (running, large, small):
+def test_a_sequence_waits_until_blocks_for_its_whole_prompt_are_free_and_nobody_overtakes_it() -> None:
+    scheduler = make_scheduler(blocks=6, block_size=4, tokens=64)
+    first, second, third = sequence_of(6, key="first"), sequence_of(16, key="second"), sequence_of(1, key="third")
+    for sequence in (first, second, third):
         scheduler.add(sequence)
-    assert [row.sequence for row in scheduler.next_batch().rows] == [running]
-    scheduler.remove(running)
-    assert [row.sequence for row in scheduler.next_batch().rows] == [large]
+    assert keys(row.sequence for row in scheduler.next_batch().rows) == ["first"]
+    scheduler.remove(first)
+    assert keys(row.sequence for row in scheduler.next_batch().rows) == ["third", "second"]
+
+
+def test_blocks_that_a_prompt_is_going_to_take_are_not_free_for_others() -> None:
+    scheduler = make_scheduler(blocks=6, block_size=4, tokens=8)
+    scheduler.add(sequence_of(15, key="long"))
+    finish_step(scheduler, scheduler.next_batch())
+    assert scheduler.pool.free_count == 4
+    scheduler.add(sequence_of(8, key="next"))  # needs three, and only two are not spoken for
+    finish_step(scheduler, scheduler.next_batch())
+    scheduler.next_batch()
+    assert (scheduler.running_count, scheduler.waiting_count) == (1, 1)
+
+
+@pytest.mark.parametrize(("blocks", "running"), [(99, 2), (100, 1), (101, 2)])
+def test_one_block_in_a_hundred_is_left_to_those_that_run(blocks: int, running: int) -> None:
+    scheduler = make_scheduler(blocks=blocks, block_size=4, tokens=1000)
+    scheduler.add(sequence_of(4 * 60 - 1))
+    scheduler.add(sequence_of(4 * min(blocks - 60, 40) - 1))
+    scheduler.next_batch()
+    assert scheduler.running_count == running
+
+
+def test_a_sequence_that_runs_alone_may_take_every_block() -> None:
+    scheduler = make_scheduler(blocks=100, block_size=4, tokens=1000)
+    scheduler.add(sequence_of(399, max_tokens=2))
+    assert shapes(scheduler.next_batch()) == [("prompt-399", 0, 399, True)]
+
+
+@pytest.mark.parametrize(("prompt", "max_tokens", "fits"), [(8, 1, True), (6, 3, True), (6, 4, False), (9, 1, False)])
+def test_a_sequence_fits_if_the_whole_pool_holds_all_but_its_last_token(
+    *, prompt: int, max_tokens: int, fits: bool
+) -> None:
+    scheduler = make_scheduler(blocks=2, block_size=4)
+    sequence = sequence_of(prompt, max_tokens)
+    assert scheduler.can_hold(sequence) == fits
+    if not fits:
+        with pytest.raises(AssertionError):
+            scheduler.add(sequence)
+
+
+# Who leaves.
 
 
 def test_removing_tells_what_the_counter_showed() -> None:
     scheduler = make_scheduler(blocks=10, block_size=4)
-    sequence = make_sequence(6, max_tokens=7)
+    sequence = sequence_of(6)
     scheduler.add(sequence)
     scheduler.next_batch()
-    assert scheduler.remove(sequence) == Freed(before=6, after=10)
+    assert scheduler.remove(sequence) == Freed(before=8, after=10)
 
 
 def test_removing_what_waits_frees_nothing() -> None:
     scheduler = make_scheduler(batch_size=1)
-    first, second = make_sequence(2), make_sequence(3)
+    first, second = sequence_of(2), sequence_of(3)
     scheduler.add(first)
     scheduler.add(second)
     scheduler.next_batch()
@@ -138,14 +191,66 @@ def test_removing_what_waits_frees_nothing() -> None:
     assert (scheduler.running_count, scheduler.waiting_count) == (1, 0)
 
 
-def test_a_sequence_that_never_fits_is_a_fault() -> None:
-    scheduler = make_scheduler(blocks=2, block_size=4)
-    assert not scheduler.can_hold(make_sequence(6, max_tokens=3))
-    with pytest.raises(AssertionError):
-        scheduler.add(make_sequence(6, max_tokens=3))
+def test_removing_twice_is_a_fault() -> None:
+    scheduler = make_scheduler()
+    sequence = sequence_of(2)
+    scheduler.add(sequence)
+    scheduler.remove(sequence)
+    with pytest.raises(ValueError, match="not in list"):
+        scheduler.remove(sequence)
 
 
 def test_without_sequences_there_is_nothing_to_do() -> None:
     scheduler = make_scheduler()
     assert not scheduler.has_work
     assert not scheduler.next_batch().rows
+
+
+# Deadlines.
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "expired"), [(0, ""), (1_499, ""), (1_500, "a"), (1_999, "a"), (2_000, "ab"), (9_000_000, "ab")]
+)
+def test_deadlines_that_have_passed_are_named_whether_a_sequence_waits_or_runs(now_ms: int, expired: str) -> None:
+    scheduler = make_scheduler(batch_size=1)
+    for key, deadline_s in (("a", 1.5), ("b", 2.0), ("c", None)):
+        scheduler.add(sequence_of(3, key=key, deadline_s=deadline_s))
+    scheduler.next_batch()
+    assert sorted(keys(scheduler.expired(now_ms))) == list(expired)
+
+
+def test_a_deadline_is_named_until_its_sequence_is_removed() -> None:
+    scheduler = make_scheduler()
+    sequence = sequence_of(3, deadline_s=1.0)
+    scheduler.add(sequence)
+    assert scheduler.expired(1_000) == scheduler.expired(1_000) == [sequence]
+    scheduler.remove(sequence)
+    assert scheduler.expired(1_000) == []
+
+
+# Batches that were not computed.
+
+
+def test_a_batch_that_was_not_computed_is_scheduled_again() -> None:
+    scheduler = make_scheduler(tokens=16)
+    for prompt in (1, 2, 30):
+        scheduler.add(sequence_of(prompt))
+    batch = scheduler.next_batch()
+    scheduler.retract(batch)
+    again = scheduler.next_batch()
+    assert shapes(again) == shapes(batch)
+    assert [row.blocks for row in again.rows] == [row.blocks for row in batch.rows]
+
+
+def test_a_batch_that_was_not_computed_may_be_scheduled_in_smaller_ones() -> None:
+    scheduler = make_scheduler(tokens=16)
+    scheduler.add(sequence_of(16, key="long"))
+    scheduler.retract(scheduler.next_batch())
+    scheduler.limit(9)
+    spans: list[tuple[str, int, int, bool]] = []
+    while not spans or not spans[-1][-1]:
+        batch = scheduler.next_batch()
+        spans += shapes(batch)
+        finish_step(scheduler, batch)
+    assert spans == [("long", 0, 9, False), ("long", 9, 7, True)]

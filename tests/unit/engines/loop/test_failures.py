@@ -5,47 +5,48 @@ from collections.abc import Callable
 import pytest
 
 from engines.batching.batch import Batch, Row
-from engines.model import Event, FinishReason, Tokens
-from engines.text.transcript import Transcript
-from tests.support.outputs import bench, latin_transcript, work
-from tests.support.paged_runner import PagedRunner, reference
+from engines.loop import Stopped
+from engines.model import FinishReason, Tokens
+from tests.support.outputs import bench, work
+from tests.support.paged_runner import PATIENCE_S, PagedRunner, reference
 
 BLOCKS, BLOCK_SIZE = 64, 4
+DEPTHS = pytest.mark.parametrize("depth", [0, 1], ids=["one at a time", "one step of overlap"])
+LATE = pytest.mark.parametrize(
+    ("depth", "fails_late"), [(0, False), (0, True), (1, False), (1, True)], ids=["0", "0 late", "1", "1 late"]
+)
 
 
-class BrokenText:
-    """Fails at the given call."""
-
-    def __init__(self, *, at: str) -> None:
-        self._at = at
-        self.matched_stop = ""
-
-    def write(self, token: int) -> str:
-        if self._at == "write":
-            raise RuntimeError("no such text")
-        return "."
-
-    def close(self) -> str:
-        if self._at == "close":
-            raise RuntimeError("no such text")
-        return ""
+class DeviceError(Exception):
+    """What a forward pass raises that is nobody's fault, or somebody's."""
 
 
-def make_runner() -> PagedRunner:
-    return PagedRunner(blocks=BLOCKS, block_size=BLOCK_SIZE)
+def make_runner(depth: int = 0) -> PagedRunner:
+    return PagedRunner(blocks=BLOCKS, block_size=BLOCK_SIZE, depth=depth)
 
 
 def fail_key(key: str, position: int) -> Callable[[Row], Exception | None]:
     def fail(row: Row) -> Exception | None:
         sequence = row.sequence
-        is_it = sequence.work.key == key and sequence.output_count == position
+        is_it = sequence.work.key == key and row.first_position + len(row.ids) == len(sequence.work.prompt) + position
         return ValueError("the logits are not finite numbers") if is_it else None
 
     return fail
 
 
-def test_a_row_that_cannot_be_sampled_ends_its_request_only() -> None:
-    runner = make_runner()
+def fail_with(*keys: str, after: int = 0) -> Callable[[Batch], Exception | None]:
+    """Fails each forward pass that has one of these and comes to its position `after`."""
+
+    def fail(batch: Batch) -> Exception | None:
+        rows = [row for row in batch.rows if row.sequence.work.key in keys and row.first_position >= after]
+        return DeviceError(", ".join(row.sequence.work.key for row in rows)) if rows else None
+
+    return fail
+
+
+@DEPTHS
+def test_a_row_that_cannot_be_sampled_ends_its_request_only(depth: int) -> None:
+    runner = make_runner(depth)
     runner.fail_row = fail_key("bad", 3)
     good, bad = work("good", prompt=[1]), work("bad", prompt=[2])
     with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
@@ -58,74 +59,101 @@ def test_a_row_that_cannot_be_sampled_ends_its_request_only() -> None:
     assert ends[1].output_token_count == 3
 
 
-@pytest.mark.parametrize("at", ["open", "write", "close"])
-def test_text_that_cannot_be_written_ends_its_request_only(at: str) -> None:
-    def transcript(stops: tuple[str, ...]) -> Transcript | BrokenText:
-        if not stops:
-            return latin_transcript(stops)
-        if at == "open":
-            raise RuntimeError("no such text")
-        return BrokenText(at=at)
-
-    good, bad = work("good"), work("bad")
-    bad = type(bad)(bad.key, bad.prompt, bad.max_tokens, bad.sampling, stop=("broken",))
-    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE, transcript=transcript) as it:  # type: ignore[arg-type]
-        outputs = [it.submit(good), it.submit(bad)]
-        ends = [output.end() for output in outputs]
-    assert [end.reason for end in ends] == [FinishReason.LENGTH, FinishReason.FAILED]
-    assert isinstance(ends[1].error, RuntimeError)
-    assert outputs[0].ids == reference(good)
-
-
-def test_a_sink_that_raises_ends_its_request_only() -> None:
-    faults: list[BaseException] = []
-    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE, on_fault=faults.append) as it:
-
-        def sink(event: Event) -> None:
-            raise RuntimeError("the reader is gone")
-
-        it.loop.submit(work("bad"), sink)
-        good = work("good")
-        output = it.run(good)
-        assert it.loop.fault is None
-    assert output.ids == reference(good)
-    assert [str(fault) for fault in faults] == ["the reader is gone"]
-
-
-def test_a_forward_that_fails_ends_the_requests_of_its_step_and_the_loop_goes_on() -> None:
-    runner = make_runner()
-    in_third: list[str] = []
-
-    def fail(batch: Batch) -> Exception | None:
-        if len(runner.batches) != 3:
-            return None
-        in_third.extend(row.sequence.work.key for row in batch.rows)
-        return MemoryError("no memory for this step")
-
-    runner.fail_forward = fail
-    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=2) as it:
-        runner.hold()
-        first, second, third = (it.submit(work(key, prompt=[ord(key)])) for key in "abc")
-        runner.go()
-        assert first.end().reason is FinishReason.FAILED
-        assert isinstance(second.end().error, MemoryError)
-        assert third.end().reason is FinishReason.LENGTH
-        assert third.ids == reference(work("c", prompt=[ord("c")]))
-        assert it.loop.fault is None
-    assert in_third == ["a", "b"]
-
-
-def test_a_cancel_during_a_forward_that_fails_is_a_cancel() -> None:
-    runner = make_runner()
-    runner.hold()
-    runner.fail_forward = lambda _: MemoryError("no memory for this step")
+@LATE
+@pytest.mark.parametrize("bad_count", [1, 2])
+def test_of_a_forward_that_fails_only_the_rows_at_fault_end(depth: int, fails_late: bool, bad_count: int) -> None:
+    runner = make_runner(depth)
+    bad = [f"bad {index}" for index in range(bad_count)]
+    runner.fail_forward, runner.fails_late = fail_with(*bad, after=4), fails_late
+    requests = [work(key, prompt=[ord(key[-1])] * 2) for key in ("a", "b", *bad, "c", "d", "e")]
     with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
-        request = work("a")
-        output = it.submit(request)
-        runner.entered(1)
+        outputs = {request.key: it.submit(request) for request in requests}
+        ends = {key: output.end() for key, output in outputs.items()}
+        assert it.loop.fault is None
+    for request in requests:
+        end, ids = ends[request.key], outputs[request.key].ids
+        if request.key in bad:
+            assert (end.reason, str(end.error)) == (FinishReason.FAILED, request.key)
+            assert ids == reference(request)[:3]
+        else:
+            assert (end.reason, ids) == (FinishReason.LENGTH, reference(request))
+
+
+@pytest.mark.parametrize(("depth", "fails_late"), [(0, False), (0, True), (1, True)], ids=["0", "0 late", "1 late"])
+def test_a_cancel_during_a_forward_that_fails_is_a_cancel(depth: int, fails_late: bool) -> None:
+    runner = make_runner(depth)
+    runner.hold()
+    runner.fail_forward, runner.fails_late = fail_with("a", after=3), fails_late
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
+        request, other = work("a"), work("b", prompt=[8])
+        output, neighbour = it.submit(request), it.submit(other)
+        runner.step(1)
+        runner.entered(2)
         it.cancel(request)
         runner.go()
         assert output.end().reason is FinishReason.CANCELLED
+        neighbour.end()
+    assert neighbour.ids == reference(other)
+
+
+@LATE
+def test_three_steps_in_a_row_in_which_every_row_fails_alone_end_the_loop(depth: int, fails_late: bool) -> None:
+    runner = make_runner(depth)
+    runner.fail_forward, runner.fails_late = lambda _: DeviceError("the device is gone"), fails_late
+    faults: list[BaseException] = []
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=2, on_fault=faults.append) as it:
+        runner.hold()
+        outputs = [it.submit(work(str(index), prompt=[index])) for index in range(10)]
+        runner.go()
+        ends = [output.end() for output in outputs]
+        assert isinstance(it.loop.fault, DeviceError)
+    assert {end.reason for end in ends} == {FinishReason.FAILED}
+    assert all(isinstance(end.error, DeviceError) for end in ends)
+    assert len(faults) == 1
+
+
+def test_requests_that_fail_one_after_the_other_end_no_loop_while_others_are_computed() -> None:
+    runner = make_runner()
+    bad = [str(index) for index in range(10)]
+    runner.fail_forward = fail_with(*bad)
+    runner.hold()
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=2) as it:
+        good = work("good", max_tokens=50)
+        output = it.submit(good)
+        failing = [it.submit(work(key)) for key in bad]
+        runner.go()
+        assert {each.end().reason for each in failing} == {FinishReason.FAILED}
+        output.end()
+    assert output.ids == reference(good)
+
+
+@LATE
+def test_requests_that_fail_one_after_the_other_end_no_loop_though_nothing_else_is_computed(
+    depth: int, fails_late: bool
+) -> None:
+    runner = make_runner(depth)
+    bad = [str(index) for index in range(10)]
+    runner.fail_forward, runner.fails_late = fail_with(*bad), fails_late
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
+        assert {it.run(work(key)).end().reason for key in bad} == {FinishReason.FAILED}
+        assert it.run(work("good")).ids == reference(work("good"))
+        assert it.loop.fault is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_that_dies_tells_everybody_though_whoever_is_told_of_the_fault_fails_too() -> None:
+    def fail(error: BaseException) -> None:
+        raise RuntimeError("the event loop is closed")
+
+    runner = make_runner()
+    runner.fail_forward = lambda _: DeviceError("the device is gone")
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, on_fault=fail) as it:
+        ends = [it.run(work(str(index))).end() for index in range(3)]
+        assert it.loop.stop(PATIENCE_S)
+        with pytest.raises(Stopped):
+            it.submit(work("late"))
+        assert isinstance(it.loop.fault, DeviceError)
+    assert {end.reason for end in ends} == {FinishReason.FAILED}
 
 
 def test_a_loop_that_dies_tells_everybody() -> None:

@@ -26,7 +26,7 @@ def test_a_step_that_hangs_is_seen_by_its_age() -> None:
         after = it.loop.progress()
     assert (progress.last_step_age_s, progress.busy_fraction, progress.step_count) == (30.0, 1.0, 0)
     assert (progress.running_count, progress.waiting_count) == (1, 1)
-    assert (progress.free_blocks, progress.total_blocks) == (BLOCKS - 3, BLOCKS)
+    assert (progress.free_blocks, progress.total_blocks) == (BLOCKS - 2, BLOCKS)
     assert (after.step_count, after.output_token_count) == (14, 14)
     assert (after.running_count, after.waiting_count, after.free_blocks) == (0, 0, BLOCKS)
 
@@ -74,3 +74,32 @@ def test_a_step_that_runs_counts_as_busy() -> None:
     meter.begin(9.6)
     assert meter.busy_fraction(10.0) == pytest.approx(0.4)
     assert meter.last_step_age_s(10.0) == pytest.approx(0.4)
+
+
+def test_a_step_that_was_begun_behind_another_one_runs_from_the_end_of_that_one() -> None:
+    meter = Meter()
+    meter.begin(9.0)
+    meter.begin(9.1)
+    meter.end(9.2)
+    assert meter.last_step_age_s(9.5) == pytest.approx(0.3)
+    assert meter.busy_fraction(9.5) == pytest.approx(0.5)
+    meter.end(9.5)
+    assert meter.busy_fraction(10.0) == pytest.approx(0.5)
+    assert meter.last_step_age_s(10.0) == pytest.approx(0.5)
+    assert meter.step_count == 2
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_what_an_operator_wants_to_know_is_counted(depth: int) -> None:
+    runner = PagedRunner(blocks=8, block_size=2, depth=depth)
+    with bench(runner, blocks=8, block_size=2) as it:
+        it.run(work("a", prompt=range(5), max_tokens=1))
+        end = it.run(work("b", prompt=range(6), max_tokens=1)).end()
+        before = it.loop.progress()
+        for output in [it.submit(work(key, prompt=[ord(key)], max_tokens=10)) for key in "cd"]:
+            output.end()
+        after = it.loop.progress()
+    assert end.cached_token_count == 4
+    assert (before.prompt_token_count, before.cached_token_count, before.preemption_count) == (11, 4, 0)
+    assert after.preemption_count > 0
+    assert after.output_token_count == 22

@@ -8,15 +8,18 @@ import pytest
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.loop import QueueFull, StepLoop, Stopped
-from engines.model import Cause, End, FinishReason, Sampling, Tokens, Work
-from tests.support.outputs import GREEDY, bench, latin_transcript, work
-from tests.support.paged_runner import PagedRunner, reference
+from engines.model import Cause, End, Event, FinishReason, Sampling, Tokens
+from tests.support.outputs import bench, choices_of, latin_transcript, work
+from tests.support.paged_runner import PATIENCE_S, PagedRunner, reference
 
 BLOCKS, BLOCK_SIZE = 64, 4
 
 
-def make_runner() -> PagedRunner:
-    return PagedRunner(blocks=BLOCKS, block_size=BLOCK_SIZE)
+DEPTHS = pytest.mark.parametrize("depth", [0, 1], ids=["one at a time", "one step of overlap"])
+
+
+def make_runner(depth: int = 0) -> PagedRunner:
+    return PagedRunner(blocks=BLOCKS, block_size=BLOCK_SIZE, depth=depth)
 
 
 def test_a_request_gives_its_tokens_one_by_one_and_then_its_end() -> None:
@@ -30,19 +33,20 @@ def test_a_request_gives_its_tokens_one_by_one_and_then_its_end() -> None:
     assert output.text == "".join(map(chr, reference(request)))
 
 
-def test_its_blocks_are_free_when_the_end_is_handed_out() -> None:
-    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
+@DEPTHS
+def test_its_blocks_are_free_when_the_end_is_handed_out(depth: int) -> None:
+    with bench(make_runner(depth), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
         free: list[int] = []
         done = threading.Event()
 
-        def sink(event: Tokens | End) -> None:
-            free.append(it.pool.free_count)
+        def sink(event: Event) -> None:
             if isinstance(event, End):
+                free.append(it.pool.free_count)
                 done.set()
 
-        it.loop.submit(work("a", prompt=range(5), max_tokens=6), sink)
-        assert done.wait(20)
-    assert free == [BLOCKS - 3] * 6 + [BLOCKS]
+        it.loop.submit([work("a", prompt=range(5), max_tokens=6)], sink)
+        assert done.wait(PATIENCE_S)
+    assert free == [BLOCKS]
 
 
 def test_the_release_is_what_the_counter_showed() -> None:
@@ -54,7 +58,7 @@ def test_the_release_is_what_the_counter_showed() -> None:
 
 def test_a_stop_token_is_the_last_of_the_output_and_has_no_text() -> None:
     expected = reference(work("a"))
-    request = Work("a", (1, 2, 3), 8, GREEDY, stop_token_ids=frozenset({expected[3]}))
+    request = work("a", stop_token_ids=frozenset({expected[3]}))
     with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
         output = it.run(request)
     assert output.ids == expected[:4]
@@ -67,7 +71,7 @@ def test_a_stop_text_over_two_tokens_ends_the_output_and_is_not_shown() -> None:
     expected = reference(work("a"))
     stop = chr(expected[2]) + chr(expected[3])
     with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
-        output = it.run(Work("a", (1, 2, 3), 8, GREEDY, stop=(stop,)))
+        output = it.run(work("a", stop=(stop,)))
     assert output.ids == expected[:4]
     assert output.text == "".join(map(chr, expected[:2]))
     end = output.end()
@@ -78,7 +82,7 @@ def test_what_could_have_begun_a_stop_text_is_shown_with_the_last_token() -> Non
     expected = reference(work("a", max_tokens=4))
     stop = chr(expected[3]) + "never"
     with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
-        output = it.run(Work("a", (1, 2, 3), 4, GREEDY, stop=(stop,)))
+        output = it.run(work("a", max_tokens=4, stop=(stop,)))
     end = output.end()
     assert (end.reason, end.matched_stop) == (FinishReason.LENGTH, "")
     assert output.text == "".join(map(chr, expected))
@@ -107,16 +111,16 @@ def test_a_key_may_be_used_again_as_soon_as_its_end_is_handed_out() -> None:
         ends: list[End] = []
         done = threading.Event()
 
-        def sink(event: Tokens | End) -> None:
+        def sink(event: Event) -> None:
             if isinstance(event, End):
                 ends.append(event)
                 if len(ends) < 3:
-                    it.loop.submit(work("a", max_tokens=1), sink)
+                    it.loop.submit([work("a", max_tokens=1)], sink)
                 else:
                     done.set()
 
-        it.loop.submit(work("a", max_tokens=1), sink)
-        assert done.wait(20)
+        it.loop.submit([work("a", max_tokens=1)], sink)
+        assert done.wait(PATIENCE_S)
 
 
 def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> None:
@@ -135,6 +139,31 @@ def test_one_more_than_may_wait_is_refused_with_a_time_to_come_back() -> None:
         assert it.run(work("is refused")).end().reason is FinishReason.LENGTH
 
 
+def test_when_all_that_wait_are_cancelled_during_a_step_others_may_wait_at_once() -> None:
+    runner = make_runner()
+    runner.hold()
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=1, max_waiting=2) as it:
+        requests = [work("runs"), work("waits"), work("waits too")]
+        outputs = [it.submit(requests[0])]
+        runner.entered(1)
+        outputs += [it.submit(request) for request in requests[1:]]
+        runner.step()
+        runner.entered(2)  # the loop knows of them all
+        for request in requests:
+            it.cancel(request)
+        runner.go()
+        for output in outputs:
+            assert output.end().reason is FinishReason.CANCELLED
+        assert it.loop.progress().waiting_count == 0
+        assert it.run(work("comes later")).end().reason is FinishReason.LENGTH
+
+
+def test_a_deadline_further_away_than_a_lock_can_wait_stops_nothing() -> None:
+    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
+        request = work("a", deadline_s=1e300)
+        assert it.run(request).ids == reference(request)
+
+
 def test_a_request_that_is_refused_leaves_nothing_behind() -> None:
     runner = make_runner()
     runner.hold()
@@ -147,6 +176,27 @@ def test_a_request_that_is_refused_leaves_nothing_behind() -> None:
                 it.submit(work("is refused"))
         assert it.loop.progress().waiting_count == 1
         runner.go()
+
+
+def test_a_request_whose_choices_are_more_than_may_still_wait_is_refused() -> None:
+    runner = make_runner()
+    runner.hold()
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=1, max_waiting=3) as it:
+        it.submit(work("runs"))
+        runner.entered(1)
+        it.submit_all(choices_of(work("waits"), 2))
+        with pytest.raises(QueueFull) as refused:
+            it.submit_all(choices_of(work("is refused"), 2))
+        assert refused.value.waiting_count == 2
+        it.submit(work("waits too"))
+        assert it.loop.progress().waiting_count == 3
+        runner.go()
+
+
+def test_a_request_with_more_choices_than_may_ever_wait_is_taken_if_nobody_waits() -> None:
+    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE, max_waiting=2) as it:
+        for output in it.run_all(choices_of(work("a"), 5)):
+            assert output.ids == reference(work("a"))
 
 
 def test_stopping_ends_all_that_lives_as_deleted() -> None:

@@ -1,5 +1,6 @@
 """Every bound of the contract, as a client meets it: status, reason, and the field that is wrong."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,7 +12,15 @@ import pytest_asyncio
 from engines.service import checks
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2, inference_service_pb2
-from tests.support.scripted_engine import ScriptedEngine, events_of, refusal_of, scripted_engine
+from tests.support.scripted_engine import (
+    CONTEXT_TOKENS,
+    CharacterGrammars,
+    ScriptedEngine,
+    alphabet,
+    events_of,
+    refusal_of,
+    scripted_engine,
+)
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
 NOT_SERVED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
@@ -21,7 +30,7 @@ USER = {"role": "ROLE_USER", "content": TEXT}
 
 @pytest_asyncio.fixture
 async def engine() -> AsyncIterator[ScriptedEngine]:
-    async with scripted_engine() as it:
+    async with scripted_engine(grammars=CharacterGrammars()) as it:
         yield it
 
 
@@ -33,6 +42,13 @@ def sampling(field: str = "", **values: Any) -> Any:
 def option(field: str = "", **values: Any) -> Any:
     name = field or next(iter(values))
     return pytest.param({"options": values}, f"options.{name}", id=f"{name}={next(iter(values.values()))!s:.20}")
+
+
+def resume(field: str, sampling: Any = None, **values: Any) -> Any:
+    fields = {"options": {"resume": values}, "sampling": sampling or {}}
+    if "prompt_token_ids" in values:
+        fields["prompt"] = []
+    return pytest.param(fields, f"options.resume.{field}", id=f"resume.{field}={values!s:.40}")
 
 
 BAD_GENERATE = [
@@ -62,6 +78,75 @@ BAD_GENERATE = [
     sampling("stop[0]", stop=["x" * 257]),
     sampling(stop_token_ids=[5] * 65),
     sampling(stop_token_ids=[128]),
+    sampling(min_p=-0.1),
+    sampling(min_p=1.1),
+    sampling(min_p=math.nan),
+    sampling(typical_p=0.0),
+    sampling(typical_p=1.1),
+    sampling(typical_p=math.nan),
+    sampling(repetition_penalty=0.0),
+    sampling(repetition_penalty=2.1),
+    sampling(repetition_penalty=math.inf),
+    sampling(presence_penalty=-2.1),
+    sampling(presence_penalty=2.1),
+    sampling(presence_penalty=math.nan),
+    sampling(frequency_penalty=-2.1),
+    sampling(frequency_penalty=2.1),
+    sampling(frequency_penalty=-math.inf),
+    sampling("logit_bias[5]", logit_bias={5: 100.1}),
+    sampling("logit_bias[5]", logit_bias={5: -100.1}),
+    sampling("logit_bias[5]", logit_bias={5: math.nan}),
+    sampling(logit_bias={128: 1.0}),
+    sampling(logit_bias={-1: 1.0}),
+    sampling(logit_bias=dict.fromkeys(range(1025), 1.0)),
+    sampling(bad_words=["x"] * 17),
+    sampling("bad_words[1]", bad_words=["x", ""]),
+    sampling("bad_words[0]", bad_words=["x" * 257]),
+    sampling(bad_token_runs=[{"ids": [1]}] * 65),
+    sampling("bad_token_runs[1]", bad_token_runs=[{"ids": [1]}, {}]),
+    sampling("bad_token_runs[0]", bad_token_runs=[{"ids": [1] * 65}]),
+    sampling("bad_token_runs[0]", bad_token_runs=[{"ids": [128]}]),
+    sampling(min_tokens=-1),
+    sampling("min_tokens", max_tokens=3, min_tokens=4),
+    sampling(min_tokens=CONTEXT_TOKENS),
+    sampling(n=0),
+    sampling(n=17),
+    sampling("best_of", n=3, best_of=2),
+    sampling(best_of=0),
+    sampling(best_of=17),
+    sampling(logprobs=-1),
+    sampling(logprobs=21),
+    sampling(prompt_logprobs=-1),
+    sampling(prompt_logprobs=21),
+    sampling("logprobs", n=16, logprobs=20),  # of each choice the rest of the context
+    sampling(constraint={}),
+    sampling("constraint.json_schema", constraint={"json_schema": ""}),
+    sampling("constraint.regex", constraint={"regex": "x" * 65_537}),
+    sampling("constraint.ebnf", constraint={"ebnf": ""}),
+    sampling("constraint.choice.texts", constraint={"choice": {}}),
+    sampling("constraint.choice.texts", constraint={"choice": {"texts": ["x"] * 1025}}),
+    sampling("constraint.choice.texts", constraint={"choice": {"texts": ["x" * 1024] * 65}}),
+    sampling("constraint.choice.texts[1]", constraint={"choice": {"texts": ["x", ""]}}),
+    sampling("constraint.choice.texts[0]", constraint={"choice": {"texts": ["x" * 1025]}}),
+    sampling("ignore_eos", ignore_eos=True, constraint={"json_object": {}}),
+    resume("prompt_token_ids", prompt_token_ids={}),
+    resume("prompt_token_ids", prompt_token_ids={"ids": [128]}),
+    resume("choices[0].choice", choices=[{"choice": 1}]),
+    resume("choices[0].choice", choices=[{"choice": -1}]),
+    resume("choices", choices=[{}, {}]),
+    resume("choices[0].output_token_ids", choices=[{"output_token_ids": {"ids": [-1]}}]),
+    resume("choices", choices=[{"output_token_ids": {"ids": [5] * CONTEXT_TOKENS}}]),
+    resume("choices[1].choice", {"n": 2}, choices=[{"choice": 1}, {"choice": 1}]),
+    resume("choices[0].output_token_ids", {"max_tokens": 2}, choices=[{"output_token_ids": {"ids": [5] * 3}}]),
+    resume("seed", {"seed": 5}, seed=6),
+    pytest.param(
+        {"options": {"resume": {}}, "sampling": {"n": 2, "best_of": 3}},
+        "sampling.best_of",
+        id="the best of what was resumed",
+    ),
+    pytest.param(
+        {"options": {"resume": {"prompt_token_ids": {"ids": [5]}}}}, "prompt", id="a prompt and another to resume"
+    ),
     option("on_disconnect.policy", on_disconnect={"policy": 9}),
     option(failover=9),
     option(max_duration={"seconds": 0}),
@@ -114,14 +199,31 @@ async def test_a_bad_conversation_is_refused_by_field(engine: ScriptedEngine, fi
     assert engine.requests.live == ()
 
 
+async def test_a_refusal_disturbs_nobody() -> None:
+    """Every bad request beside one that runs, on one engine."""
+    async with scripted_engine(grammars=CharacterGrammars()) as engine:
+        engine.runner.hold()
+        neighbour = engine.generate("a", sampling={"max_tokens": 5000, "logprobs": 1})
+        await neighbour.read()
+        await engine.runner.entered(1)
+        engine.runner.go()
+        reading = asyncio.ensure_future(events_of(neighbour))
+        for each in BAD_GENERATE:
+            fields, field = each.values
+            assert await refusal_of(engine.generate(**fields)) == (*INVALID, [field])
+        events = await reading
+        text = "".join(event.delta.text for event in events)
+        assert text == "".join(chr(int(alphabet([ord("a")], position))) for position in range(5000))  # type: ignore[arg-type]
+        assert sum(len(event.delta.logprobs) for event in events) == 5000
+        await engine.all_ended()
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
         pytest.param({"on_disconnect": {"policy": "DISCONNECT_POLICY_DETACH"}}, "on_disconnect.policy", id="DETACH"),
         pytest.param({"failover": "FAILOVER_POLICY_APPROXIMATE_OK"}, "failover", id="APPROXIMATE_OK"),
         pytest.param({"failover": "FAILOVER_POLICY_EXACT_ONLY"}, "failover", id="EXACT_ONLY"),
-        pytest.param({"resume": {}}, "resume", id="an empty resume"),
-        pytest.param({"priority": 1}, "priority", id="a priority"),
     ],
 )
 async def test_what_is_not_served_yet_is_refused_by_name(engine: ScriptedEngine, options: Any, field: str) -> None:
@@ -130,7 +232,7 @@ async def test_what_is_not_served_yet_is_refused_by_name(engine: ScriptedEngine,
 
 async def test_all_that_is_wrong_is_named_at_once(engine: ScriptedEngine) -> None:
     call = engine.generate(
-        request_id="?", prompt=[], sampling={"top_p": 0, "max_tokens": 0}, options={"priority": 1000, "resume": {}}
+        request_id="?", prompt=[], sampling={"top_p": 0, "max_tokens": 0}, options={"priority": 1000}
     )
     fields = ["request_id", "prompt", "sampling.top_p", "sampling.max_tokens", "options.priority"]
     assert await refusal_of(call) == (*INVALID, fields)
@@ -143,14 +245,37 @@ async def test_every_bound_itself_is_accepted(engine: ScriptedEngine) -> None:
         "max_duration": {"seconds": 30},
         "session_key": "x" * 255,
         "labels": {f"{number:063}": "x" * 255 for number in range(16)},
+        "priority": -100,
     }
     for low_or_high in (
         {"temperature": 0, "top_p": 1, "top_k": 0, "max_tokens": 1},
         {"temperature": 2, "top_p": 5e-324, "top_k": 1, "max_tokens": 2, "seed": -(2**63)},
         {"stop": ["x" * 256] * 16, "stop_token_ids": [0, 127] * 32, "max_tokens": 1},
+        {"min_p": 0, "typical_p": 5e-324, "repetition_penalty": 5e-324, "presence_penalty": -2, "max_tokens": 1},
+        {"min_p": 1, "typical_p": 1, "repetition_penalty": 2, "frequency_penalty": 2, "min_tokens": 1, "max_tokens": 1},
+        {"logit_bias": {0: -100, 127: 100}, "bad_words": ["x" * 256] * 16, "max_tokens": 1},
+        {"bad_token_runs": [{"ids": [127] * 64}] * 64, "n": 16, "best_of": 16, "max_tokens": 1},
+        {"logprobs": 20, "prompt_logprobs": 20, "n": 1, "best_of": 16, "max_tokens": 1},
+        {"constraint": {"choice": {"texts": ["x" * 1024] * 64}}, "max_tokens": 1},
+        {"constraint": {"choice": {"texts": ["x" * 64] * 1024}}, "max_tokens": 1},
     ):
         await events_of(engine.generate(request_id="", sampling=low_or_high, options=options))
     await events_of(engine.generate(request_id="Az09._:-" * 8, sampling={"max_tokens": 1}))
+
+
+def test_a_number_that_is_just_out_of_range_is_shown_as_it_is() -> None:
+    part = generation_pb2.ContentPart(text="a")
+    sampling = {"temperature": 2.0000001, "top_p": 2, "min_p": math.nan, "presence_penalty": -math.inf}
+    request = inference_service_pb2.GenerateRequest(deployment="chat", prompt=[part], sampling=sampling)
+    with pytest.raises(InvalidArgument) as raised:
+        checks.check_generate(request, 128)
+    shown = {each.field: each.description.partition(" is ")[0] for each in raised.value.fields}
+    assert shown == {
+        "sampling.temperature": "2.0000001",
+        "sampling.top_p": "2",
+        "sampling.min_p": "nan",
+        "sampling.presence_penalty": "-inf",
+    }
 
 
 async def test_an_unknown_deployment_is_not_found(engine: ScriptedEngine) -> None:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from engines.service.prompts import THREAD_SIZE
+from engines.service.beside import QUICK
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.status import error_of
@@ -237,7 +237,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 async def test_requests_whose_prompts_are_being_tokenized_count_as_well() -> None:
     async with scripted_engine(batch_size=1, max_waiting=1) as engine:
         engine.tokenizer.hold()
-        long = [engine.generate("x" * (THREAD_SIZE + 1), sampling={"max_tokens": 1}) for _ in range(2)]
+        long = [engine.generate("x" * (QUICK + 1), sampling={"max_tokens": 1}) for _ in range(2)]
         async with cancelling(long[0]), cancelling(long[1]):
             await engine.tokenizer.entered(2)
             code, reason, _ = await refusal_of(engine.generate())

@@ -9,7 +9,9 @@ import grpc
 import pytest
 
 from engines.service import prompts
+from engines.service.beside import QUICK
 from engines.service.served import Description
+from engines.service.works import Given, works
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2
 from tests.support.scripted_engine import (
@@ -54,7 +56,7 @@ def test_an_event_loop_that_ends_does_not_wait_for_a_prompt_that_is_still_being_
     tokenizer.hold()
 
     async def leave() -> None:
-        long = generation_pb2.ContentPart(text="x" * (prompts.THREAD_SIZE + 1))
+        long = generation_pb2.ContentPart(text="x" * (QUICK + 1))
         encoding = asyncio.create_task(prompts.encode_parts(tokenizer, [long]))
         await tokenizer.entered()
         encoding.cancel()
@@ -69,7 +71,8 @@ def test_an_event_loop_that_ends_does_not_wait_for_a_prompt_that_is_still_being_
 @pytest.mark.parametrize("field", ["prompt", "messages"])
 def test_text_that_gives_an_id_which_the_model_lacks_is_refused(field: str) -> None:
     def made(*ids: int) -> object:
-        return prompts.sequence("key", ids, generation_pb2.SamplingParams(), SMALL, field=field)
+        given = Given("key", ids, field)
+        return works(given, generation_pb2.SamplingParams(), generation_pb2.RequestOptions(), SMALL)
 
     made(1, VOCABULARY_SIZE - 1)
     with pytest.raises(InvalidArgument, match=rf"{field}: .* id 128, .* \[0, 128\): leave out the text") as refused:

@@ -2,20 +2,52 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
-from engines.model import End, FinishReason, Release, Tokens
+import pytest
+
+from engines.model import Cause, End, FinishReason, Progress, Release, Sampling, Sink, Tokens, Work
+from engines.service.outcome import Outcome
+from engines.service.output import Asked, Output
 from engines.service.run import Run
 from engines.service.threads import in_daemon_thread
 from engines.service.wakeups import Wakeups
 
 END = End(FinishReason.LENGTH, 3, Release(0, 1, 1, 0, 0.0))
+WORK = Work("local/mine", (1,), 3, Sampling(0.0, 1.0, 0, 0))
 
 
-def _run(ends: list[End | None]) -> Run:
+class NoSteps:
+    """A step loop that computes nothing, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[Cause] = []
+
+    def submit(self, works: Sequence[Work], sink: Sink) -> None:
+        assert works
+
+    def cancel(self, key: str, cause: Cause) -> None:
+        self.cancelled.append(cause)
+
+    def progress(self) -> Progress:
+        raise NotImplementedError
+
+
+def started(ends: list[Outcome | None], choice_count: int = 1, steps: NoSteps | None = None) -> Run:
     loop = asyncio.get_running_loop()
-    return Run("local/mine", "mine", 1, Wakeups(loop.call_soon_threadsafe), lambda run, end: ends.append(end))
+    run = Run(
+        "local/mine",
+        "mine",
+        1,
+        Wakeups(loop.call_soon_threadsafe),
+        lambda run, outcome: ends.append(outcome),
+        choice_count=choice_count,
+    )
+    works = [replace(WORK, choice=choice) for choice in range(choice_count)]
+    run.start(steps or NoSteps(), works, Output(Asked(WORK.prompt, choice_count, choice_count)))
+    return run
 
 
 async def _on_thread(work: Callable[[], None]) -> None:
@@ -23,7 +55,7 @@ async def _on_thread(work: Callable[[], None]) -> None:
 
 
 async def test_a_reader_gets_all_there_is_in_order() -> None:
-    run = _run([])
+    run = started([])
     tokens = [Tokens(position, (position,), "x") for position in range(3)]
 
     def step() -> None:
@@ -31,30 +63,71 @@ async def test_a_reader_gets_all_there_is_in_order() -> None:
             run.sink(each)
 
     await _on_thread(step)
-    assert await run.take() == tokens
+    [event] = await run.read()
+    assert (list(event.delta.token_ids), event.delta.text, event.delta.first_position) == ([0, 1, 2], "xxx", 0)
     await _on_thread(lambda: run.sink(END))
-    assert await run.take() == [END]
-    assert run.ended.result() is END
+    assert [event.WhichOneof("event") for event in await run.read()] == ["finished", "usage"]
+    assert await run.read() == []
 
 
 async def test_the_end_is_known_before_anybody_reads_it() -> None:
-    ends: list[End | None] = []
-    run = _run(ends)
+    ends: list[Outcome | None] = []
+    run = started(ends)
     await _on_thread(lambda: run.sink(END))
     await run.ended
-    assert ends == [END]
-    assert await run.take() == [END]
+    assert ends == [Outcome((END,))]
+    assert len(await run.read()) == 2
+
+
+async def test_a_run_ends_with_the_last_of_its_choices() -> None:
+    ends: list[Outcome | None] = []
+    run = started(ends, choice_count=3)
+    for choice in (2, 0):
+        await _on_thread(partial(run.sink, replace(END, choice=choice)))
+        [event] = await run.read()
+        assert event.finished.choice == choice
+        assert not run.ended.done()
+    await _on_thread(lambda: run.sink(replace(END, choice=1)))
+    outcome = await run.ended
+    assert outcome is not None
+    assert [end.choice for end in outcome.ends] == [2, 0, 1]
+    assert outcome.output_token_count == 9
+
+
+async def test_the_choices_beside_one_that_fails_are_cancelled() -> None:
+    steps = NoSteps()
+    run = started([], choice_count=2, steps=steps)
+    await _on_thread(lambda: run.sink(replace(END, reason=FinishReason.FAILED, error=ValueError("no"))))
+    await _on_thread(lambda: run.sink(replace(END, reason=FinishReason.CANCELLED, cause=Cause.SIBLING, choice=1)))
+    outcome = await run.ended
+    assert outcome is not None
+    assert (outcome.reason, outcome.cause) == (FinishReason.FAILED, None)
+    assert steps.cancelled == [Cause.SIBLING]
+    assert await run.read() == []
+
+
+async def test_an_output_that_cannot_be_told_is_cancelled_and_its_reader_told() -> None:
+    ends: list[Outcome | None] = []
+    steps = NoSteps()
+    run = started(ends, steps=steps)
+    await _on_thread(lambda: run.sink(Tokens(0, (1,), "\ud800")))  # no text that a message could hold
+    with pytest.raises(RuntimeError, match="cannot be told"):
+        await run.read()
+    assert steps.cancelled == [Cause.SIBLING]
+    await _on_thread(lambda: run.sink(END))
+    await run.ended
+    assert ends == [Outcome((END,))]
 
 
 async def test_nothing_is_kept_for_a_reader_that_has_left() -> None:
-    ends: list[End | None] = []
-    run = _run(ends)
+    ends: list[Outcome | None] = []
+    run = started(ends)
     run.leave()
     await _on_thread(lambda: run.sink(Tokens(0, (1,), "x")))
     await _on_thread(lambda: run.sink(END))
     await run.ended
-    assert ends == [END]
-    assert run._to_read == []
+    assert ends == [Outcome((END,))]
+    assert not run.has_reader
 
 
 def test_a_step_of_many_sequences_wakes_the_event_loop_once() -> None:

@@ -116,7 +116,7 @@ async def test_a_step_that_hangs_is_seen(engine: ScriptedEngine) -> None:
         while len(ages_ns) < 4:
             load = (await next_status(call)).load
             if load.running_count:  # the first message may have been on its way before the request
-                assert (load.step_count, load.free_block_count) == (0, TOTAL_BLOCKS - 2)
+                assert (load.step_count, load.free_block_count) == (0, TOTAL_BLOCKS - 1)
                 ages_ns.append(load.last_step_age.ToNanoseconds())
         assert ages_ns == sorted(ages_ns)
         assert ages_ns[-1] - ages_ns[0] >= 100_000_000

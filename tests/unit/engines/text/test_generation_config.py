@@ -37,7 +37,7 @@ def test_the_ids_that_end_an_output(tmp_path: Path, files: dict[str, object], id
 
 
 def test_without_the_file_nothing_is_recommended(tmp_path: Path) -> None:
-    assert read_generation_config(tmp_path) == GenerationConfig(None, None, None, None)
+    assert read_generation_config(tmp_path) == GenerationConfig(None, None, None, None, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,11 @@ def test_what_means_something_is_taken(
     assert (config.temperature, config.top_p, config.top_k) == said
 
 
+def test_filters_and_the_penalty_that_a_config_may_name_are_taken(tmp_path: Path) -> None:
+    config = read_generation_config(write(tmp_path, '{"min_p": 0.1, "typical_p": 0.9, "repetition_penalty": 1.05}'))
+    assert (config.min_p, config.typical_p, config.repetition_penalty) == (0.1, 0.9, 1.05)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -75,6 +80,9 @@ def test_what_means_something_is_taken(
         ('{"top_p": [0.5]}', "top_p is [0.5]"),
         ('{"top_k": 2.5}', "top_k is 2.5: make it a whole number, or leave it out"),
         ('{"top_k": "all"}', 'top_k is "all"'),
+        ('{"min_p": 1.5}', "min_p is 1.5: make it a number in [0, 1], or leave it out"),
+        ('{"typical_p": 0}', "typical_p is 0: make it a number in (0, 1], or leave it out"),
+        ('{"repetition_penalty": 0}', "repetition_penalty is 0: make it a number in (0, 2], or leave it out"),
         ('{"do_sample": "no"}', 'do_sample is "no"'),
         ('{"eos_token_id": "x"}', 'eos_token_id is "x": make it an id or a list of ids, or leave it out'),
         ('{"eos_token_id": [3, "x"]}', 'eos_token_id is [3, "x"]'),

@@ -1,12 +1,14 @@
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from engines.text.tokenizer import Tokenizer, load_tokenizer
 from roundhouse.kit.errors import InvalidArgument, NotReady
-from tests.support.tiny_models import BEGIN, END, byte_level_tokenizer, write_tokenizer
+from tests.support.tiny_models import BEGIN, END, byte_fallback_tokenizer, byte_level_tokenizer, write_tokenizer
 
 MESSAGES = [("system", "be brief"), ("user", "what is the fox?")]
 
@@ -118,3 +120,15 @@ def test_threads_may_encode_while_others_decode(tokenizer: Tokenizer) -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize(
+    "make", [byte_level_tokenizer, byte_fallback_tokenizer], ids=["GPT-2's kind", "Llama 2's kind"]
+)
+def test_a_word_is_spelled_as_it_may_stand_in_a_text(tmp_path: Path, make: Callable[[], Backend]) -> None:
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path, make()))
+    spelled = tokenizer.spellings("the")
+    for text in ("the", "jumps the", "bathe"):
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+        assert any(ids[-len(each) :] == each for each in spelled), text
+    assert len(set(spelled)) == len(spelled)

@@ -13,11 +13,10 @@ import pytest
 from engines.backends.torch_lm.context import context_tokens
 from engines.backends.torch_lm.load import Loaded, load_model
 from engines.backends.torch_lm.weights import read_config
-from engines.batching.batch import Batch, Draw, Row
-from engines.batching.sequence import Sequence
-from engines.model import Sampling, Work
 from nodeagent.models.directory import read_model
 from roundhouse.kit.errors import InvalidArgument
+from tests.support.model_bench import bench_of
+from tests.support.outputs import work
 from tests.support.tiny_models import CONTEXT
 
 Directories = Callable[[str], Path]
@@ -25,7 +24,6 @@ SWITCH = 64
 FACTORS = {"short_factor": [1.0] * 8, "long_factor": [4.0 + number for number in range(8)], "factor": 4.0}
 LONG = {"rope_type": "longrope", **FACTORS}
 LATE = {**LONG, "original_max_position_embeddings": SWITCH}
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
 
 
 @pytest.fixture
@@ -53,20 +51,13 @@ def test_the_longest_neighbour_that_is_taken_changes_nothing(rotated: Callable[.
 
 
 def continuation(model: Loaded, *, neighbour: int) -> list[int]:
-    """Returns 20 tokens of a short sequence, beside one of so many tokens in the sixth step."""
-    short, long = (Sequence(Work(name, ids, 100, GREEDY)) for name, ids in (("s", (1, 2)), ("l", (3,) * neighbour)))
-    short.blocks, long.blocks = (0, 1), tuple(range(2, 2 + CONTEXT // model.block_size))
-    for step in range(20):
-        both = [short, long] if step == 5 else [short]
-        rows = [
-            Row(each, tuple(each.ids[each.computed_count :]), each.computed_count, each.blocks, True) for each in both
-        ]
-        tokens = model.runner.sample(model.runner.forward(Batch(tuple(rows))), [Draw(GREEDY, 0)] * len(rows))
-        for row, token in zip(rows, tokens, strict=True):
-            assert isinstance(token, int)
-            row.sequence.advance(len(row.ids))
-            row.sequence.append(token)
-    return list(short.ids)
+    """Returns 20 tokens of a short sequence, beside one of so many tokens that comes after the fifth."""
+    with bench_of(model, max_batched_tokens=2 * CONTEXT) as it:
+        short = it.submit(work("short", (1, 2), 20))
+        short.has_or_ended(5)
+        it.run(work("long", (3,) * neighbour, 1))
+        short.end()
+    return short.ids
 
 
 def test_more_than_works_is_refused_and_the_reason_is_said(rotated: Callable[..., Path]) -> None:

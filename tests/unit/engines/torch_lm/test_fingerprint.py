@@ -23,13 +23,13 @@ def test_the_same_files_have_the_same_fingerprint_wherever_they_are(
     assert len(given) == 64
 
 
-@pytest.mark.parametrize("change", ["weights", "tokenizer", "template", "dtype"])
+@pytest.mark.parametrize("change", ["weights", "tokenizer", "template", "dtype", "numerics", "quantization"])
 def test_what_decides_the_output_changes_the_fingerprint(
     model_directory: Callable[[str], Path], tmp_path: Path, change: str
 ) -> None:
-    directory, dtype = tmp_path / "copy", "float32"
+    directory, dtype, ways = tmp_path / "copy", "float32", {"numerics": "fused", "quantization": ""}
     shutil.copytree(model_directory("qwen3"), directory)
-    before = fingerprint(directory, dtype=dtype, device=CPU)
+    before = fingerprint(directory, dtype=dtype, device=CPU, **ways)
     match change:
         case "weights":
             write_tiny_model(directory, "qwen3", seed=1)
@@ -42,4 +42,6 @@ def test_what_decides_the_output_changes_the_fingerprint(
             (directory / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
         case "dtype":
             dtype = "bfloat16"
-    assert fingerprint(directory, dtype=dtype, device=CPU) != before
+        case _:
+            ways[change] = "another"
+    assert fingerprint(directory, dtype=dtype, device=CPU, **ways) != before

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engines.backends.torch_lm.kernels.choose import available
 from engines.backends.torch_lm.load import Loaded, load_model
+from engines.backends.torch_lm.runner import TorchRunner
 from engines.batching.batch import Batch, Row
 from engines.batching.sequence import Sequence
-from engines.model import Sampling, Work
 from roundhouse.kit.errors import InvalidArgument, NoCapacity, NotFound, NotServed, RoundhouseError
+from tests.support.outputs import work
 from tests.support.tiny_models import CONTEXT
 
 Directories = Callable[[str], Path]
@@ -54,6 +56,13 @@ def test_a_model_may_compute_in_half_precision(model_directory: Directories, dty
     assert model.total_blocks // 2 == load(model_directory("llama")).total_blocks
 
 
+def test_the_attention_that_is_asked_for_computes(model_directory: Directories) -> None:
+    by_torch, by_default = (load(model_directory("llama"), attention=attention) for attention in ("torch", "auto"))
+    assert by_torch.numerics.startswith("fused, attention by torch, linears by ")
+    assert available() == [] or by_default.numerics.startswith(f"fused, attention by {available()[0]}, ")
+    assert by_torch.fingerprint != by_default.fingerprint or not available()
+
+
 def test_a_family_with_attention_of_its_own_is_refused_by_name(model_directory: Directories) -> None:
     with pytest.raises(NotServed, match='family "bloom" are not served') as refused:
         load(model_directory("bloom"), max_model_len=64)
@@ -70,8 +79,8 @@ def test_a_family_that_computes_something_else_is_refused(
         return real(*tensors, **options, scale=1.5 * scale)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", unscaled)
-    with pytest.raises(NotServed, match=r'family "llama" are not served .* of 19 tokens differ'):
-        load(model_directory("llama"))
+    with pytest.raises(NotServed, match=r'family "llama" are not served .* of 32 tokens differ'):
+        load(model_directory("llama"), attention="torch")
 
 
 def test_a_directory_without_a_config_is_not_found(tmp_path: Path) -> None:
@@ -118,9 +127,11 @@ def test_weights_that_lack_a_tensor_are_refused(model_directory: Directories, tm
     [
         ({"max_model_len": CONTEXT + 1}, InvalidArgument, "the context of the model is 256"),
         ({"dtype": "int3"}, InvalidArgument, "use auto, float32"),
+        ({"attention": "triton"}, InvalidArgument, "does not work on cpu: use auto or torch"),
+        ({"quantization": "int4"}, InvalidArgument, "use int8, or nothing"),
         ({"kv_cache_bytes": 100_000}, NoCapacity, "one sequence may have 256"),
     ],
-    ids=["context", "dtype", "cache"],
+    ids=["context", "dtype", "attention", "quantization", "cache"],
 )
 def test_what_cannot_be_had_is_refused(
     model_directory: Directories, options: dict[str, object], error: type[RoundhouseError], message: str
@@ -156,20 +167,22 @@ def test_defaults_are_those_of_the_generation_config(
     assert (given.temperature, given.top_p, given.top_k) == defaults
 
 
-def test_what_another_sequence_left_in_the_cache_cannot_come_in(model_directory: Directories) -> None:
-    model = load(model_directory("llama"))
-    sampling = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
-    short, long = (Sequence(Work(name, tuple(range(1, count)), 1, sampling)) for name, count in (("s", 4), ("l", 40)))
-    short.blocks, long.blocks = (0,), (5, 4, 3, 2, 1)
-    rows = [Row(each, tuple(each.ids[:-1]), 0, each.blocks, needs_logits=False) for each in (short, long)]
-    last = [Row(each, (each.ids[-1],), len(each.ids) - 1, each.blocks, needs_logits=True) for each in (short, long)]
-    model.runner.forward(Batch(tuple(rows)))
-    before = model.runner.forward(Batch((last[0],)))
-    for tensors in (model.runner._cache._keys, model.runner._cache._values):
+@pytest.mark.parametrize("attention", ["auto", "torch"])
+def test_what_another_sequence_left_in_the_cache_cannot_come_in(model_directory: Directories, attention: str) -> None:
+    model = load(model_directory("llama"), attention=attention)
+    runner = model.runner
+    assert isinstance(runner, TorchRunner)
+    short, long = (Sequence(work(name, tuple(range(1, count)), 1)) for name, count in (("s", 4), ("l", 40)))
+    short.blocks, long.blocks = [0], [5, 4, 3, 2, 1]
+    parts = [Row(each, tuple(each.ids[:-1]), 0, each.blocks, len(each.ids) - 1) for each in (short, long)]
+    last = [Row(each, (each.ids[-1],), len(each.ids) - 1, each.blocks, 0) for each in (short, long)]
+    runner.forward(Batch(tuple(parts)))
+    before = runner.forward(Batch((last[0],))).numbers
+    for tensors in (runner._cache._keys, runner._cache._values):
         for layer in tensors.values():
             layer[1:] = torch.nan  # all that `short` does not hold
-            layer[0, 3:] = torch.nan  # and what it has not written yet
-    after = model.runner.forward(Batch((last[0], last[1])))
+            layer[0, :, 3:] = torch.nan  # and what it has not written yet
+    after = runner.forward(Batch((last[0], last[1]))).numbers
     assert torch.equal(before[0].argmax(), after[0].argmax())
     assert after[0].isfinite().all()
     assert after[1].isnan().all()

@@ -1,104 +1,164 @@
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from engines.backends.torch_lm.sampler import sample, uniform
+from engines.backends.torch_lm.sampling import device, host
+from engines.backends.torch_lm.sampling.place import Place
+from engines.backends.torch_lm.sampling.sampler import Sampler
 from engines.batching.batch import Draw
-from engines.model import Sampling
+from engines.model import Sampled, Sampling
+from tests.support.draws import draw, tokens
+from tests.support.slow_sampler import distribution, slow_token
+
+PLACES = pytest.mark.parametrize("place", [host, device], ids=["host", "device"])
+WEIGHTS = [0.5, 0.3, 0.15, 0.05]
+LOGITS = [math.log(weight) for weight in WEIGHTS]
+EDGE = 1e-5  # closer to it, rounding may decide
 
 
-def draw(position: int = 0, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0, seed: int = 0) -> Draw:
-    return Draw(Sampling(temperature, top_p, top_k, seed), position)
-
-
-def chosen(logits: list[float], count: int = 400, **settings: Any) -> Counter[int]:
+def chosen(logits: Sequence[float], place: Place, count: int = 400, **settings: Any) -> Counter[int]:
     """Draws at many positions."""
-    draws = [draw(position, **settings) for position in range(count)]
-    tokens = sample(torch.tensor([logits] * count), draws)
-    assert all(isinstance(token, int) for token in tokens)
-    return Counter(token for token in tokens if isinstance(token, int))
+    return Counter(tokens([logits] * count, [draw(position, **settings) for position in range(count)], place))
 
 
-def test_temperature_0_takes_the_largest_logit_and_of_equals_the_lowest_id() -> None:
-    logits = torch.tensor([[0.0, 3.0, 1.0, 3.0], [2.0, 2.0, 2.0, 2.0]])
-    assert sample(logits, [draw(temperature=0.0), draw(temperature=0.0)]) == [1, 0]
+@PLACES
+def test_temperature_0_takes_the_largest_logit_and_of_equals_the_lowest_id(place: Place) -> None:
+    logits = [[0.0, 3.0, 1.0, 3.0], [2.0, 2.0, 2.0, 2.0]]
+    assert tokens(logits, [draw(temperature=0.0), draw(temperature=0.0)], place) == [1, 0]
 
 
-def test_tokens_come_as_often_as_their_probability_says() -> None:
-    weights = [0.5, 0.3, 0.15, 0.05]
-    counts = chosen([math.log(weight) for weight in weights], count=4000)
-    for token, weight in enumerate(weights):
-        assert counts[token] / 4000 == pytest.approx(weight, abs=0.03)
-
-
+@PLACES
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
         ({"top_k": 2}, {0, 1}),
         ({"top_k": 1}, {0}),
         ({"top_k": 100}, {0, 1, 2, 3}),
-        ({"top_p": 0.5}, {0}),
+        ({"top_p": 0.499}, {0}),
         ({"top_p": 0.51}, {0, 1}),
         ({"top_p": 0.9}, {0, 1, 2}),
         ({"top_p": 1e-9}, {0}),
         ({"top_k": 2, "top_p": 0.6}, {0}),  # of what top_k keeps, 0 has 0.625
+        ({"min_p": 0.2}, {0, 1, 2}),
+        ({"min_p": 0.5}, {0, 1}),
+        ({"min_p": 1.0}, {0}),
+        # The entropy is 1.142; surprises are 0.69, 1.20, 1.90 and 3.00.
+        ({"typical_p": 0.2}, {1}),
+        ({"typical_p": 0.7}, {0, 1}),
+        ({"typical_p": 0.9}, {0, 1, 2}),
+        ({"typical_p": 0.2, "min_p": 1.0}, {1}),  # the likeliest of what is left
         ({"temperature": 0.01}, {0}),
         ({"temperature": 1e-300}, {0}),
     ],
+    ids=str,
 )
-def test_what_is_kept(settings: dict[str, Any], kept: set[int]) -> None:
-    logits = [math.log(weight) for weight in (0.5, 0.3, 0.15, 0.05)]
-    assert set(chosen(logits, **settings)) == kept
+def test_what_is_kept(place: Place, settings: Mapping[str, Any], kept: set[int]) -> None:
+    assert set(chosen(LOGITS, place, **settings)) == kept
 
 
-def test_of_equals_top_k_keeps_the_lowest_ids() -> None:
-    assert set(chosen([1.0] * 8, top_k=3)) == {0, 1, 2}
+@PLACES
+@pytest.mark.parametrize("settings", [{"top_k": 3}, {"top_p": 0.3}, {"typical_p": 0.3}], ids=str)
+def test_of_equals_the_lowest_ids_are_kept(place: Place, settings: Mapping[str, Any]) -> None:
+    assert set(chosen([1.0] * 8, place, **settings)) == {0, 1, 2}
 
 
-def test_a_token_that_is_ruled_out_never_comes() -> None:
-    assert set(chosen([-math.inf, 0.0, -math.inf, 0.0, -math.inf])) == {1, 3}
+@PLACES
+def test_a_token_that_is_ruled_out_never_comes(place: Place) -> None:
+    logits = [-math.inf, 0.0, -math.inf, 0.0, -math.inf]
+    for how in ({}, {"top_k": 4}, {"top_p": 0.99}, {"typical_p": 0.99}, {"min_p": 1e-9}):
+        assert set(chosen(logits, place, **how)) == {1, 3}
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_row_without_a_finite_largest_logit_fails_alone(bad: float, temperature: float) -> None:
-    logits = torch.tensor([[0.0, 5.0], [0.0, bad], [5.0, 0.0]])
-    tokens = sample(logits, [draw(temperature=temperature / 100) for _ in range(3)])
-    assert (tokens[0], tokens[2]) == (1, 0)
-    assert isinstance(tokens[1], ValueError)
+TABLE: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "cold": {"temperature": 0.6},
+    "hot": {"temperature": 2.0},
+    "top_k": {"top_k": 3},
+    "top_p": {"top_p": 0.7},
+    "typical_p": {"typical_p": 0.6},
+    "min_p": {"min_p": 0.3},
+    "all filters": {"temperature": 1.5, "top_k": 5, "top_p": 0.95, "typical_p": 0.9, "min_p": 0.1},
+    "repetition": {"repetition_penalty": 1.5},
+    "presence": {"presence_penalty": 1.2},
+    "frequency": {"frequency_penalty": 0.7},
+    "negative penalties": {"repetition_penalty": 0.7, "presence_penalty": -0.5, "frequency_penalty": -0.4},
+    "bias": {"logit_bias": ((1, 1.0), (4, -1.0), (0, -100.0))},
+    "bad words": {"bad_words": ((3,), (2, 2, 0), (1, 5))},
+    "min_tokens": {"min_tokens": 10_000, "end_ids": frozenset({0, 4})},
+    "mask": {"mask": bytes([0b101101])},
+    "all edits": {
+        "repetition_penalty": 1.25,
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.25,
+        "logit_bias": ((2, 0.5),),
+        "bad_words": ((5,),),
+        "mask": bytes([0b111110]),
+        "top_p": 0.9,
+    },
+}
 
 
-def test_a_row_without_any_token_fails() -> None:
-    assert isinstance(sample(torch.full((1, 4), -math.inf), [draw()])[0], ValueError)
+@PLACES
+@pytest.mark.parametrize("settings", TABLE.values(), ids=TABLE)
+def test_tokens_come_as_often_as_their_probability_says(place: Place, settings: Mapping[str, Any]) -> None:
+    logits, count = [1.0, 0.4, 0.1, -0.3, -0.6, -1.2], 3000
+    own = {"ids": [0, 1, 3, 1, 2, 2], "prompt_count": 3, **settings}
+    draws = [draw(position, **own) for position in range(3, 3 + count)]
+    counts = Counter(tokens([logits] * count, draws, place))
+    for token, share in enumerate(distribution(logits, draws[0]).shares):
+        assert counts[token] / count == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / count))
 
 
-def test_a_row_gives_the_same_whoever_is_beside_it() -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(32, 500)
-    kinds: list[dict[str, Any]] = [
-        {},
-        {"temperature": 0.0},
-        {"top_k": 20},
-        {"top_p": 0.8},
-        {"temperature": 2.0, "top_k": 50, "top_p": 0.9},
-    ]
-    draws = [draw(row, seed=row, **kinds[row % 5]) for row in range(32)]
-    together = sample(logits, draws)
-    assert together == [sample(logits[row : row + 1], [draws[row]])[0] for row in range(32)]
-    assert together[::-1] == sample(logits.flip(0), draws[::-1])
+LOGIT = st.one_of(st.integers(-24, 24).map(lambda eighths: eighths / 8), st.just(-math.inf))
+SAMPLING = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 0.3, 1.0, 2.0]),
+        "top_k": st.sampled_from([0, 1, 2, 3, 7, 50]),
+        "top_p": st.sampled_from([0.1, 0.5, 0.9, 0.99, 1.0]),
+        "typical_p": st.sampled_from([0.2, 0.7, 0.95, 1.0]),
+        "min_p": st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+        "repetition_penalty": st.sampled_from([1.0, 1.25, 0.5, 2.0]),
+        "presence_penalty": st.sampled_from([0.0, 0.5, -1.0, 2.0]),
+        "frequency_penalty": st.sampled_from([0.0, 0.25, -0.5, 2.0]),
+        "min_tokens": st.sampled_from([0, 2]),
+        "seed": st.integers(-(2**63), 2**63 - 1),
+    }
+)
 
 
-def test_random_numbers_are_a_function_of_seed_choice_and_position() -> None:
-    numbers = {uniform(seed, choice, position) for seed in (-1, 0, 1) for choice in (0, 1) for position in (0, 1)}
-    assert len(numbers) == 12
-    assert all(0 <= number < 1 for number in numbers)
-    assert uniform(7, 0, 3) == 0.32541466495141846  # the same on every machine and in every version
+@st.composite
+def asked(draws: st.DrawFn) -> tuple[list[float], Draw]:
+    size = draws(st.integers(1, 12))
+    token = st.integers(0, size - 1)
+    ids = draws(st.lists(token, max_size=10))
+    prompt_count = draws(st.integers(0, len(ids)))
+    bias = draws(st.dictionaries(token, st.sampled_from([-100.0, -1.5, 0.5, 3.0]), max_size=3))
+    words = draws(st.lists(st.lists(token, min_size=1, max_size=3).map(tuple), max_size=2))
+    allowed = draws(st.one_of(st.none(), st.binary(min_size=-(-size // 8), max_size=-(-size // 8))))
+    how: Any = draws(SAMPLING)
+    how = Sampling(**how, logit_bias=tuple(bias.items()), bad_words=tuple(words))
+    ends = frozenset(draws(st.sets(token, max_size=1)))
+    logits = draws(st.lists(LOGIT, min_size=size, max_size=size))
+    return logits, Draw(how, len(ids) - prompt_count, draws(st.integers(0, 3)), ids, prompt_count, ends, allowed)
 
 
-def test_half_precision_is_sampled_as_well() -> None:
-    logits = torch.tensor([[0.0, 4.0, 4.0]], dtype=torch.bfloat16)
-    assert sample(logits, [draw(temperature=0.0)]) == [1]
-    assert sample(logits, [draw(top_k=1)]) == [1]
+@settings(deadline=None, max_examples=400)
+@given(asks=st.lists(asked(), min_size=1, max_size=4))
+def test_any_draw_gives_what_plain_python_gives(asks: list[tuple[list[float], Draw]]) -> None:
+    for logits, each in asks:
+        for place in (host, device):
+            [answer] = Sampler(place).sample(torch.tensor([logits]), [each]).wait()
+            try:
+                token, margin = slow_token(logits, each)
+            except ValueError:
+                assert isinstance(answer, ValueError)
+            else:
+                assume(margin > EDGE)
+                assert isinstance(answer, Sampled)
+                assert answer.token == token

@@ -1,0 +1,77 @@
+"""Deployments as they are written down, by keyword and by flag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import pytest
+
+from roundhouse.cli.flags import deployment_flags, deployment_of
+from roundhouse.client import deployment
+from roundhouse.client.specify import EngineSettings
+from roundhouse.kit.errors import InvalidArgument
+from roundhouse.v1.deployment_pb2 import EngineOptions
+
+SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "max_model_len": ("--max-model-len 64", {"max_model_len": 64}, {"max_model_len": 64}),
+    "batch_size": ("--batch-size 4", {"batch_size": 4}, {"batch_size": 4}),
+    "batch_interval": ("--batch-interval 0.5", {"batch_interval_s": 0.5}, {"batch_interval": {"nanos": 500_000_000}}),
+    "no batch_interval": ("--batch-interval 0", {"batch_interval_s": 0}, {"batch_interval": {}}),
+    "tokens": ("--max-num-batched-tokens 64", {"max_num_batched_tokens": 64}, {"max_num_batched_tokens": 64}),
+    "memory": ("--kv-cache-memory 1KiB", {"kv_cache_memory_bytes": 1024}, {"kv_cache_memory_bytes": 1024}),
+    "block_size": ("--block-size 32", {"block_size": 32}, {"block_size": 32}),
+    "dtype": ("--dtype BFLOAT16", {"dtype": "bfloat16"}, {"dtype": "bfloat16"}),
+    "max_waiting": ("--max-waiting 7", {"max_waiting": 7}, {"max_waiting": 7}),
+    "prefixes": ("--enable-prefix-caching", {"enable_prefix_caching": True}, {"enable_prefix_caching": True}),
+    "no prefixes": ("--no-enable-prefix-caching", {"enable_prefix_caching": False}, {"enable_prefix_caching": False}),
+    "attention": ("--attention torch", {"attention": "torch"}, {"attention": "torch"}),
+    "compile": ("--compile", {"compile": True}, {"compile": True}),
+    "no compile": ("--no-compile", {"compile": False}, {"compile": False}),
+    "quantization": ("-q int8", {"quantization": "int8"}, {"quantization": "int8"}),
+    "speculation": (
+        "--speculation ngram --speculation-tokens 2",
+        {"speculation": "ngram", "speculation_tokens": 2},
+        {"speculation": {"method": "SPECULATION_METHOD_NGRAM", "token_count": 2}},
+    ),
+    "a draft": (
+        "--speculation draft_model --draft-model /d",
+        {"speculation": "draft_model", "draft_model": "/d"},
+        {"speculation": {"method": "SPECULATION_METHOD_DRAFT_MODEL", "draft_model": {"path": "/d"}}},
+    ),
+    "nothing": ("", {}, {}),
+}
+
+
+@click.command()
+@deployment_flags
+def written(**flags: Any) -> Any:
+    return deployment_of(**flags)
+
+
+@pytest.mark.parametrize(("flags", "keywords", "options"), SETTINGS.values(), ids=SETTINGS)
+def test_a_setting_is_the_same_by_flag_and_by_keyword(flags: str, keywords: Any, options: Any) -> None:
+    by_flag = written.main(["-n", "demo", *flags.split()], standalone_mode=False)
+    by_keyword = deployment("demo", builtin="demo", **keywords)
+    assert by_flag.engine_options == by_keyword.engine_options == EngineOptions(**options)
+
+
+def test_every_setting_of_the_contract_can_be_said_both_ways() -> None:
+    said = {name for _, _, options in SETTINGS.values() for name in options}
+    assert said == {field.name for field in EngineOptions.DESCRIPTOR.fields}
+    assert {name for _, keywords, _ in SETTINGS.values() for name in keywords} == set(EngineSettings.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "field"),
+    [
+        ({"speculation": "eagle"}, "speculation"),
+        ({"batch_sise": 4}, "deployment"),
+        ({"batch_size": 2**40}, "deployment"),
+    ],
+    ids=["a method of nothing", "a name of nothing", "a number that does not fit"],
+)
+def test_what_the_contract_cannot_hold_is_refused(keywords: Any, field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        deployment("demo", builtin="demo", **keywords)
+    assert [each.field for each in refused.value.fields] == [field]
