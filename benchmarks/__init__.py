@@ -1,0 +1,1 @@
+"""Measures Roundhouse, and what others have, on one machine."""

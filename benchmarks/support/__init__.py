@@ -1,0 +1,1 @@
+"""What the benchmarks share: models, loads, figures, and how peers are run."""

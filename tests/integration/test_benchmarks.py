@@ -1,0 +1,37 @@
+"""The comparison runs, from its models to its table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.support.paths import ROOT
+from benchmarks.support.records import read
+
+PATIENCE_S = 400.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_run_measures_us_alone_and_says_so(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engine",
+        "--quick",
+        "--peers",
+        "roundhouse",
+        "--results",
+        str(tmp_path),
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw], [table] = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
+    records = read(raw)
+    assert [record for record in records if record["kind"] == "skipped"] == []
+    loads = {record["load"] for record in records if record["kind"] == "load"}
+    assert loads == {"mixed", "decode-1", "decode-8", "decode-32", "open-80"}
+    assert all(record["figures"]["tokens_per_s"] > 0 for record in records if record["kind"] == "load")
+    assert "| decode-32 |" in table.read_text()
