@@ -46,14 +46,16 @@ def joules() -> float | None:
         return None
 
 
-def busy_s() -> float:
-    """Returns the seconds that all cores together were not idle since some time, what a hypervisor took among them."""
+def busy_s(cores: Sequence[int]) -> float:
+    """Returns the seconds that these cores were not idle since some time, what a hypervisor took among them."""
     try:
-        line = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")[0].split()
+        lines = [line.split() for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return 0.0
-    user, nice, system, _, _, *others = map(int, line[1:])
-    return (user + nice + system + sum(others[:3])) / os.sysconf("SC_CLK_TCK")  # interrupts, soft interrupts, stolen
+    counters = {line[0]: list(map(int, line[1:9])) for line in lines if line[0].startswith("cpu")}
+    # Of user, nice, system, idle, waiting, interrupts, soft interrupts, stolen: all but idle and waiting.
+    ticks = [sum(counters[name][:3]) + sum(counters[name][5:]) for core in cores if (name := f"cpu{core}") in counters]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu() -> Mapping[str, str]:

@@ -61,7 +61,7 @@ class Match:
         self._rules = rules
         self._vocabulary = vocabulary_size(directory)
         goal, read = Goal(model.first_token_s, model.token_s), Bytes(*bytes_read(directory))
-        self._terms = Terms(model.name, goal, read, rules.bandwidth, len(rules.cores), rules.seed)
+        self._terms = Terms(model.name, goal, read, rules.bandwidth, rules.cores, rules.seed)
         self._round_count = 0
 
     def play(self, entrants: Sequence[Entrant], loads: Sequence[Load]) -> None:

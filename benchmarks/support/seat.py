@@ -24,7 +24,7 @@ class Terms:
     goal: Goal
     read: Bytes
     bandwidth: float  # bytes a second
-    core_count: int
+    cores: Sequence[int]
     seed: str
 
 
@@ -43,7 +43,7 @@ class Seat:
         """Runs a load; returns None if that fails, which is recorded too."""
         terms, name = self.terms, self.entrant.name
         names: dict[str, object] = {"model": terms.model, "peer": name, "load": load, "round": number}
-        load_average, before, busy_s = os.getloadavg()[0], machine.joules(), machine.busy_s()
+        load_average, before, busy_s = os.getloadavg()[0], machine.joules(), machine.busy_s(terms.cores)
         try:
             outcome = self.process.run(requests)
             if outcome.error:
@@ -53,7 +53,7 @@ class Seat:
             self.records.add("skipped", **names, why=str(error))
             print(f"  {terms.model:20} {load:14} {name:18} failed: {error}", flush=True)
             return None
-        after, busy_s = machine.joules(), machine.busy_s() - busy_s
+        after, busy_s = machine.joules(), machine.busy_s(terms.cores) - busy_s
         self.took_s[load] = output_token_count(requests) / found.tokens_per_s
         self._last = self._last if shape is None else (shape, self.took_s[load])
         self.records.add(
@@ -64,7 +64,7 @@ class Seat:
             joules=None if before is None or after is None else after - before,
             wall_s=outcome.wall_s,
             cpu_s=outcome.cpu_s,
-            others_fraction=max(0.0, busy_s - outcome.cpu_s) / outcome.wall_s / terms.core_count,
+            others_fraction=max(0.0, busy_s - outcome.cpu_s) / outcome.wall_s / len(terms.cores),
             load_average=load_average,
             seed=terms.seed,
             requests=[[one.at_s, one.first_s, one.last_s, one.token_count] for one in served(requests, outcome)],
