@@ -5,10 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import pytest
+
 from engines.backends.torch_lm.load import Loaded
 from engines.backends.torch_lm.runner import TorchRunner
 from engines.model import Work
 from tests.support.outputs import Bench, bench
+
+
+def needs_the_same_bits(model: Loaded) -> None:
+    """Skips a test where a model's logits depend, in their last bits, on what is computed beside them."""
+    if not model.is_batch_invariant:
+        pytest.skip("there are no kernels in C: torch's own are not batch-invariant")
 
 
 @contextlib.contextmanager
@@ -20,6 +28,7 @@ def bench_of(
     blocks: int | None = None,
     shares_prefixes: bool = True,
     depth: int = 0,
+    batch_interval_s: float = 0.0,
 ) -> Iterator[Bench]:
     """Starts a step loop. blocks: all that the model has if None. depth: of the runner, 1 as if it were on a GPU."""
     runner = model.runner
@@ -32,6 +41,7 @@ def bench_of(
         batch_size=batch_size,
         max_batched_tokens=max_batched_tokens,
         shares_prefixes=shares_prefixes,
+        batch_interval_s=batch_interval_s,
         transcript=model.tokenizer.transcript,
     ) as it:
         yield it

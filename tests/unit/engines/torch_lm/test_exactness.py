@@ -15,7 +15,7 @@ from engines.backends.torch_lm.load import load_model
 from engines.backends.torch_lm.trial import some_ids
 from engines.model import FinishReason, Sampling
 from tests.support import stock
-from tests.support.model_bench import alone, bench_of
+from tests.support.model_bench import alone, bench_of, needs_the_same_bits
 from tests.support.outputs import choices_of, work
 from tests.unit.engines.torch_lm.conftest import KV_CACHE_BYTES, Load
 
@@ -80,6 +80,7 @@ def test_short_and_long_sequences_side_by_side_give_what_each_gives_alone(family
 
 @THREE
 def test_the_size_of_chunks_changes_nothing(family: str, loaded: Load) -> None:
+    needs_the_same_bits(loaded(family))
     request = work("a", prompts(1, seed=3)[0] * 3, MAX_TOKENS, logprobs=2)
     given = []
     for tokens in (1, 7, 64, 512):

@@ -14,6 +14,7 @@ from engines.batching.batch import PENDING, Batch, Draw, Row, Score
 from engines.batching.sequence import Sequence as Tokens
 from engines.loop.interfaces import OutOfMemory
 from engines.model import Logprobs, Sampled
+from tests.support.model_bench import needs_the_same_bits
 from tests.support.outputs import GREEDY, work
 from tests.unit.engines.torch_lm.conftest import Load
 
@@ -50,7 +51,8 @@ def drawn(runner: TorchRunner, logits: Logits, count: int = 1) -> list[int]:
     return [answer.token for answer in answers if isinstance(answer, Sampled)]
 
 
-def test_logits_are_there_for_each_token_that_wants_them_and_for_no_other(runner: TorchRunner) -> None:
+def test_logits_are_there_for_each_token_that_wants_them_and_for_no_other(model: Loaded, runner: TorchRunner) -> None:
+    needs_the_same_bits(model)
     first, second, silent = sequence([5, 6, 7, 8]), sequence([9, 10, 11], 8), sequence([1, 2, 3], 16)
     together = forward(runner, row(first, wanted=3), row(second), row(silent, wanted=0))
     assert [owner is first for owner in together.owners] == [True, True, True, False]
@@ -125,7 +127,8 @@ def test_other_errors_stay_what_they_are(runner: TorchRunner, monkeypatch: pytes
         forward(runner, row(sequence([5, 6])))
 
 
-def test_a_step_may_want_no_logits_at_all(runner: TorchRunner) -> None:
+def test_a_step_may_want_no_logits_at_all(model: Loaded, runner: TorchRunner) -> None:
+    needs_the_same_bits(model)
     tokens = sequence([5, 6, 7])
     assert forward(runner, replace(row(tokens, wanted=0), ids=(5, 6), logits_from=2)).numbers.shape == (0, 320)
     assert torch.equal(

@@ -75,8 +75,8 @@ int NAME(attend)(const struct layer *layer, const struct rows *rows, T *output, 
     struct NAME(attending) it = {layer, rows, output, queries, token_step, head_step, {0}, 0};
     int failed = !cut(&it.tasks, layer, rows, threads);
     if (!failed) {
-        team(it.tasks.pieces, 1, NAME(attend_pieces), &it, it.tasks.threads);
-        team(it.tasks.count, 1, NAME(attend_tasks), &it, it.tasks.threads);
+        team(it.tasks.pieces, 1, NAME(attend_pieces), &it, it.tasks.threads, 1);
+        team(it.tasks.count, 1, NAME(attend_tasks), &it, it.tasks.threads, 1);
         failed = it.failed;
     }
     drop(&it.tasks);

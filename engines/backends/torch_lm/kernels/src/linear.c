@@ -9,7 +9,7 @@
 #include "team.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
-#if LANES == 16 && __GNUC__ >= 10
+#if LANES == 16 && (__GNUC__ >= 11 || __clang_major__ >= 9)
 #define PAIRS __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))) // two products at once
 #endif
 
@@ -21,7 +21,8 @@
 #define WIDE (2 * LANES)  // columns of a panel
 #define AHEAD (16 << 10)  // bytes from what is computed to what is fetched: 4 and 8 KiB were slower on Zen 5
 #define FLOCK 10          // passes over a panel while it, and their rows of x, are in a core's cache
-#define SMALL (1 << 18)   // so few products are not worth a second thread
+#define SHORT (1 << 21)   // of effort: about 10 µs, in which a second thread would hardly have begun
+#define LONG (1 << 23)    // about 40 µs, for which one may be woken
 
 // --------------------------------------------------------------------------------------------------------- sums
 // x: [inputs][rows]; panel: [inputs][WIDE]. Where inputs go in pairs: [inputs / 2][rows][2], [inputs / 2][WIDE][2].
@@ -150,7 +151,7 @@ static void pack_panels(void *context, i64 first, i64 end) {
 
 void linear_pack(const Linear *l, const void *weights, int threads) {
     struct packing it = {l, weights};
-    team(panel_count(l), 1, pack_panels, &it, threads);
+    team(panel_count(l), 1, pack_panels, &it, threads, 1);
 }
 
 // --------------------------------------------------------------------------------------------------- in and out
@@ -258,8 +259,9 @@ int linear(const Linear *l, const void *x, i64 x_stride, const i64 *from, i64 ro
     if (!laid_out) return -1;
     struct product it = {l,      x,    y,      from,   laid_out, x_stride, y_stride,
                          rows, passes, panels, inputs, width,    adds};
-    int is_small = rows * panels * WIDE * inputs < SMALL;
-    team(rows, even_grain(rows, threads), lay_out_rows, &it, rows * inputs < SMALL / 16 ? 1 : threads);
-    team(flocks * panels, even_grain(flocks * panels, threads), add_up_panels, &it, is_small ? 1 : threads);
+    // Few rows cost as much as eight: it is their weights that are waited for.
+    i64 effort = panels * WIDE * inputs * (rows + 8), spread = flocks * panels;
+    team(rows, even_grain(rows, threads), lay_out_rows, &it, rows * inputs < SHORT / 64 ? 1 : threads, 0);
+    team(spread, even_grain(spread, threads), add_up_panels, &it, effort < SHORT ? 1 : threads, effort >= LONG);
     return 0;
 }

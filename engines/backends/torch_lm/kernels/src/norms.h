@@ -68,7 +68,7 @@ void NAME(norm)(T *output, const T *x, i64 x_step, T *residual, i64 residual_ste
     struct NAME(norming) it = {output, x,   residual, weight, bias,     x_step,    residual_step,
                                dim,    eps, offset,   is_float, is_centred};
     if (rows * dim <= LITTLE / 8) threads = 1;
-    team(rows, even_grain(rows, threads), NAME(norm_rows), &it, threads);
+    team(rows, even_grain(rows, threads), NAME(norm_rows), &it, threads, 0);
 }
 
 #define STRIPE 2048 // columns that one thread takes
@@ -94,7 +94,7 @@ struct NAME(gating) {
     void NAME(KIND##_mul)(T *output, const T *gate_up, i64 step, i64 rows, i64 dim, int threads) {                     \
         struct NAME(gating) it = {output, gate_up, step, dim, (dim + STRIPE - 1) / STRIPE};                            \
         if (rows * dim <= LITTLE / 16) threads = 1;                                                                    \
-        team(rows * it.stripes, even_grain(rows * it.stripes, threads), NAME(KIND##_stripes), &it, threads);           \
+        team(rows * it.stripes, even_grain(rows * it.stripes, threads), NAME(KIND##_stripes), &it, threads, 0);        \
     }
 GATED(silu)
 GATED(gelu_tanh)

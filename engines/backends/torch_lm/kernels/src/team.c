@@ -69,7 +69,7 @@ static void hire(int wanted) {
     }
 }
 
-void team(i64 count, i64 grain, Body *body, void *context, int threads) {
+void team(i64 count, i64 grain, Body *body, void *context, int threads, int wakes) {
     // The team helps one caller at a time.
     if (threads <= 1 || count <= grain || pthread_mutex_trylock(&busy)) {
         if (count > 0) body(context, 0, count);
@@ -79,7 +79,7 @@ void team(i64 count, i64 grain, Body *body, void *context, int threads) {
     Job job = {.body = body, .context = context, .count = count, .grain = grain, .places = threads - 1};
     atomic_store(&current, &job);
     atomic_fetch_add(&rings, 1);
-    if (atomic_load(&asleep)) {
+    if (wakes && atomic_load(&asleep)) {
         pthread_mutex_lock(&door);
         pthread_cond_broadcast(&bell);
         pthread_mutex_unlock(&door);

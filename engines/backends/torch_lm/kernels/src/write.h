@@ -37,7 +37,7 @@ void NAME(write)(const struct layer *layer, const struct rows *rows, const T *ke
                                key_step, key_head_step, value_step, value_head_step};
     i64 tokens = rows->starts[rows->count];
     if (tokens * layer->kv_heads * layer->key_dim <= LITTLE / 16) threads = 1;
-    team(tokens, even_grain(tokens, threads), NAME(write_tokens), &it, threads);
+    team(tokens, even_grain(tokens, threads), NAME(write_tokens), &it, threads, 0);
 }
 
 // Norms a head, if there is a weight, and rotates it: dimension i with i + half. wide: [key_dim], to work in.
@@ -98,5 +98,5 @@ void NAME(write_qkv)(const struct layer *layer, const struct rows *rows, T *qkv,
     struct NAME(turning) it = {layer, rows, qkv, step, turning};
     i64 tokens = rows->starts[rows->count];
     if (tokens * (layer->heads + layer->kv_heads) * layer->key_dim <= LITTLE / 16) threads = 1;
-    team(tokens, even_grain(tokens, threads), NAME(turn_tokens), &it, threads);
+    team(tokens, even_grain(tokens, threads), NAME(turn_tokens), &it, threads, 0);
 }
