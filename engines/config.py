@@ -15,11 +15,11 @@ from google.protobuf import json_format
 
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.config import setting
-from roundhouse.kit.engine_options import overlaid, violations
-from roundhouse.kit.engine_variables import options_in
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.times import from_duration
 from roundhouse.kit.units import format_bytes
+from roundhouse.options.engine_options import overlaid, violations
+from roundhouse.options.engine_variables import options_in
 from roundhouse.v1 import deployment_pb2
 
 Device = Literal["cpu", "cuda"]

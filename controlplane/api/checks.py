@@ -9,12 +9,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from controlplane import wire
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
-from roundhouse.kit.engine_options import overlaid, violations
-from roundhouse.kit.engine_variables import options_in, problems_in
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.kit.times import from_duration
+from roundhouse.options.engine_options import overlaid, violations
+from roundhouse.options.engine_variables import options_in, problems_in
 from roundhouse.v1 import deployment_pb2, errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
 

@@ -13,10 +13,10 @@ from engines.service.identity import Identity
 from engines.service.lifecycle import Lifecycle, State
 from engines.service.served import Served
 from roundhouse.internal.v1 import engine_service_pb2, hop_pb2
-from roundhouse.kit.engine_options import METHODS
 from roundhouse.kit.fields import invalid
 from roundhouse.kit.service import Context
 from roundhouse.kit.times import from_duration, to_duration
+from roundhouse.options.engine_options import METHODS
 from roundhouse.v1 import deployment_pb2
 
 DEFAULT_PERIOD_S = 1.0

@@ -11,8 +11,8 @@ import click
 from roundhouse.cli.values import int32, seconds
 from roundhouse.client import deployment
 from roundhouse.kit.config import parse_bytes
-from roundhouse.kit.engine_options import METHODS, WORDS
 from roundhouse.kit.errors import Usage
+from roundhouse.options.engine_options import METHODS, WORDS
 from roundhouse.v1 import deployment_pb2
 
 Command = TypeVar("Command", bound=Callable[..., Any])

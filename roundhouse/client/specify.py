@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, Unpack
 
 from roundhouse.client.names import deployment_name
-from roundhouse.kit.engine_options import METHODS
 from roundhouse.kit.fields import invalid
 from roundhouse.kit.times import to_duration
+from roundhouse.options.engine_options import METHODS
 from roundhouse.v1 import deployment_pb2
 
 

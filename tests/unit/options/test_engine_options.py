@@ -8,10 +8,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from controlplane.placement import need
-from roundhouse.kit import engine_options
-from roundhouse.kit.engine_options import overlaid, violations
-from roundhouse.kit.engine_variables import options_in, problems_in
 from roundhouse.kit.errors import Usage
+from roundhouse.options import engine_options
+from roundhouse.options.engine_options import overlaid, violations
+from roundhouse.options.engine_variables import options_in, problems_in
 from roundhouse.v1.deployment_pb2 import (
     SPECULATION_METHOD_DRAFT_MODEL,
     SPECULATION_METHOD_NGRAM,

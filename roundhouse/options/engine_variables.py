@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from roundhouse.kit.config import parse_bool, parse_bytes, setting
-from roundhouse.kit.engine_options import LONGEST_INTERVAL_S, METHODS, MOST_GUESSES, RANGES, violations
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.times import to_duration
+from roundhouse.options.engine_options import LONGEST_INTERVAL_S, METHODS, MOST_GUESSES, RANGES, violations
 from roundhouse.v1.deployment_pb2 import EngineOptions
 
 _MOST_DIGITS = 9  # what is longer is out of every range

@@ -1,0 +1,1 @@
+"""What an engine may be set to, and where it is said: shared by whoever asks, sizes and runs."""
