@@ -67,11 +67,6 @@ class Scheduler:
         self._next_deadline_ms = NEVER_MS  # or earlier
 
     @property
-    def has_work(self) -> bool:
-        """Tells whether there are sequences. The next batch may be empty still, if all are in flight or parked."""
-        return bool(self._running or self._waiting or self._landing)
-
-    @property
     def max_running(self) -> int:
         """The most sequences that run at a time."""
         return self._max_running

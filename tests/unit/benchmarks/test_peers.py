@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,12 @@ def test_main_entrants_take_turns_and_each_of_the_others_takes_turns_with_the_fi
     assert first["figures"]["tokens_per_s"] == pytest.approx(8000)
     assert first["roofline_fraction"] > 0
     assert len(first["requests"]) == 8
+
+
+def test_raw_results_do_not_say_where_a_machine_keeps_the_project(tmp_path: Path) -> None:
+    peer = replace(entrant("a", 0.001), variables=lambda _: {"PLACE": f"{ROOT}/benchmarks"})
+    played = Played(tmp_path, peer, loads=[Closed("one", 1, 8, 2)], rounds=1)
+    assert played.of("peer")[0]["variables"]["PLACE"] == "benchmarks"
 
 
 def test_open_loads_are_for_the_main_entrants_at_a_share_of_what_the_fastest_can(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_the_best_of_a_familys_modes_is_what_ours_is_compared_with(records: Reco
     assert "| decode-8 | 300 (10) | 150 (10) eager, **2.00×** (1.00×) |" in written(records.all)
 
 
+def test_of_modes_that_took_turns_at_other_times_the_one_that_does_best_beside_ours_counts(records: Records) -> None:
+    turns = (("vllm-compiled", 380.0, 390.0), ("vllm-eager", 320.0, 260.0))  # the machine was slower the second time
+    for number, (peer, rate, ours) in enumerate(turns):
+        records.add("load", **load("roundhouse", ours, number))
+        records.add("load", **load(peer, rate, number))
+    assert "| 320 (10) eager, **0.81×** (1.00×) |" in written(records.all)
+
+
 def test_of_two_rounds_the_mean_counts_and_of_three_the_one_in_the_middle(records: Records) -> None:
     for number, rate in enumerate((100.0, 300.0)):
         records.add("load", **load("roundhouse", rate, number))

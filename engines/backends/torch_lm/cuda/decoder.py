@@ -22,7 +22,7 @@ Turns = tuple[Tensor, Tensor]  # cosines and sines of all positions, [context, r
 
 
 class Decoder:
-    """Its weights, apart from any cache. See `make.Bindable`."""
+    """Its weights, apart from any cache. See `place.Bindable`."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Decoder:
         self._head = linears.pack(weight_of(parts.head), parts.head.bias, norm=parts.norm)
 
     def bind(self, cache: PagedCache) -> Compute:
-        """See `make.Bindable`."""
+        """See `place.Bindable`."""
         attentions: Sequence[Any] = [cache.attention(*self._shapes[layer]) for layer in range(len(self._layers))]
         layers = [bind(layer, at, self._kernels) for layer, at in zip(self._layers, attentions, strict=True)]
         embed, head, softcap = self._embedding, self._head, self._softcap

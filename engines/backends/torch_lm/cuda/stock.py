@@ -12,7 +12,7 @@ from engines.backends.torch_lm.cuda.step import CudaStep
 
 
 class Stock:
-    """See `make.Bindable`."""
+    """See `place.Bindable`."""
 
     def __init__(self, model: Any) -> None:
         """`model` calls the attention that `attention.register` has registered."""
@@ -21,7 +21,7 @@ class Stock:
         model.config.get_text_config().pad_token_id = None
 
     def bind(self, cache: PagedCache) -> Compute:  # noqa: ARG002 - each step knows its cache
-        """See `make.Bindable`."""
+        """See `place.Bindable`."""
         return self._compute
 
     def _compute(self, step: CudaStep) -> Tensor:

@@ -42,7 +42,7 @@ def test_who_has_all_its_tokens_in_flight_is_not_scheduled_again() -> None:
     scheduler = make_scheduler()
     scheduler.add(sequence_of(3, max_tokens=2))
     assert [len(scheduler.next_batch().rows) for _ in range(3)] == [1, 1, 0]
-    assert scheduler.has_work
+    assert scheduler.running_count + scheduler.waiting_count
 
 
 def test_a_row_of_what_was_removed_counts_for_nothing() -> None:
@@ -132,7 +132,7 @@ def test_when_all_are_parked_the_batch_is_empty() -> None:
     scheduler.next_batch()
     sequence.is_parked = True
     assert not scheduler.next_batch().rows
-    assert scheduler.has_work
+    assert scheduler.running_count + scheduler.waiting_count
 
 
 @pytest.mark.parametrize("is_put_out", [False, True])
@@ -150,4 +150,4 @@ def test_a_parked_sequence_may_be_put_out_and_removed(*, is_put_out: bool) -> No
     scheduler.commit(in_flight.rows[1], (9,))
     scheduler.remove(other)
     assert scheduler.pool.free_count == 4
-    assert not scheduler.has_work
+    assert scheduler.running_count + scheduler.waiting_count == 0

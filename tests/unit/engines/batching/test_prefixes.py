@@ -22,7 +22,7 @@ def run(scheduler: Scheduler, *sequences: Sequence) -> None:
     """Runs sequences to their end."""
     for sequence in sequences:
         scheduler.add(sequence)
-    while scheduler.has_work:
+    while scheduler.running_count + scheduler.waiting_count:
         finish_step(scheduler, scheduler.next_batch())
 
 

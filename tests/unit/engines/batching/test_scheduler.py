@@ -58,7 +58,7 @@ def test_a_step_never_computes_more_tokens_than_it_may() -> None:
     scheduler = make_scheduler(tokens=16)
     for index in range(20):
         scheduler.add(sequence_of(5 + index))
-    while scheduler.has_work:
+    while scheduler.running_count + scheduler.waiting_count:
         batch = scheduler.next_batch()
         assert 0 < batch.token_count <= 16
         finish_step(scheduler, batch)
@@ -202,7 +202,7 @@ def test_removing_twice_is_a_fault() -> None:
 
 def test_without_sequences_there_is_nothing_to_do() -> None:
     scheduler = make_scheduler()
-    assert not scheduler.has_work
+    assert scheduler.running_count + scheduler.waiting_count == 0
     assert not scheduler.next_batch().rows
 
 

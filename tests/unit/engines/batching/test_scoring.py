@@ -63,7 +63,7 @@ def test_what_was_scored_before_a_sequence_was_put_out_is_not_scored_again() -> 
     scored = sequence_of(20, max_tokens=2, key="scored", prompt_logprobs=0)
     scheduler.add(scored)
     positions: list[int] = []
-    while scheduler.has_work:
+    while scheduler.running_count + scheduler.waiting_count:
         batch = scheduler.next_batch()
         positions += wanted(batch, scored)
         finish_step(scheduler, batch)

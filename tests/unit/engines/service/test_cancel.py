@@ -16,12 +16,12 @@ from tests.support.scripted_engine import (
     BLOCK_SIZE,
     TOTAL_BLOCKS,
     ScriptedEngine,
-    alphabet,
     events_of,
     refusal_of,
     scripted_engine,
     text_of,
 )
+from tests.support.scripted_model import alphabet
 
 TOMBSTONED: tuple[object, ...] = (grpc.StatusCode.ABORTED, "REQUEST_TOMBSTONED", [])
 SOON_S = 0.05

@@ -12,15 +12,8 @@ import pytest_asyncio
 from engines.service import checks
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2, inference_service_pb2
-from tests.support.scripted_engine import (
-    CONTEXT_TOKENS,
-    CharacterGrammars,
-    ScriptedEngine,
-    alphabet,
-    events_of,
-    refusal_of,
-    scripted_engine,
-)
+from tests.support.scripted_engine import CONTEXT_TOKENS, ScriptedEngine, events_of, refusal_of, scripted_engine
+from tests.support.scripted_model import CharacterGrammars, alphabet
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
 NOT_SERVED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")

@@ -18,11 +18,11 @@ from tests.support.scripted_engine import (
     BLOCK_SIZE,
     TOTAL_BLOCKS,
     ScriptedEngine,
-    alphabet,
     events_of,
     refusal_of,
     scripted_engine,
 )
+from tests.support.scripted_model import alphabet
 
 
 @pytest_asyncio.fixture

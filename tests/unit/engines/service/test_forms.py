@@ -14,15 +14,8 @@ from engines.model import Constraint
 from engines.service import forms
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2, receipt_pb2
-from tests.support.scripted_engine import (
-    PATIENCE_S,
-    CharacterGrammars,
-    OneOf,
-    events_of,
-    refusal_of,
-    scripted_engine,
-    text_of,
-)
+from tests.support.scripted_engine import events_of, refusal_of, scripted_engine, text_of
+from tests.support.scripted_model import PATIENCE_S, CharacterGrammars, OneOf
 
 SAMPLING = {"constraint": {"regex": "a+"}}
 

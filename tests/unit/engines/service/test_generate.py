@@ -19,16 +19,15 @@ from roundhouse.kit.status import error_of
 from roundhouse.v1 import generation_pb2
 from tests.support.scripted_engine import (
     CONTEXT_TOKENS,
-    END_TOKEN,
     IDENTITY,
     ScriptedEngine,
-    alphabet,
     events_of,
     messages_of,
     refusal_of,
     scripted_engine,
     text_of,
 )
+from tests.support.scripted_model import END_TOKEN, alphabet
 
 
 @pytest_asyncio.fixture

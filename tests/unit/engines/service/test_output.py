@@ -12,7 +12,7 @@ from engines.model import Cause, End, FinishReason, Logprobs, PromptScored, Rele
 from engines.service.choice import FULL
 from engines.service.outcome import Outcome
 from engines.service.output import TEXT, Asked, Output
-from tests.support.scripted_engine import logprobs_of
+from tests.support.scripted_model import logprobs_of
 
 PROMPT = (7, 8, 9)
 END = End(FinishReason.LENGTH, 3, Release(0, 1, 1, 0, 0.0), queue_s=0.2, first_token_s=0.5)

@@ -14,13 +14,8 @@ from engines.service.served import Description
 from engines.service.works import Given, works
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2
-from tests.support.scripted_engine import (
-    VOCABULARY_SIZE,
-    CharacterTokenizer,
-    refusal_of,
-    scripted_engine,
-    text_of,
-)
+from tests.support.scripted_engine import refusal_of, scripted_engine, text_of
+from tests.support.scripted_model import VOCABULARY_SIZE, CharacterTokenizer
 
 SMALL = Description(
     model_type="scripted",

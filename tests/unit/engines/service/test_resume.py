@@ -9,14 +9,8 @@ import pytest
 import pytest_asyncio
 
 from roundhouse.v1 import generation_pb2
-from tests.support.scripted_engine import (
-    CONTEXT_TOKENS,
-    CharacterGrammars,
-    ScriptedEngine,
-    events_of,
-    refusal_of,
-    scripted_engine,
-)
+from tests.support.scripted_engine import CONTEXT_TOKENS, ScriptedEngine, events_of, refusal_of, scripted_engine
+from tests.support.scripted_model import CharacterGrammars
 
 
 @pytest_asyncio.fixture

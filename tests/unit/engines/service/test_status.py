@@ -18,7 +18,6 @@ from tests.support.scripted_engine import (
     BLOCK_SIZE,
     IDENTITY,
     TOTAL_BLOCKS,
-    VOCABULARY_SIZE,
     ScriptedEngine,
     events_of,
     hop,
@@ -27,6 +26,7 @@ from tests.support.scripted_engine import (
     served,
     text_of,
 )
+from tests.support.scripted_model import VOCABULARY_SIZE
 
 LOADING = engine_service_pb2.ENGINE_STATE_LOADING
 SERVING = engine_service_pb2.ENGINE_STATE_SERVING

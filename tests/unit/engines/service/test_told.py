@@ -10,15 +10,8 @@ import pytest_asyncio
 
 from roundhouse.internal.v1 import engine_service_pb2
 from roundhouse.v1 import inference_service_pb2
-from tests.support.scripted_engine import (
-    PATIENCE_S,
-    CharacterGrammars,
-    ScriptedEngine,
-    events_of,
-    hop,
-    logprobs_of,
-    scripted_engine,
-)
+from tests.support.scripted_engine import ScriptedEngine, events_of, hop, scripted_engine
+from tests.support.scripted_model import PATIENCE_S, CharacterGrammars, logprobs_of
 
 
 @pytest_asyncio.fixture
