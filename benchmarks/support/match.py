@@ -7,10 +7,11 @@ alone, for the memory's sake; before it serves a load, the first of the main ent
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.support.environments import python_of
 from benchmarks.support.loads import (
@@ -109,7 +110,8 @@ class Match:
             rules.records.add("skipped", **names, load="", why=str(error))
             print(f"  {self._model.name:20} {'':14} {entrant.name:18} failed: {error}", flush=True)
             return None
-        rules.records.add("peer", **names, hello=asdict(hello), setup=asdict(setup), variables=variables)
+        told = _without(f"{rules.root}/", {"setup": asdict(setup), "variables": variables})
+        rules.records.add("peer", **names, hello=asdict(hello), **told)
         return Seat(entrant, process, self._terms, rules.records)
 
     def _capacity(self, mains: Sequence[Seat]) -> float:
@@ -145,3 +147,10 @@ class Match:
 
     def _is_over(self) -> bool:
         return time.monotonic() > self._rules.deadline_s
+
+
+def _without(place: str, value: Any) -> Any:
+    """Returns a value without the place where this machine keeps the project."""
+    if isinstance(value, str):
+        return value.replace(place, "")
+    return {key: _without(place, each) for key, each in value.items()} if isinstance(value, Mapping) else value
