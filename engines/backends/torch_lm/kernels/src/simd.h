@@ -7,6 +7,8 @@
 // power_of_two(x)     2^x for whole x in [-127, 128]: 0 for the least, infinite for the largest; anything for a NaN
 // where_less          by lane, a < b ? yes : no
 // total, largest      of all lanes, joined in one order
+// store_first         the first `count` lanes, 0 to LANES
+// transpose           lane j of vector i to lane i of vector j
 #pragma once
 #include <math.h>
 #include <stdint.h>

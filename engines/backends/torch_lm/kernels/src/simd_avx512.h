@@ -21,6 +21,28 @@ INLINE float total(vec x) { return _mm512_reduce_add_ps(x); }
 
 INLINE vec load_f32(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void store_f32(float *p, vec x) { _mm512_storeu_ps(p, x); }
+INLINE void store_first(float *p, vec x, int count) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), x); }
+
+INLINE void transpose(vec x[LANES]) {
+    __m512d y[LANES];
+    for (int i = 0; i < LANES; i += 4) { // 4 x 4 within each quarter
+        vec a = _mm512_unpacklo_ps(x[i], x[i + 1]), b = _mm512_unpackhi_ps(x[i], x[i + 1]);
+        vec c = _mm512_unpacklo_ps(x[i + 2], x[i + 3]), d = _mm512_unpackhi_ps(x[i + 2], x[i + 3]);
+        y[i] = _mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(c));
+        y[i + 1] = _mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(c));
+        y[i + 2] = _mm512_unpacklo_pd(_mm512_castps_pd(b), _mm512_castps_pd(d));
+        y[i + 3] = _mm512_unpackhi_pd(_mm512_castps_pd(b), _mm512_castps_pd(d));
+    }
+    for (int i = 0; i < 4; i++) { // then the quarters
+        __m512d a = _mm512_shuffle_f64x2(y[i], y[i + 4], 0x88), b = _mm512_shuffle_f64x2(y[i], y[i + 4], 0xdd);
+        __m512d c = _mm512_shuffle_f64x2(y[i + 8], y[i + 12], 0x88);
+        __m512d d = _mm512_shuffle_f64x2(y[i + 8], y[i + 12], 0xdd);
+        x[i] = _mm512_castpd_ps(_mm512_shuffle_f64x2(a, c, 0x88));
+        x[i + 4] = _mm512_castpd_ps(_mm512_shuffle_f64x2(b, d, 0x88));
+        x[i + 8] = _mm512_castpd_ps(_mm512_shuffle_f64x2(a, c, 0xdd));
+        x[i + 12] = _mm512_castpd_ps(_mm512_shuffle_f64x2(b, d, 0xdd));
+    }
+}
 
 INLINE vec load_bf16(const bf16 *p) {
     __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));

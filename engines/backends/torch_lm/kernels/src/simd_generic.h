@@ -29,6 +29,12 @@ INLINE vec load_f32(const float *p) {
     return x;
 }
 INLINE void store_f32(float *p, vec x) { memcpy(p, &x, sizeof x); }
+INLINE void store_first(float *p, vec x, int count) { memcpy(p, &x, count * sizeof *p); }
+
+INLINE void transpose(vec x[LANES]) {
+    vec a = x[0], b = x[1], c = x[2], d = x[3];
+    for (int i = 0; i < LANES; i++) x[i] = (vec){a[i], b[i], c[i], d[i]};
+}
 
 INLINE vec load_bf16(const bf16 *p) {
     return (vec)(bits){p[0] << 16, p[1] << 16, p[2] << 16, p[3] << 16};

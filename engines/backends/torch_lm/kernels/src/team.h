@@ -13,4 +13,4 @@ typedef void Body(void *context, i64 first, i64 end);
 void team(i64 count, i64 grain, Body *body, void *context, int threads, int wakes);
 
 // A grain for loops whose rounds are alike.
-INLINE i64 even_grain(i64 count, int threads) { return count / (4 * threads) + 1; }
+INLINE i64 even_grain(i64 count, int threads) { return (count + 4 * threads - 1) / (4 * threads); }
