@@ -1,7 +1,9 @@
 """Shows where the time of a step goes.
 
 `python -m benchmarks.breakdown --models A --concurrency 64`. Looks at the step thread every millisecond or so while all
-sequences decode, and counts the lines on which it was. What runs in C is counted on the line that called it.
+sequences decode, and counts the lines on which it was. What runs in C is counted on the line that called it; where
+Linux's `perf` is there, a second run says in which functions of C all threads were. `--prompt 1024 --outputs 16` shows
+prompts instead.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from benchmarks.support.engine import Engine
 from benchmarks.support.loads import Closed, closed_requests
 from benchmarks.support.match import KV_CACHE_BYTES
 from benchmarks.support.models import CONTEXT, MODELS, made
+from benchmarks.support.native import watched
 from benchmarks.support.paths import MODELS_DIRECTORY, RESULTS_DIRECTORY, ROOT, result_path
 from benchmarks.support.records import Records
 from benchmarks.support.threads import begin_with_threads
@@ -88,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.breakdown", description=__doc__)
     parser.add_argument("--models", default="llama-25m-bfloat16", metavar="A,B", help=", ".join(MODELS))
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--prompt", type=int, default=16, help="tokens of each prompt (default: %(default)s)")
     parser.add_argument("--outputs", type=int, default=0, help="tokens of each sequence; 512, or 128 with --quick")
     parser.add_argument("--quick", action="store_true", help="shorter outputs")
     parser.add_argument("--results", type=Path, default=RESULTS_DIRECTORY, help="directory of the results")
@@ -103,17 +107,20 @@ def main(arguments: list[str] | None = None) -> None:
         engine = Engine(
             Setup(str(directory), model.dtype, len(cores), cores, KV_CACHE_BYTES, asked.concurrency, CONTEXT)
         )
-        load = Closed("breakdown", asked.concurrency, 16, output_count)
+        load = Closed("breakdown", asked.concurrency, asked.prompt, output_count)
         engine.run(closed_requests(load, engine.loaded.vocabulary_size, "warm-up"), Clock())
         with Watcher("steps") as watcher:
             engine.run(closed_requests(load, engine.loaded.vocabulary_size, "seen"), Clock())
+        with watched() as native:
+            engine.run(closed_requests(load, engine.loaded.vocabulary_size, "seen in C"), Clock())
         engine.steps.stop()
         total = max(1, watcher.lines.total())
         lines, functions = _shares(watcher.lines, total), _shares(watcher.functions, total)
-        records.add(
-            "breakdown", model=name, looks=total, lines=lines, functions=functions, **vars(asked) | {"results": ""}
-        )
-        for title, shares in (("lines, each alone", lines), ("functions, with all they call", functions)):
+        in_c = sorted(native.items(), key=lambda each: -each[1])[:SHOWN]
+        titled = {"lines, each alone": lines, "functions, with all they call": functions, "native, all threads": in_c}
+        asked_for = {key: getattr(asked, key) for key in ("concurrency", "prompt")} | {"outputs": output_count}
+        records.add("breakdown", model=name, looks=total, lines=lines, functions=functions, native=in_c, **asked_for)
+        for title, shares in titled.items():
             print(f"{name}, {asked.concurrency} sequences, {total} looks: {title}")
             print("\n".join(f"  {share:6.1%}  {place}" for place, share in shares))
     print(f"raw results: {records.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from engines.backends.torch_lm.load import Loaded, load_model
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.config import MAX_BATCHED_TOKENS
-from engines.loop import Runner, StepLoop
+from engines.loop import Proposer, Runner, StepLoop
 from engines.model import End, Event, FinishReason, Sampling, Tokens, Work
 
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, seed=0)
@@ -23,13 +24,19 @@ LONGEST_S = 600.0  # without any request's end
 class Engine:
     """The step loop of a model, and what it says to requests."""
 
-    def __init__(self, setup: Setup, wrap: Callable[[Runner], Runner] = lambda runner: runner) -> None:
-        """What `wrap` returns stands between the loop and the runner."""
+    def __init__(
+        self,
+        setup: Setup,
+        wrap: Callable[[Runner], Runner] = lambda runner: runner,
+        guess: Callable[[Loaded], Proposer | None] = lambda _: None,
+    ) -> None:
+        """What `wrap` returns stands between the loop and the runner; what `guess` returns guesses tokens ahead."""
         max_batched_tokens = int(setup.options.get("budget", MAX_BATCHED_TOKENS["cpu"]))
         self.loaded: Loaded = load_model(
             Path(setup.model),
             device="cpu",
             dtype=setup.dtype,
+            quantization=str(setup.options.get("quantization", "")),
             kv_cache_bytes=setup.kv_cache_bytes,
             max_model_len=setup.max_model_len,
             batch_size=setup.batch_size,
@@ -42,7 +49,10 @@ class Engine:
             self.scheduler,
             self.loaded.tokenizer.transcript,
             max_waiting=100_000,
+            proposer=guess(self.loaded),
         )
+        gc.collect()
+        gc.freeze()  # as the engine's process does behind a load
         self.steps.start()
         self.notes = self.loaded.numerics
         self._run_count = 0
