@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import sysconfig
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ from engines.demo_model import MODEL_DIR
 PERIOD_S = 0.001
 SHOWN = 15
 _OURS = str(ROOT / "engines")
+_LIBRARY = f"{sysconfig.get_path('stdlib')}/"
 
 
 class Watcher:
@@ -79,10 +81,10 @@ def _function(frame: FrameType) -> str:
 
 
 def _short(path: str) -> str:
-    return path.removeprefix(f"{ROOT}/").rpartition("site-packages/")[2]
+    return path.removeprefix(f"{ROOT}/").removeprefix(_LIBRARY).rpartition("site-packages/")[2]
 
 
-def _shares(counts: Mapping[str, int], total: int) -> list[tuple[str, float]]:
+def _shares(counts: Mapping[str, float], total: int) -> list[tuple[str, float]]:
     return sorted(((name, count / total) for name, count in counts.items()), key=lambda each: -each[1])[:SHOWN]
 
 
@@ -116,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
         engine.steps.stop()
         total = max(1, watcher.lines.total())
         lines, functions = _shares(watcher.lines, total), _shares(watcher.functions, total)
-        in_c = sorted(native.items(), key=lambda each: -each[1])[:SHOWN]
+        in_c = _shares(native, 1)  # which are shares already
         titled = {"lines, each alone": lines, "functions, with all they call": functions, "native, all threads": in_c}
         asked_for = {key: getattr(asked, key) for key in ("concurrency", "prompt")} | {"outputs": output_count}
         records.add("breakdown", model=name, looks=total, lines=lines, functions=functions, native=in_c, **asked_for)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.support import machine
@@ -23,12 +23,11 @@ from benchmarks.support.paths import MODELS_DIRECTORY, RESULTS_DIRECTORY, ROOT, 
 from benchmarks.support.records import Records
 from benchmarks.support.threads import begin_with_threads
 from benchmarks.support.wire import Request, Setup
-from engines.backends.torch_lm.drafting import DraftModel
-from engines.backends.torch_lm.load import Loaded, load_model
-from engines.batching.blocks import BlockPool
+from engines.backends.torch_lm.load import Loaded
+from engines.backends.torch_lm.speculation import make_proposer
+from engines.config import BLOCK_SIZE, GUESSES, MAX_BATCHED_TOKENS, MAX_WAITING, Builtin, Options, Speculation
 from engines.demo_model import MODEL_DIR
 from engines.loop import Proposer
-from engines.loop.ngram import NGrams
 
 BATCH_SIZE = 32
 KV_CACHE_BYTES = 256 << 20
@@ -42,56 +41,68 @@ QUESTIONS = (
 )
 
 
+Requests = Callable[[Engine, int, str], Sequence[Request]]  # (engine, how many, seed)
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An engine without an option and with it, at one load."""
+    """An engine without an option and with it, with so many requests at a time."""
 
     name: str
-    model: str
+    model: str  # empty: the demo model, which ends its answers by itself
     dtype: str
-    load: str
-    requests: Callable[[Engine, str], Sequence[Request]]
-    options: Mapping[str, str]
-    guess: Callable[[Loaded], Proposer | None] = lambda _: None
+    count: int
+    requests: Requests
+    options: Mapping[str, str] = field(default_factory=dict)
+    speculation: Speculation | None = None
+
+    def guess(self, loaded: Loaded) -> Proposer | None:
+        """Returns what guesses for a model, made as an engine makes it."""
+        draft_model = None if self.speculation is None or self.speculation.draft_model is None else MODEL_DIR
+        return make_proposer(_options(self.dtype, self.speculation), draft_model, loaded, lambda _: None)
 
 
-def ids(count: int) -> Callable[[Engine, str], Sequence[Request]]:
-    """Returns what makes so many requests of random ids."""
-    return lambda engine, seed: closed_requests(
-        Closed("ids", count, 64, OUTPUT_COUNT), engine.loaded.vocabulary_size, seed
+def _options(dtype: str, speculation: Speculation | None) -> Options:
+    return Options(
+        batch_size=BATCH_SIZE,
+        batch_interval_s=0.0,
+        max_batched_tokens=MAX_BATCHED_TOKENS["cpu"],
+        block_size=BLOCK_SIZE,
+        dtype=dtype,
+        max_waiting=MAX_WAITING,
+        kv_cache_bytes=KV_CACHE_BYTES,
+        max_model_len=None,
+        shares_prefixes=True,
+        attention="auto",
+        is_compiled=False,
+        quantization="none",
+        speculation=speculation,
     )
 
 
-def questions(count: int) -> Callable[[Engine, str], Sequence[Request]]:
-    """Returns what makes so many requests of questions that the demo model knows."""
-
-    def made_of(engine: Engine, _: str) -> Sequence[Request]:
-        prompts = [tuple(engine.loaded.tokenizer.render_chat([("user", text)])) for text in QUESTIONS]
-        return [Request(prompts[number % len(prompts)], OUTPUT_COUNT, 0.0) for number in range(count)]
-
-    return made_of
+def ids(engine: Engine, count: int, seed: str) -> Sequence[Request]:
+    """Returns requests of random ids."""
+    return closed_requests(Closed("ids", count, 64, OUTPUT_COUNT), engine.loaded.vocabulary_size, seed)
 
 
-def draft(loaded: Loaded) -> Proposer:
-    """Returns the demo model as one that guesses for itself."""
-    own = load_model(MODEL_DIR, device="cpu", dtype=loaded.dtype, kv_cache_bytes=KV_CACHE_BYTES)
-    pool = BlockPool(own.total_blocks, own.block_size)
-    return DraftModel(own.runner, pool, max_model_len=own.max_model_len, max_batched_tokens=512)
+def questions(engine: Engine, count: int, _: str) -> Sequence[Request]:
+    """Returns requests of questions that the demo model knows."""
+    prompts = [tuple(engine.loaded.tokenizer.render_chat([("user", text)])) for text in QUESTIONS]
+    return [Request(prompts[number % len(prompts)], OUTPUT_COUNT, 0.0) for number in range(count)]
 
 
+NGRAM, DRAFT = Speculation(GUESSES), Speculation(GUESSES, Builtin("demo"))
 COMPARISONS = (
     *(
-        Comparison(
-            f"int8, batch {count}", "llama-25m-bfloat16", dtype, f"batch {count}", ids(count), {"quantization": "int8"}
-        )
+        Comparison("int8", "llama-25m-bfloat16", dtype, count, ids, options={"quantization": "int8"})
         for dtype in ("bfloat16", "float32")
         for count in (1, 8, 32)
     ),
     *(
-        Comparison("n-grams", "", "bfloat16", f"batch {count}", questions(count), {}, lambda _: NGrams())
+        Comparison(name, "", "bfloat16", count, questions, speculation=speculation)
+        for name, speculation in (("n-grams", NGRAM), ("draft model", DRAFT))
         for count in (1, 8)
     ),
-    *(Comparison("draft model", "", "bfloat16", f"batch {count}", questions(count), {}, draft) for count in (1,)),
 )
 
 
@@ -108,7 +119,7 @@ def compare(comparison: Comparison, rounds: int) -> tuple[Sequence[float], Seque
         for engine, found in zip(engines, rates, strict=True):
             clock = Clock()
             begin_s = clock.now_s()
-            times = engine.run(comparison.requests(engine, str(number)), clock)
+            times = engine.run(comparison.requests(engine, comparison.count, str(number)), clock)
             found.append(sum(map(len, times)) / (clock.now_s() - begin_s))
     progress = engines[1].steps.progress()
     for engine in engines:
@@ -128,19 +139,20 @@ def main(arguments: list[str] | None = None) -> None:
     records.add("run", **machine.described(ROOT, sorted(os.sched_getaffinity(0))), batch_size=BATCH_SIZE, threads=1)
     for comparison in COMPARISONS:
         without, with_it, right = compare(comparison, QUICK_ROUNDS if asked.quick else ROUNDS)
+        model = comparison.model or "demo"
         ratio = percentile([new / old for old, new in zip(without, with_it, strict=True)], 50)
         records.add(
             "option",
             name=comparison.name,
-            model=comparison.model or "demo",
+            model=model,
             dtype=comparison.dtype,
-            load=comparison.load,
+            requests=comparison.count,
             without=without,
             with_it=with_it,
             ratio=ratio,
             right_fraction=right,
         )
-        print(f"{comparison.name}, {comparison.model or 'demo'} in {comparison.dtype}, {comparison.load}: {ratio:.2f}×")
+        print(f"{comparison.name}, {model} in {comparison.dtype}, {comparison.count} at a time: {ratio:.2f}×")
     print(f"raw results: {records.path}")
 
 

@@ -110,7 +110,8 @@ struct product {
     char *y;
     const i64 *from;
     float *laid_out;
-    i64 x_stride, y_stride, rows, passes, flock, parts, panels, inputs;
+    i64 x_stride, y_stride, rows, passes, parts, panels, inputs;
+    i64 flock; // passes over a panel, one behind the other
     i64 width; // of a row that is laid out, in words
     int adds;
 };
@@ -142,12 +143,12 @@ static void add_up_panels(void *context, i64 first, i64 end) {
 #endif
     i64 y_size = l->is_wide ? 4 : size_of(l->dtype);
     for (i64 i = first; i < end; i++) {
-        i64 flock = i / it->panels, panel = i % it->panels;
-        for (i64 p = flock * it->flock; p < it->passes && p < (flock + 1) * it->flock; p++) {
+        i64 first_pass = i / it->panels * it->flock, panel = i % it->panels;
+        for (i64 p = first_pass; p < it->passes && p < first_pass + it->flock; p++) {
             i64 start = first_row(it, p), count = first_row(it, p + 1) - start;
             vec sums[TALL][2];
             const char *columns = (char *)l->panels + panel * panel_bytes(l);
-            i64 ahead = p == flock * it->flock ? AHEAD : NEAR;
+            i64 ahead = p == first_pass ? AHEAD : NEAR;
             pass(it->laid_out + start * it->width, count, columns, it->inputs, ahead, sums);
             finish(l, sums, count, panel, it->y + start * it->y_stride * y_size, it->y_stride, it->adds);
         }
@@ -159,14 +160,17 @@ int linear(const Linear *l, const void *x, i64 x_stride, const i64 *from, i64 ro
     if (!rows) return 0;
     i64 inputs = padded_inputs(l), width = has_pairs(l) ? inputs / 2 : inputs, panels = panel_count(l);
     i64 most = FLOCK / (TALL * width * (i64)sizeof(float)), flock = most < 1 ? 1 : most;
-    i64 passes = (rows + TALL - 1) / TALL, flocks = (passes + flock - 1) / flock, parts = passes < 4 * threads ? 2 : 1;
+    i64 passes = (rows + TALL - 1) / TALL, flocks = (passes + flock - 1) / flock;
+    // Parts of one pass each compute its rows' norms: they are worth it only where threads would have no work else.
+    int layers = rows * inputs < SHORT / 64 ? 1 : threads;
+    i64 parts = layers > 1 && passes < 4 * layers ? 2 : 1;
     float *laid_out = scratch(LAID_OUT, rows * width * sizeof(float));
     if (!laid_out) return -1;
-    struct product it = {l,     x,     y,      from,   laid_out, x_stride, y_stride, rows, passes,
-                         flock, parts, panels, inputs, width,    adds};
+    struct product it = {l,      x,     y,      from,   laid_out, x_stride, y_stride, rows,
+                         passes, parts, panels, inputs, flock,    width,    adds};
     // Few rows cost as much as eight: it is their weights that are waited for.
     i64 effort = panels * WIDE * inputs * (rows + 8), spread = flocks * panels;
-    team(passes * parts, 1, lay_out_parts, &it, rows * inputs < SHORT / 64 ? 1 : threads, 0);
+    team(passes * parts, 1, lay_out_parts, &it, layers, 0);
     team(spread, even_grain(spread, threads), add_up_panels, &it, effort < SHORT ? 1 : threads, effort >= LONG);
     return 0;
 }
