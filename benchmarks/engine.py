@@ -27,6 +27,7 @@ from benchmarks.support.roster import ENTRANTS, chosen
 from engines.demo_model import MODEL_DIR
 
 LIMIT_MIN, QUICK_LIMIT_MIN = 45.0, 4.0
+LONGEST_S = 45.0
 RESERVE_MIN = 1.0  # what is running when the time is over may still end
 _QUICK_MODELS, _QUICK_LOADS = "demo", "decode-1,decode-8,decode-32,open-80"
 _QUICK_PEERS = "roundhouse,vllm-compiled,roundhouse-grpc,transformers-sdpa,xinference,generate"
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> Path:
         bandwidth=bandwidth,
         deadline_s=end_s,
         open_fraction=0.5 if asked.quick else 1.0,
+        longest_s=asked.longest_s,
         seed=asked.seed or f"{now:%Y%m%d%H%M%S}",
     )
     records.add(
@@ -94,6 +96,9 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="cores for every engine; all if 0")
     parser.add_argument("--seed", default="", help="of the requests; the time if empty")
     parser.add_argument("--limit-min", type=float, default=0.0, help="minutes after which nothing begins; 45, or 4")
+    parser.add_argument(
+        "--longest-s", type=float, default=LONGEST_S, help="of one load for any but the first two peers (default: 45)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS_DIRECTORY, help="directory of the results")
     return parser.parse_args(arguments)
 

@@ -33,7 +33,6 @@ from benchmarks.support.wire import Request, Setup
 
 BATCH_SIZE = 64
 KV_CACHE_BYTES = 1280 << 20  # for every engine; the largest load just fits, in blocks of any size
-LONGEST_S = 45.0  # what the others are expected to take longer for is left out
 QUICK_S = 4.0  # what took longer is not repeated, but by the main entrants for themselves
 _WARM_UPS = ((2, 64, 8), (1, 600, 4), (8, 32, 4))  # requests, prompt, output
 
@@ -50,6 +49,7 @@ class Rules:
     bandwidth: float  # bytes a second
     deadline_s: float  # on the monotonic clock; what would begin later is left out
     open_fraction: float  # of the usual length of open loads
+    longest_s: float  # what the others are expected to take longer for is left out
     seed: str
 
 
@@ -140,7 +140,7 @@ class Match:
         names = {"model": self._model.name, "peer": seat.entrant.name, "load": load.name}
         if self._is_over():
             self._rules.records.add("skipped", **names, why="the time for the whole run was over")
-        elif expected_s > LONGEST_S:
+        elif expected_s > self._rules.longest_s:
             self._rules.records.add("skipped", **names, why=f"it would take about {expected_s:.0f} s")
         else:
             seat.run(load.name, self._round_count, requests, load if isinstance(load, Closed) else None)

@@ -16,6 +16,7 @@ class Step:
     """One step, from the begin of its forward pass to the begin of the next one's. Times are of the step thread."""
 
     row_count: int
+    begin_s: float  # by `time.perf_counter`
     wall_s: float
     cpu_s: float  # of the thread: where it computes alone, what it waits for others is not in it
     runner_cpu_s: float  # of that, in the runner: the forward pass, and the sampling
@@ -41,7 +42,7 @@ class TimedRunner:
         now = (time.perf_counter(), time.thread_time())
         if self._row_count:
             wall_s, cpu_s = (later - earlier for earlier, later in zip(self._begin, now, strict=True))
-            self.steps.append(Step(self._row_count, wall_s, cpu_s, self._runner_cpu_s))
+            self.steps.append(Step(self._row_count, self._begin[0], wall_s, cpu_s, self._runner_cpu_s))
         self._row_count, self._begin, self._runner_cpu_s = len(batch.rows), now, 0.0
         logits = self._runner.forward(batch)
         self._note(now[1])
