@@ -74,7 +74,7 @@ class Played:
         self, directory: Path, *entrants: Entrant, loads: list[Load], rounds: int = 2, left_s: float = 60
     ) -> None:
         records = Records(directory / "raw.jsonl")
-        rules = Rules(ROOT, records, directory, CORES, rounds, 1e9, time.monotonic() + left_s, 1.0, "seed")
+        rules = Rules(ROOT, records, directory, CORES, rounds, 1e9, time.monotonic() + left_s, 1.0, 45.0, "seed")
         Match(MODEL, made(MODEL, directory, MODEL_DIR), rules).play(entrants, loads)
         self.all = records.all
 
