@@ -87,7 +87,7 @@ class Work:
     constraint: Constraint | None = None  # has not seen `output` yet
     priority: int = 0  # [-100, 100]: a higher one goes first
     tenant: str = ""
-    deadline_s: float | None = None  # on the step loop's clock
+    deadline_s: float | None = None  # on the step loop's clock: orders who waits; whoever sent it cancels it then
 
 
 @dataclass(frozen=True, slots=True)

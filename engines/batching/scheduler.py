@@ -10,7 +10,7 @@ from engines.batching.blocks import BlockPool
 from engines.batching.prefixes import Prefixes
 from engines.batching.rows import UNKNOWN, chunk, chunk_end, decodes, guess, guess_count
 from engines.batching.running import Running
-from engines.batching.sequence import NEVER_MS, Sequence, Stage
+from engines.batching.sequence import Sequence, Stage
 from engines.batching.tenants import OUTPUT_WEIGHT, PROMPT_WEIGHT, Tenants
 from engines.batching.waiting import Waiting
 
@@ -64,7 +64,6 @@ class Scheduler:
         self._max_running = min(batch_size, max_batched_tokens)  # more could not all decode in one step
         self._watermark = pool.total // 100  # blocks that joining leaves free, for those that run to grow into
         self._arrival_count = 0
-        self._next_deadline_ms = NEVER_MS  # or earlier
 
     @property
     def max_running(self) -> int:
@@ -92,7 +91,6 @@ class Scheduler:
         self._arrival_count += 1
         sequence.number, sequence.arrived_ms = self._arrival_count, now_ms
         sequence.account = self._tenants.enter(sequence.work.tenant)
-        self._next_deadline_ms = min(self._next_deadline_ms, sequence.deadline_ms)
         self._wait(sequence)
 
     def remove(self, sequence: Sequence) -> Freed:
@@ -111,14 +109,6 @@ class Scheduler:
     def limit(self, max_tokens: int | None) -> None:
         """Lets a step compute no more than so many tokens, but at least 1; None: as many as at the beginning."""
         self._max_tokens = self._most_tokens if max_tokens is None else max(1, min(max_tokens, self._most_tokens))
-
-    def expired(self, now_ms: int) -> list[Sequence]:
-        """Returns the sequences whose deadline has passed, whatever they do."""
-        if now_ms < self._next_deadline_ms:
-            return []
-        sequences = [*self._running, *self._waiting, *self._landing]
-        self._next_deadline_ms = min((each.deadline_ms for each in sequences), default=NEVER_MS)
-        return [each for each in sequences if each.deadline_ms <= now_ms]
 
     # A step.
 

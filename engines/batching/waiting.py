@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
 
 from engines.batching.sequence import Sequence
 
@@ -27,9 +26,6 @@ class Waiting:
 
     def __len__(self) -> int:
         return self._count
-
-    def __iter__(self) -> Iterator[Sequence]:
-        return (sequence for queue in self._queues.values() for sequence in queue)
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in its place."""

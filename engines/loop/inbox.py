@@ -119,9 +119,7 @@ class Inbox:
         Once a request has come, gathers more for `gather_s`, or until there are enough sequences.
         """
         with self._changed:
-            # A deadline may be further away than a lock can wait.
-            bound_s = None if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
-            self._changed.wait_for(self._has_something, timeout=bound_s)
+            self._changed.wait_for(self._has_something, timeout=timeout_s)
             self._is_woken = False
             if gather_s > 0 and self._arrivals:
                 self._changed.wait_for(

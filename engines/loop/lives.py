@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from engines.batching.scheduler import Freed, Scheduler
-from engines.batching.sequence import NEVER_MS, Sequence
+from engines.batching.sequence import Sequence
 from engines.loop.crew import Crew, Line, Task
-from engines.loop.endings import Cancel, Ending
+from engines.loop.endings import Ending
 from engines.loop.inbox import Inbox
 from engines.loop.live import Live
 from engines.loop.masks import Masks
-from engines.model import Cause, FinishReason
+from engines.model import FinishReason
 from roundhouse.kit.clock import Clock
 
 
@@ -71,9 +71,6 @@ class Lives:
         for key, cancel in leaving.cancels.items():
             for live in tuple(self._requests.get(key, ())):  # none if it failed when it was taken in
                 self.end(live, Ending(FinishReason.CANCELLED, cancel))
-        for sequence in self._expired(self.now_ms()):
-            cancel = Cancel(Cause.DEADLINE, sequence.work.deadline_s or 0.0)
-            self.end(self.of[sequence], Ending(FinishReason.CANCELLED, cancel))
 
     def end(self, live: Live, ending: Ending) -> None:
         """Ends one. Its blocks are free before anybody is told."""
@@ -113,24 +110,10 @@ class Lives:
         """Returns the time as the scheduler has it."""
         return int(self._clock.monotonic() * 1000)
 
-    def time_to_deadline_s(self, most_s: float | None) -> float | None:
-        """Returns how long it is to the first deadline, or to `most_s` if that is less; None if there is neither."""
-        times_s = [] if most_s is None else [most_s]
-        deadline_ms = min((each.deadline_ms for each in self.of), default=NEVER_MS)
-        if deadline_ms < NEVER_MS:
-            times_s.append(max(0.0, deadline_ms / 1000 - self._clock.monotonic()))
-        return min(times_s, default=None)
-
     def end_all(self, ending: Ending) -> None:
         """Ends whoever lives."""
         for live in tuple(self.of.values()):
             self.end(live, ending)
-
-    def _expired(self, now_ms: int) -> list[Sequence]:
-        late = self._scheduler.expired(now_ms)
-        if self._rereading_count:  # those are not known to the scheduler
-            late += [each for each, live in self.of.items() if live.is_rereading and each.deadline_ms <= now_ms]
-        return late
 
     def _begin(self, live: Live) -> None:
         self.of[live.sequence] = live

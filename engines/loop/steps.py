@@ -90,7 +90,7 @@ class Steps:
         if self._lives.are_none and self._under_way.is_empty:
             self._inbox.wait(timeout_s=timeout_s, gather_s=gather_s, enough=self._scheduler.max_running)
         elif self._is_stuck and self._lives.ended_count == self._ended_count:
-            self._inbox.wait(timeout_s=self._lives.time_to_deadline_s(timeout_s))
+            self._inbox.wait(timeout_s=timeout_s)
 
     def end_all(self, ending: Ending) -> None:
         """Ends whoever lives, and tells them."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import cast
 
 from engines.model import Constraint
-from engines.service.beside import compiling
+from engines.service.beside import compiling, encoding
 from engines.service.served import Form, Grammars
 from roundhouse.kit.errors import FieldViolation, NotServed
 from roundhouse.kit.fields import invalid
@@ -14,6 +14,7 @@ from roundhouse.v1 import generation_pb2
 
 _AT = "sampling.constraint"
 _ANY_OBJECT = '{"type": "object"}'
+_COST = 100  # a constraint that is made, or an id that it takes, is as much work as so many characters of a prompt
 _SHOWN = 500  # characters of what a compiler says; it may repeat the whole form
 
 
@@ -22,17 +23,22 @@ async def constraints(
     asked: generation_pb2.Constraint,
     outputs: Sequence[Sequence[int]],
     end_ids: Collection[int],
+    key: Hashable = "",
 ) -> list[Constraint]:
     """Returns a constraint for each output.
 
-    outputs: the ids that each has already, which its constraint has not seen. end_ids: what ends an output.
+    outputs: the ids that each has already, which its constraint has not seen. end_ids: what ends an output. key: on
+    whose account it is compiled, behind others of the same. A form that was compiled before waits for nobody.
     Raises NotServed if no form can be compiled here, InvalidArgument if this one cannot, or does not allow an output.
     """
     if grammars is None:
         lack = FieldViolation(_AT, "is not served by this engine, which has no grammar library: leave it out")
         raise NotServed(f"{lack.field}: {lack.description}", fields=[lack])
     form, texts = _form(asked)
-    return await compiling(lambda: _compile(grammars, form, texts, outputs, end_ids))
+    kept = grammars.kept(form, texts, end_ids)
+    if kept is not None:
+        return await encoding(lambda: _made(kept, outputs), _COST * sum(1 + len(each) for each in outputs))
+    return await compiling(lambda: _compile(grammars, form, texts, outputs, end_ids), key)
 
 
 def _form(asked: generation_pb2.Constraint) -> tuple[Form, Sequence[str]]:
@@ -54,8 +60,13 @@ def _compile(
     except ValueError as error:
         said = " ".join(str(error).split())[:_SHOWN]
         raise invalid(f"{_AT}.{form}", f"cannot be served ({said}): mend it") from error
+    return _made(new, outputs)
+
+
+def _made(new: Callable[[], Constraint], outputs: Sequence[Sequence[int]]) -> list[Constraint]:
     for number, output in enumerate(outputs):
-        _check_output(new(), number, output)
+        if output:
+            _check_output(new(), number, output)
     return [new() for _ in outputs]
 
 

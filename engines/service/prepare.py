@@ -37,7 +37,8 @@ async def prepared(call: Call, run: Run, served: Served, encode: Encode) -> tupl
     made = works(given, sampling, options, served.description)
     if sampling.HasField("constraint"):  # last, because it takes longest
         ends = made[0].stop_token_ids
-        compiled = forms.constraints(served.grammars, sampling.constraint, outputs, ends)
+        key = (call.hop.tenant, call.hop.principal)
+        compiled = forms.constraints(served.grammars, sampling.constraint, outputs, ends, key)
         constraints = await run.unless_cancelled(compiled)
         if constraints is not None:  # else the run has ended, and nothing of it is computed
             made = [replace(work, constraint=each) for work, each in zip(made, constraints, strict=True)]

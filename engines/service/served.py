@@ -51,6 +51,9 @@ Form = Literal["json_schema", "json_object", "regex", "choice", "ebnf"]
 class Grammars(Protocol):
     """Compiles the forms that outputs may have to have. Called from several threads at a time."""
 
+    def kept(self, form: Form, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint] | None:
+        """Returns at once what `compile` would, if it has compiled this form lately; else None."""
+
     def compile(self, form: Form, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
         """Returns what makes a constraint for one output after the other.
 

@@ -43,6 +43,12 @@ class Grammars:
         self._kept: OrderedDict[tuple[Form, tuple[str, ...]], llguidance.LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
+    def kept(self, form: Form, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint] | None:
+        """Returns at once what `compile` would, if it has compiled this form lately; else None."""
+        ends = self._vocabulary.ends(end_ids)
+        matcher = self._known(form, tuple(texts)) if ends else None
+        return None if matcher is None else self._outputs_of(matcher, ends)
+
     def compile(self, form: Form, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
         """Returns what makes a constraint for one output after the other.
 
@@ -58,18 +64,24 @@ class Grammars:
         ends = self._vocabulary.ends(end_ids)
         if not ends:
             raise ValueError("nothing could end the output: allow the model's end tokens, or name one without text")
-        vocabulary, matcher = self._vocabulary, self._compiled(form, tuple(texts))
-        return lambda: Matching(vocabulary, matcher.deep_copy(), ends)
+        return self._outputs_of(self._compiled(form, tuple(texts)), ends)
+
+    def _outputs_of(self, matcher: llguidance.LLMatcher, ends: frozenset[int]) -> Callable[[], Constraint]:
+        return lambda: Matching(self._vocabulary, matcher.deep_copy(), ends)
+
+    def _known(self, form: Form, texts: tuple[str, ...]) -> llguidance.LLMatcher | None:
+        with self._lock:
+            matcher = self._kept.get((form, texts))
+            if matcher is not None:
+                self._kept.move_to_end((form, texts))
+            return matcher
 
     def _compiled(self, form: Form, texts: tuple[str, ...]) -> llguidance.LLMatcher:
         size = sum(map(len, texts))
         if size > MAX_CHARACTERS:
             raise ValueError(f"{size} characters are too many: use at most {MAX_CHARACTERS}")
-        with self._lock:
-            matcher = self._kept.get((form, texts))
-            if matcher is not None:
-                self._kept.move_to_end((form, texts))
-                return matcher
+        if (known := self._known(form, texts)) is not None:  # it may have been compiled since it was asked for
+            return known
         matcher = opened(self._vocabulary.tokenizer, _tried(form, texts, self._special))
         with self._lock:
             self._kept[form, texts] = matcher

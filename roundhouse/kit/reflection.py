@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from roundhouse.kit.service import Context, Service
+
+_messages: Any = reflection_pb2
 _OLD, _NEW = "grpc.reflection.v1alpha", "grpc.reflection.v1"
-_METHOD = "ServerReflectionInfo"
 SERVICE_NAMES = (f"{_OLD}.ServerReflection", f"{_NEW}.ServerReflection")
 
 
-def handlers(service_names: Sequence[str]) -> list[grpc.GenericRpcHandler]:
-    """Returns the handlers of both reflection services, which list `service_names` and themselves."""
+def services(service_names: Sequence[str]) -> list[Service]:
+    """Returns both reflection services, which list `service_names` and themselves."""
     _describe_v1()
-    servicer = ReflectionServicer([*service_names, *SERVICE_NAMES])
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    return [grpc.method_handlers_generic_handler(name, {_METHOD: method}) for name in SERVICE_NAMES]
+    servicer = _Reflection([*service_names, *SERVICE_NAMES])
+    # The messages of both are those of v1alpha: the servicer answers with what it was asked.
+    descriptor: ServiceDescriptor = _messages.DESCRIPTOR.services_by_name["ServerReflection"]
+    return [Service(descriptor, servicer, name) for name in SERVICE_NAMES]
+
+
+class _Reflection:
+    """The servicer of gRPC's package, whose method is a generator, as our services have theirs."""
+
+    def __init__(self, service_names: Sequence[str]) -> None:
+        self._servicer: Any = ReflectionServicer(service_names)
+
+    async def ServerReflectionInfo(self, requests: Any, context: Context) -> None:  # noqa: N802 - named by the contract
+        async with contextlib.aclosing(self._servicer.ServerReflectionInfo(requests, context)) as answers:
+            async for each in answers:
+                await context.write(each)
 
 
 def _describe_v1() -> None:

@@ -16,6 +16,7 @@ from roundhouse.kit.service import Service
 from roundhouse.kit.tls import ServerTls, check_exposure
 
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
+_PORT_DIGITS = 5
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # else a second server binds the same port in silence
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # the key that counts; the `recv` one is ignored
@@ -38,8 +39,9 @@ class Listen:
     def parse(cls, address: str, *, tls: ServerTls | None = None, insecure: bool = False) -> Listen:
         """Reads `HOST:PORT`; raises Usage for anything else."""
         host, colon, port = address.rpartition(":")
-        if not (colon and host and port.isdecimal() and int(port) < 65536):
-            raise Usage(f'"{address}" is no address: write HOST:PORT, for example 127.0.0.1:50050')
+        # A port of thousands of digits cannot even be read.
+        if not (colon and host and port.isdecimal() and len(port) <= _PORT_DIGITS and int(port) < 65536):
+            raise Usage(f'"{address[:100]}" is no address: write HOST:PORT, for example 127.0.0.1:50050')
         return cls(host, int(port), tls, insecure)
 
 
@@ -76,7 +78,7 @@ async def serve(
     health = Health()
     served = [*services, health.service()]
     names = [each.descriptor.full_name for each in served]
-    server.add_generic_rpc_handlers([*(each.handlers() for each in served), *reflection.handlers(names)])
+    server.add_generic_rpc_handlers([each.handlers() for each in (*served, *reflection.services(names))])
     serving = Serving(listen.host, await _bind(server, listen), health)
     for name in ("", *(each.descriptor.full_name for each in services)):
         await serving.set_healthy(is_healthy, name)

@@ -2,8 +2,9 @@
 
 Methods are `async def M(self, request, context) -> Response`, or `-> None` with `await context.write(...)` where the
 response is a stream (a generator blocked in a write would learn of a cancel only when it is collected). A method may
-give serialized bytes in place of a message. What it raises becomes a status by the one table of
-`roundhouse.kit.status`.
+give serialized bytes in place of a message. Where the requests are a stream, `request` yields them, and so does
+`await context.read()`. What a method raises becomes a status by the one table of `roundhouse.kit.status`, and bytes
+that are no request become INVALID_ARGUMENT: gRPC itself would say UNKNOWN.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any, NoReturn
 
 import grpc
 import structlog
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from roundhouse.kit.errors import Unreachable
+from roundhouse.kit.errors import InvalidArgument, Unreachable
 from roundhouse.kit.status import error_of, status_of, to_status
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ class Service:
 
     descriptor: ServiceDescriptor
     servicer: object
+    name: str = ""  # under which it is served; that of the descriptor if empty
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Returns what a server registers."""
@@ -44,17 +46,83 @@ class Service:
             for each in self.descriptor.methods
             if hasattr(self.servicer, each.name)
         }
-        return grpc.method_handlers_generic_handler(self.descriptor.full_name, methods)
+        return grpc.method_handlers_generic_handler(self.name or self.descriptor.full_name, methods)
 
 
 def _handler(method: MethodDescriptor, serve: Method) -> grpc.RpcMethodHandler[Any, Any]:
     arity = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
     build = getattr(grpc, "{}_{}_rpc_method_handler".format(*arity))
-    request = GetMessageClass(method.input_type)
     handler: grpc.RpcMethodHandler[Any, Any] = build(
-        _guard(method.full_name, serve), request_deserializer=request.FromString, response_serializer=_serialize
+        _guard(method.full_name, _checked_stream(serve) if method.client_streaming else _checked(serve)),
+        request_deserializer=_deserializer(method.input_type),
+        response_serializer=_serialize,
     )
     return handler
+
+
+@dataclass(frozen=True, slots=True)
+class _Garbage:
+    """Stands for bytes that are no request until a method would see it: only there can an error have details."""
+
+    kind: str
+    cause: DecodeError
+
+
+def _deserializer(kind: Descriptor) -> Callable[[bytes], Message | _Garbage]:
+    parse = GetMessageClass(kind).FromString
+
+    def deserialize(packed: bytes) -> Message | _Garbage:
+        try:
+            return parse(packed)
+        except DecodeError as error:
+            return _Garbage(kind.full_name, error)
+
+    return deserialize
+
+
+def _readable(request: Any) -> Any:
+    """Returns a request; raises InvalidArgument if it is none."""
+    if isinstance(request, _Garbage):
+        message = f"the bytes of the request are no {request.kind}: encode it by the protos of this version"
+        raise InvalidArgument(message) from request.cause
+    return request
+
+
+def _checked(serve: Method) -> Method:
+    async def checked(request: Any, context: Context) -> Any:
+        return await serve(_readable(request), context)
+
+    return checked
+
+
+def _checked_stream(serve: Method) -> Method:
+    async def checked(_: Any, context: Context) -> Any:
+        reading = _Reading(context)
+        return await serve(reading, reading)
+
+    return checked
+
+
+class _Reading:
+    """The context of a call whose requests are a stream, and these requests; raises at one that is none."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        return _readable(await self._context.read())
+
+    def __aiter__(self) -> _Reading:
+        return self
+
+    async def __anext__(self) -> Any:
+        request = await self.read()
+        if request is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return request
 
 
 def _serialize(message: Message | bytes) -> bytes:

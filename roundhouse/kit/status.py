@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar, cast
@@ -9,7 +10,7 @@ from typing import TypeVar, cast
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from roundhouse.kit import errors
@@ -84,7 +85,8 @@ def error_of(error: grpc.RpcError) -> errors.RoundhouseError:
     kind = _CLASS.get(code, errors.Internal)
     packed = metadata_value(error.trailing_metadata(), STATUS_DETAILS_KEY)
     if isinstance(packed, bytes):
-        return _from_details(kind, message, status_pb2.Status.FromString(packed))
+        with contextlib.suppress(DecodeError):  # what cannot be read says nothing; code and message still do
+            return _from_details(kind, message, status_pb2.Status.FromString(packed))
     too_large = _TOO_LARGE.search(message)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and too_large is not None:
         plain = f"the message has {too_large[1]} bytes, and {too_large[2]} are taken at most: send less"

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from roundhouse.kit.config import parse_bool, parse_bytes, setting
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.times import to_duration
-from roundhouse.options.engine_options import LONGEST_INTERVAL_S, METHODS, MOST_GUESSES, RANGES, violations
+from roundhouse.options.engine_options import (
+    BLOCK_SIZES,
+    LONGEST_INTERVAL_S,
+    METHODS,
+    MOST_GUESSES,
+    RANGES,
+    violations,
+)
 from roundhouse.v1.deployment_pb2 import EngineOptions
-
-_MOST_DIGITS = 9  # what is longer is out of every range
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ def problems_in(environ: Mapping[str, str]) -> list[Problem]:
 
 
 class _Unreadable(Exception):
-    """A text that means nothing; the message says what to write."""
+    """A text that no option can take; the message says what to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +64,27 @@ def _read(environ: Mapping[str, str]) -> tuple[EngineOptions, list[Problem]]:
         try:
             each.put(alone, text)
         except _Unreadable as error:
-            problems.append(Problem(variable, f'"{text[:100]}" means nothing: {error}'))
+            problems.append(Problem(variable, f'"{text[:100]}" cannot be used: {error}'))
         else:
             problems += [Problem(variable, wrong.description) for wrong in violations(alone)]
             options.MergeFrom(alone)
     return options, problems
 
 
-def _number(field: str, cure: str) -> _Variable:
+def _number(field: str, most: int, cure: str) -> _Variable:
     def put(options: EngineOptions, text: str) -> None:
-        setattr(options, field, _whole(text, cure))
+        value = _whole(text, most, cure)
+        try:
+            setattr(options, field, value)
+        except ValueError as error:  # as many digits as the most that it may be, and more than its type holds
+            raise _Unreadable(cure) from error
 
     return _Variable(field.upper(), put)
 
 
 def _bounded(field: str) -> _Variable:
     low, high = RANGES[field]
-    return _number(field, f"use a whole number, {low} to {high}")
+    return _number(field, high, f"use a whole number, {low} to {high}")
 
 
 def _word(field: str) -> _Variable:
@@ -117,7 +126,7 @@ def _put_method(options: EngineOptions, text: str) -> None:
 
 
 def _put_guesses(options: EngineOptions, text: str) -> None:
-    options.speculation.token_count = _whole(text, f"use a whole number, 1 to {MOST_GUESSES}")
+    options.speculation.token_count = _whole(text, MOST_GUESSES, f"use a whole number, 1 to {MOST_GUESSES}")
 
 
 def _put_draft_model(options: EngineOptions, text: str) -> None:
@@ -126,10 +135,12 @@ def _put_draft_model(options: EngineOptions, text: str) -> None:
     options.speculation.draft_model.path = text
 
 
-def _whole(text: str, cure: str) -> int:
-    if not (text.isdecimal() and len(text) <= _MOST_DIGITS):
+def _whole(text: str, most: int, cure: str) -> int:
+    """Returns the number that a text is, if it has no more digits than `most`: what is longer is not even read."""
+    digits = text.lstrip("0")
+    if not text.isdecimal() or len(digits) > len(str(most)):
         raise _Unreadable(cure)
-    return int(text)
+    return int(digits or "0")
 
 
 _VARIABLES = (
@@ -138,7 +149,7 @@ _VARIABLES = (
     _Variable("BATCH_INTERVAL", _put_interval),
     _bounded("max_num_batched_tokens"),
     _Variable("KV_CACHE_MEMORY", _put_cache),
-    _number("block_size", "use a whole number"),
+    _number("block_size", BLOCK_SIZES[-1], f"use one of {', '.join(map(str, BLOCK_SIZES))}"),
     _word("dtype"),
     _bounded("max_waiting"),
     _switch("enable_prefix_caching"),

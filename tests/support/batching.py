@@ -155,13 +155,6 @@ class World:
             ids.append(token if index < right_count else (token + 1) % LETTERS)
         sequence.draft = tuple(ids[len(sequence.ids) :])
 
-    def expire(self) -> None:
-        """Removes what is late."""
-        late = self.scheduler.expired(self.now_ms)
-        assert set(late) == {each for each in self.live if each.deadline_ms <= self.now_ms}
-        for sequence in late:
-            self.leave(sequence)
-
     def finish(self) -> None:
         """Runs all to its end. Then nothing may be held."""
         step_count = 0

@@ -128,7 +128,10 @@ def _scored(score: Score) -> Logprobs:
 
 
 class CharacterGrammars:
-    """Knows choices alone, spelled in ids that are characters."""
+    """Knows choices alone, spelled in ids that are characters, and keeps none."""
+
+    def kept(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> None:
+        """Has none."""
 
     def compile(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
         assert END_TOKEN in end_ids

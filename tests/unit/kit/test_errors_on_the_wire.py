@@ -10,6 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import status_pb2
 
 from roundhouse.kit import errors
 from roundhouse.kit.channel import cancelling, open_channel
@@ -39,6 +41,17 @@ class Scripted:
     async def WatchNodes(self, request: Any, context: Any) -> None:
         await context.write(node_service_pb2.WatchNodesResponse())
         raise self.error
+
+
+class Broken:
+    """A NodeService of somebody else, whose errors have details that cannot be read."""
+
+    def __init__(self, details: bytes) -> None:
+        self.details = details
+
+    async def GetNode(self, request: Any, context: Any) -> Any:
+        context.set_trailing_metadata([(STATUS_DETAILS_KEY, self.details)])
+        await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +94,22 @@ async def test_details_survive_the_wire() -> None:
     assert reason_name(ours.own_reason) == "QUEUE_FULL"
     assert (ours.fields, ours.quota, ours.resource) == (sent.fields, sent.quota, sent.resource)
     assert (ours.retry_after_s, ours.metadata) == (1.25, {"known": "x, y"})
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        b"\xff\xff\xff",
+        status_pb2.Status(
+            code=5, details=[AnyMessage(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff\xff")]
+        ).SerializeToString(),
+    ],
+    ids=["no status", "a status with an entry that is none"],
+)
+async def test_an_error_whose_details_are_broken_is_the_plain_one(details: bytes) -> None:
+    async with client_of(Broken(details)) as stub:
+        ours = error_of(await raised_by(stub.GetNode(node_service_pb2.GetNodeRequest())))
+    assert (type(ours), str(ours), ours.own_reason) == (errors.NotFound, "no such thing", errors.NotFound.reason)
 
 
 async def test_a_fault_of_ours_tells_the_caller_nothing_about_itself() -> None:

@@ -87,10 +87,22 @@ async def test_an_exposed_host_is_served_when_that_is_meant() -> None:
         assert serving.port > 0
 
 
-@pytest.mark.parametrize("text", ["", "localhost", ":50050", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
-def test_an_address_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(Usage, match="write HOST:PORT"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "localhost",
+        ":50050",
+        "127.0.0.1:",
+        "127.0.0.1:http",
+        "127.0.0.1:65536",
+        pytest.param("127.0.0.1:" + "9" * 5000, id="a port without end"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_in_few_words(text: str) -> None:
+    with pytest.raises(Usage, match="write HOST:PORT") as refused:
         Listen.parse(text)
+    assert len(refused.value.message) < 200
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

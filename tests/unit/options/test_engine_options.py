@@ -57,6 +57,9 @@ def test_all_settings_of_the_contract_can_be_set_by_a_variable() -> None:
         ("ROUNDHOUSE_BATCH_SIZE", "0", "use 1 to 4096"),
         ("XINFERENCE_BATCH_SIZE", "many", "use a whole number, 1 to 4096"),
         ("ROUNDHOUSE_BATCH_SIZE", "9" * 500, "use a whole number"),
+        pytest.param("ROUNDHOUSE_MAX_MODEL_LEN", "9" * 10_000, "use a whole number, 16 to 2147483647", id="endless"),
+        ("ROUNDHOUSE_MAX_MODEL_LEN", "2147483648", "use a whole number, 16 to 2147483647"),
+        ("ROUNDHOUSE_BATCH_SIZE", "0" * 20, "use 1 to 4096"),
         ("ROUNDHOUSE_MAX_MODEL_LEN", "15", "use 16 to"),
         ("ROUNDHOUSE_BATCH_INTERVAL", "-0.1", "use 0 to 10 s"),
         ("ROUNDHOUSE_BATCH_INTERVAL", "nan", "use seconds, 0 to 10"),
@@ -65,6 +68,7 @@ def test_all_settings_of_the_contract_can_be_set_by_a_variable() -> None:
         ("ROUNDHOUSE_KV_CACHE_MEMORY", "lots", "write a size such as 24GiB"),
         ("ROUNDHOUSE_KV_CACHE_MEMORY", "0", "use 1 to"),
         ("ROUNDHOUSE_BLOCK_SIZE", "20", "use one of 8, 16, 32, 64, 128"),
+        ("ROUNDHOUSE_BLOCK_SIZE", "1024", "use one of 8, 16, 32, 64, 128"),
         ("ROUNDHOUSE_DTYPE", "int4", "use one of auto, float32"),
         ("ROUNDHOUSE_ENABLE_PREFIX_CACHING", "perhaps", "use 1 or 0"),
         ("ROUNDHOUSE_ATTENTION", "flash", "use one of auto, torch"),
@@ -82,6 +86,14 @@ def test_a_variable_that_cannot_be_used_is_named_with_the_cure(variable: str, te
     assert raised.value.message == f"{variable}: {problem.description}"
     assert cure in problem.description
     assert len(problem.description) < 300
+
+
+@pytest.mark.parametrize("field", sorted(engine_options.RANGES))
+def test_a_variable_takes_both_ends_of_its_range(field: str) -> None:
+    variable = "ROUNDHOUSE_" + field.upper().removesuffix("_BYTES")
+    for value in engine_options.RANGES[field]:
+        assert getattr(options_in({variable: str(value)}), field) == value
+        assert getattr(options_in({variable: f"{value:030}"}), field) == value
 
 
 def test_every_variable_that_cannot_be_used_is_found_at_once() -> None:

@@ -101,10 +101,6 @@ class Histories(RuleBasedStateMachine):
         self.world.retract()
         self.world.scheduler.limit(max_tokens)
 
-    @rule()
-    def expire(self) -> None:
-        self.world.expire()
-
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.world.scheduler.limit(None)
@@ -149,8 +145,6 @@ def happen(chance: Random) -> None:
             world.scheduler.limit(chance.choice((1, 2, None)))
         elif event < 0.55 and world.parked:
             world.unpark(chance.randrange(len(world.parked)))
-        elif event < 0.6:
-            world.expire()
         else:
             for sequence in world.live if guesses else ():
                 world.guess(sequence, chance.randint(0, 4), right_count=chance.randint(0, 4))

@@ -206,29 +206,6 @@ def test_without_sequences_there_is_nothing_to_do() -> None:
     assert not scheduler.next_batch().rows
 
 
-# Deadlines.
-
-
-@pytest.mark.parametrize(
-    ("now_ms", "expired"), [(0, ""), (1_499, ""), (1_500, "a"), (1_999, "a"), (2_000, "ab"), (9_000_000, "ab")]
-)
-def test_deadlines_that_have_passed_are_named_whether_a_sequence_waits_or_runs(now_ms: int, expired: str) -> None:
-    scheduler = make_scheduler(batch_size=1)
-    for key, deadline_s in (("a", 1.5), ("b", 2.0), ("c", None)):
-        scheduler.add(sequence_of(3, key=key, deadline_s=deadline_s))
-    scheduler.next_batch()
-    assert sorted(keys(scheduler.expired(now_ms))) == list(expired)
-
-
-def test_a_deadline_is_named_until_its_sequence_is_removed() -> None:
-    scheduler = make_scheduler()
-    sequence = sequence_of(3, deadline_s=1.0)
-    scheduler.add(sequence)
-    assert scheduler.expired(1_000) == scheduler.expired(1_000) == [sequence]
-    scheduler.remove(sequence)
-    assert scheduler.expired(1_000) == []
-
-
 # Batches that were not computed.
 
 

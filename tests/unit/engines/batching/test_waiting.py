@@ -99,9 +99,11 @@ def test_a_row_of_deadlines_does_not_hold_up_what_has_none_for_ever() -> None:
 
 def test_what_is_removed_is_not_counted_and_does_not_come() -> None:
     queue = waiting(Arrival("a"), Arrival("b", priority=1), Arrival("c"))
+    sequences = {each.work.key: each for each in drained(queue)}
+    for each in sequences.values():
+        queue.add(each)
     for key in "bc":
-        (sequence,) = (each for each in queue if each.work.key == key)
-        queue.remove(sequence)
+        queue.remove(sequences[key])
     assert len(queue) == 1
     assert keys(drained(queue)) == ["a"]
     assert len(queue) == 0

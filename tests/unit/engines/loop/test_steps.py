@@ -158,10 +158,20 @@ def test_when_all_that_wait_are_cancelled_during_a_step_others_may_wait_at_once(
         assert it.run(work("comes later")).end().reason is FinishReason.LENGTH
 
 
-def test_a_deadline_further_away_than_a_lock_can_wait_stops_nothing() -> None:
-    with bench(make_runner(), blocks=BLOCKS, block_size=BLOCK_SIZE) as it:
-        request = work("a", deadline_s=1e300)
-        assert it.run(request).ids == reference(request)
+def test_a_deadline_says_who_joins_first_and_ends_nobody_by_itself() -> None:
+    runner = make_runner()
+    runner.hold()
+    with bench(runner, blocks=BLOCKS, block_size=BLOCK_SIZE, batch_size=1) as it:
+        it.submit(work("runs"))
+        runner.entered(1)
+        requests = [work("has time", deadline_s=1e300), work("is late", deadline_s=0.0)]
+        outputs = [it.submit(request) for request in requests]
+        runner.go()
+        for request, output in zip(requests, outputs, strict=True):
+            assert output.end().reason is FinishReason.LENGTH
+            assert output.ids == reference(request)
+    first = [row.sequence.work.key for batch in runner.batches for row in batch.rows if row.first_position == 0]
+    assert first == ["runs", "is late", "has time"]
 
 
 def test_a_request_that_is_refused_leaves_nothing_behind() -> None:

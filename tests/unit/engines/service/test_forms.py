@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from engines.model import Constraint
 from engines.service import forms
+from roundhouse.kit.channel import cancelling
 from roundhouse.kit.errors import InvalidArgument
 from roundhouse.v1 import generation_pb2, receipt_pb2
 from tests.support.scripted_engine import events_of, refusal_of, scripted_engine, text_of
@@ -21,9 +23,10 @@ SAMPLING = {"constraint": {"regex": "a+"}}
 
 
 class Compiler:
-    """Takes every form, remembers what it was given, and can be held or made to fail."""
+    """Takes every form, keeps some, remembers what it was given, and can be held or made to fail."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, keeps: Collection[str] = ()) -> None:
+        self._keeps = keeps
         self.seen: list[tuple[str, Sequence[str]]] = []
         self.made_count = 0
         self.end_ids: Collection[int] = ()
@@ -31,6 +34,9 @@ class Compiler:
         self.entered = threading.Event()
         self.may_end = threading.Event()
         self.may_end.set()
+
+    def kept(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint] | None:
+        return self._made if texts[0] in self._keeps else None
 
     def compile(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
         self.end_ids = end_ids
@@ -44,6 +50,22 @@ class Compiler:
     def _made(self) -> Constraint:
         self.made_count += 1
         return OneOf(["abc"])
+
+
+class SlowCompiler(Compiler):
+    """Is held by one form alone."""
+
+    def __init__(self, slow: str, keeps: Collection[str]) -> None:
+        super().__init__(keeps=keeps)
+        self._slow = slow
+        self.may_end.clear()
+
+    def compile(self, form: str, texts: Sequence[str], end_ids: Collection[int]) -> Callable[[], Constraint]:
+        return super().compile(form, texts, end_ids) if texts[0] == self._slow else self._made
+
+
+def constrained(regex: str) -> dict[str, Any]:
+    return {"constraint": {"regex": regex}}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +120,33 @@ async def test_a_form_that_takes_long_holds_up_nobody_and_no_cancel_waits_for_it
         assert {event.finished.reason for event in events[1:3]} == {generation_pb2.FINISH_REASON_CANCELLED}
         assert await engine.cancel("mine") == receipt
         await engine.all_ended()
+
+
+async def test_whoever_sends_many_forms_that_take_long_holds_up_nobody_else() -> None:
+    compiler = SlowCompiler("slow", keeps=["known"])
+    async with scripted_engine(grammars=compiler) as engine, contextlib.AsyncExitStack() as stack:
+        for _ in range(20):
+            many = engine.generate("a", principal="greedy", sampling=constrained("slow"))
+            await stack.enter_async_context(cancelling(many))
+        await asyncio.to_thread(compiler.entered.wait)
+        sampling = {"max_tokens": 3}
+        for form in ("quick", "known", "quick"):
+            quick = engine.generate("a", principal="other", sampling={**constrained(form), **sampling})
+            assert await text_of(quick) == "abc"
+        known = engine.generate("a", principal="greedy", sampling={**constrained("known"), **sampling})
+        assert await text_of(known) == "abc", "what is compiled already waits for nobody"
+        compiler.may_end.set()
+
+
+async def test_a_form_that_is_kept_is_not_compiled_and_the_output_that_it_goes_on_behind_is_checked() -> None:
+    compiler = Compiler(keeps=["a+"])
+    asked = generation_pb2.Constraint(regex="a+")
+    for given in (b"", b"ab"):
+        made = await forms.constraints(compiler, asked, [given, ()], {7})
+        assert len({id(each) for each in made}) == 2, "each output has its own"
+    with pytest.raises(InvalidArgument, match="choice 1 has output"):
+        await forms.constraints(compiler, asked, [(), b"b"], {7})
+    assert compiler.seen == []
 
 
 async def test_no_deadline_waits_for_a_form_and_no_client_that_leaves() -> None:

@@ -273,6 +273,18 @@ def test_a_form_that_was_compiled_before_is_not_compiled_again(opened: Opened, m
         grammars.compile("choice", [f"one {each}", "two"], tokenizer.end_ids)().mask()
 
 
+def test_what_is_kept_can_be_had_without_compiling_and_nothing_else(opened: Opened) -> None:
+    tokenizer, grammars = opened("byte-level")
+    asked: tuple[Form, Sequence[str]] = ("choice", ["kept", "or not"])
+    assert grammars.kept(*asked, tokenizer.end_ids) is None
+    compiled = grammars.compile(*asked, tokenizer.end_ids)
+    kept = grammars.kept(*asked, tokenizer.end_ids)
+    assert kept is not None
+    assert kept().mask() == compiled().mask()
+    assert kept() is not kept()
+    assert grammars.kept(*asked, ()) is None, "`compile` says what is wrong with such ends"
+
+
 def test_a_grammar_that_takes_too_long_to_follow_ends_the_output_with_a_reason(opened: Opened) -> None:
     tokenizer, grammars = opened("byte-level")
     constraint = grammars.compile("ebnf", ['start: a{100}\na: b{100}\nb: c{100}\nc: "x"{100}'], tokenizer.end_ids)()
