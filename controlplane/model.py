@@ -25,6 +25,41 @@ class Need:
     overhead_bytes: int = 0
     is_stated: bool = False
     device: str = ""  # `cuda`: what it is on a host is not known
+    is_fitted: bool = False  # context or cache were fitted to what was free at creation
+    gpu_count: int = 1  # among which weights and cache were divided; the total is for each. 0: in the memory of a host
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """What keeps replicas off a node unless their deployment tolerates it."""
+
+    key: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Toleration:
+    """Taints that do not keep replicas off."""
+
+    key: str  # `*`: any
+    value: str | None = None  # None: any
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """GPUs of one node, or of every node; all of its GPUs if neither indexes nor uuids are named."""
+
+    node: NodeId | None  # None: every node
+    indexes: frozenset[int] = frozenset()
+    uuids: frozenset[GpuUuid] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AntiAffinity:
+    """Replicas beside which none of a deployment is placed, and none of those beside one of its own."""
+
+    labels: frozenset[tuple[str, str]]  # that the other deployment has; empty: this very deployment
+    on_gpu: bool = False  # on different GPUs; else on different nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +79,12 @@ class Wanted:
     create_revision: int = 0  # of the store: what was made first is placed first
     is_deleting: bool = False
     drain_grace_s: float = 30.0
+    gpus_per_replica: int | None = None  # 0: in the memory of a host; None: stored before there was a choice
+    allowed_gpus: tuple[NodeGpus, ...] = ()  # empty: all
+    node_labels: frozenset[tuple[str, str]] = frozenset()
+    tolerations: tuple[Toleration, ...] = ()
+    anti_affinity: tuple[AntiAffinity, ...] = ()
+    labels: frozenset[tuple[str, str]] = frozenset()  # its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +113,7 @@ class Gpu:
     used_bytes: int
     utilization_fraction: float
     is_healthy: bool = True
+    nvlink_island: int | None = None  # GPUs of a node with the same number reach one another over NVLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +142,8 @@ class Node:
     host_available_bytes: int
     applied: tuple[int, int] = (0, 0)  # (term, generation)
     refused: Mapping[ReplicaUid, str] | None = None  # replicas that it will not start, with its reasons
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controlplane.model import Engine, Gpu, GpuUuid, Need, Node, NodeId, Placement, ReplicaUid, Wanted
+from controlplane.model import (
+    AntiAffinity,
+    Engine,
+    Gpu,
+    GpuUuid,
+    Need,
+    Node,
+    NodeGpus,
+    NodeId,
+    Placement,
+    ReplicaUid,
+    Taint,
+    Toleration,
+    Wanted,
+)
 from roundhouse.internal.v1.agent_service_pb2 import (
     DESIRED_STATE_RUNNING,
     DESIRED_STATE_STOPPED,
@@ -12,15 +26,18 @@ from roundhouse.internal.v1.agent_service_pb2 import (
     EngineReport,
     JoinRequest,
 )
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, MemoryNeed, PlacementRecord
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
 from roundhouse.kit.names import NamePattern
 from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1 import deployment_pb2, node_pb2
+from roundhouse.v1.deployment_pb2 import MemoryNeed
 
 DEPLOYMENT = NamePattern("deployments/{deployment}")
 REPLICA = NamePattern("deployments/{deployment}/replicas/{index}")
 NODE = NamePattern("nodes/{node}")
 GPU = NamePattern("nodes/{node}/gpus/{index}")
+
+ANY = "-"  # in place of an id: every one
 
 DRAIN_GRACE_S = 30.0  # unless a deletion says otherwise
 
@@ -75,7 +92,26 @@ def wanted(record: DeploymentRecord) -> Wanted | None:
         is_for_gpus=record.memory_need.device == "cuda",
         is_deleting=is_deleting,
         drain_grace_s=from_duration(record.drain_grace) if is_deleting else DRAIN_GRACE_S,
+        gpus_per_replica=policy.gpus_per_replica if policy.HasField("gpus_per_replica") else None,
+        allowed_gpus=tuple(map(_node_gpus, policy.allowed_gpus)),
+        node_labels=frozenset(policy.node_labels.items()),
+        tolerations=tuple(
+            Toleration(each.key, each.value if each.HasField("value") else None) for each in policy.tolerations
+        ),
+        anti_affinity=tuple(map(_anti_affinity, policy.anti_affinity)),
+        labels=frozenset(deployment.labels.items()),
     )
+
+
+def _node_gpus(message: deployment_pb2.NodeGpus) -> NodeGpus:
+    (name,) = NODE.match(message.node) or (ANY,)  # it was checked before it was stored
+    node = None if name == ANY else NodeId(name)
+    return NodeGpus(node, frozenset(message.indexes), frozenset(map(GpuUuid, message.uuids)))
+
+
+def _anti_affinity(message: deployment_pb2.AntiAffinity) -> AntiAffinity:
+    on_gpu = message.scope == deployment_pb2.ANTI_AFFINITY_SCOPE_GPU
+    return AntiAffinity(frozenset(message.deployment_labels.items()), on_gpu=on_gpu)
 
 
 def need(message: MemoryNeed) -> Need:
@@ -87,6 +123,8 @@ def need(message: MemoryNeed) -> Need:
         overhead_bytes=message.overhead_bytes,
         is_stated=message.is_stated,
         device=message.device,
+        is_fitted=message.is_fitted,
+        gpu_count=message.gpu_count,
     )
 
 
@@ -99,6 +137,8 @@ def memory_need(value: Need) -> MemoryNeed:
         overhead_bytes=value.overhead_bytes,
         is_stated=value.is_stated,
         device=value.device,
+        is_fitted=value.is_fitted,
+        gpu_count=value.gpu_count,
     )
 
 
@@ -196,6 +236,8 @@ def node(report: JoinRequest, *, is_ready: bool, cluster_id: str) -> Node:
         host_available_bytes=host.available_memory_bytes,
         applied=(order.term, order.generation) if order.cluster_id == cluster_id else (0, 0),
         refused={ReplicaUid(each.replica_uid): each.message for each in report.refusals},
+        labels=dict(report.node.labels),
+        taints=tuple(Taint(each.key, each.value) for each in report.node.taints),
     )
 
 
@@ -209,6 +251,7 @@ def gpu(message: node_pb2.Gpu) -> Gpu:
         # Not told, it is taken for the worst: a GPU that is known to be idle goes before it.
         utilization_fraction=message.utilization_fraction if message.HasField("utilization_fraction") else 1.0,
         is_healthy=message.state == node_pb2.GPU_STATE_OK,
+        nvlink_island=message.nvlink_island if message.HasField("nvlink_island") else None,
     )
 
 

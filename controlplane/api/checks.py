@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 
 from controlplane import wire
+from controlplane.api.policy_checks import MAX_REPLICAS, check_policy, check_policy_served
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
 from roundhouse.kit.fields import FieldCheck
@@ -16,14 +17,12 @@ from roundhouse.kit.times import from_duration
 from roundhouse.options.engine_options import overlaid, violations
 from roundhouse.options.engine_variables import options_in, problems_in
 from roundhouse.v1 import deployment_pb2, errors_pb2
-from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource
 
-MAX_REPLICAS = 1000
 MAX_GRACE_S = 3600.0
 # Spellings of each engine type; the first is the canonical one.
 ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transformers", "")}
 _CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
-_MIB = 1024 * 1024
 MAX_TEXTS = 64  # labels, and as many annotations
 MAX_TEXTS_BYTES = 16 * 1024  # in all labels, and as much in all annotations: every list and watch sends them
 MAX_ENV = 256
@@ -40,7 +39,7 @@ def check_new(deployment: Deployment, request_id: str) -> None:
     _check_model(check, deployment.model)
     count = deployment.replica_count if deployment.HasField("replica_count") else 1
     check_replica_count(check, "deployment.replica_count", count)
-    _check_policy(check, deployment.placement, count)
+    check_policy(check, deployment.placement, count)
     _check_options(check, deployment.engine_options)
     _check_env(check, deployment.env)
     check_request_id(check, request_id)
@@ -49,7 +48,8 @@ def check_new(deployment: Deployment, request_id: str) -> None:
     check.raise_if_any()
     _check_engine(deployment.engine)
     _check_strategy(deployment.placement.strategy)
-    _check_served(deployment.env)
+    check_policy_served(deployment.placement)
+    _check_served(deployment)
 
 
 def settings_of(deployment: Deployment) -> EngineOptions:
@@ -116,27 +116,14 @@ def _check_model(check: FieldCheck, model: ModelSource, field: str = "deployment
     kind = model.WhichOneof("source")
     if not check.require(kind is not None, field, "is missing: set path or builtin"):
         return
+    if kind in ("family", "repository"):
+        return  # see `_check_served`
     if kind == "builtin":
         cure = "name a builtin model, for example demo"
         check.require(is_id(model.builtin), f"{field}.builtin", f'"{model.builtin[:100]}" is not an id: {cure}')
     else:
         good = model.path.startswith("/") and "\0" not in model.path and len(model.path.encode()) <= 4096
         check.require(good, f"{field}.path", f'"{model.path[:200]}" is not an absolute path: begin it with /')
-
-
-def _check_policy(check: FieldCheck, policy: PlacementPolicy, replica_count: int) -> None:
-    if policy.HasField("gpu_count"):
-        field, count = "deployment.placement.gpu_count", policy.gpu_count
-        if check.require(1 <= count <= MAX_REPLICAS, field, f"{count} is out of range: use 1 to {MAX_REPLICAS}"):
-            fits = count <= max(replica_count, 0)
-            check.require(
-                fits, field, f"{count} GPUs are more than {replica_count} replicas can use: ask for fewer GPUs"
-            )
-    if policy.HasField("memory_bytes"):
-        enough = policy.memory_bytes >= _MIB
-        check.require(
-            enough, "deployment.placement.memory_bytes", f"{policy.memory_bytes} is too little: use 1 MiB or more"
-        )
 
 
 def _check_options(check: FieldCheck, options: EngineOptions) -> None:
@@ -193,11 +180,29 @@ def _unknown(field: str, value: str, known: Iterable[str], reason: Reason) -> In
     return InvalidArgument(message, reason=reason, fields=[violation], metadata={"known": names})
 
 
-def _check_served(env: Iterable[EnvVar]) -> None:
-    secret = [
+def _check_served(deployment: Deployment) -> None:
+    wrong = [
         FieldViolation(f"deployment.env[{index}].{kind}", "is not served yet: use value")
-        for index, each in enumerate(env)
+        for index, each in enumerate(deployment.env)
         if (kind := each.WhichOneof("source")) in ("secret_value", "secret_ref")
     ]
-    if secret:
-        raise NotServed("; ".join(f"{each.field}: {each.description}" for each in secret), fields=secret)
+    options = deployment.engine_options
+    wrong += [
+        FieldViolation(f"deployment.engine_options.{field}", "is not served yet: leave it out")
+        for field, is_set in (
+            ("fit_max_model_len", options.fit_max_model_len),
+            ("fit_kv_cache_memory", options.fit_kv_cache_memory),
+            ("arguments", options.arguments),
+            ("enable_thinking", options.HasField("enable_thinking")),
+        )
+        if is_set
+    ]
+    sources = {"deployment.model": deployment.model}
+    sources["deployment.engine_options.speculation.draft_model"] = options.speculation.draft_model
+    wrong += [
+        FieldViolation(f"{at}.{kind}", "is not served yet: use path")
+        for at, source in sources.items()
+        if (kind := source.WhichOneof("source")) in ("family", "repository")
+    ]
+    if wrong:
+        raise NotServed("; ".join(f"{each.field}: {each.description}" for each in wrong), fields=wrong)

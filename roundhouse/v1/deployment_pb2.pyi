@@ -20,6 +20,12 @@ class DeploymentState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEPLOYMENT_STATE_DELETING: _ClassVar[DeploymentState]
     DEPLOYMENT_STATE_UNKNOWN: _ClassVar[DeploymentState]
 
+class AntiAffinityScope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANTI_AFFINITY_SCOPE_UNSPECIFIED: _ClassVar[AntiAffinityScope]
+    ANTI_AFFINITY_SCOPE_NODE: _ClassVar[AntiAffinityScope]
+    ANTI_AFFINITY_SCOPE_GPU: _ClassVar[AntiAffinityScope]
+
 class SpeculationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SPECULATION_METHOD_UNSPECIFIED: _ClassVar[SpeculationMethod]
@@ -46,6 +52,9 @@ DEPLOYMENT_STATE_DEGRADED: DeploymentState
 DEPLOYMENT_STATE_FAILED: DeploymentState
 DEPLOYMENT_STATE_DELETING: DeploymentState
 DEPLOYMENT_STATE_UNKNOWN: DeploymentState
+ANTI_AFFINITY_SCOPE_UNSPECIFIED: AntiAffinityScope
+ANTI_AFFINITY_SCOPE_NODE: AntiAffinityScope
+ANTI_AFFINITY_SCOPE_GPU: AntiAffinityScope
 SPECULATION_METHOD_UNSPECIFIED: SpeculationMethod
 SPECULATION_METHOD_OFF: SpeculationMethod
 SPECULATION_METHOD_NGRAM: SpeculationMethod
@@ -61,7 +70,7 @@ REPLICA_STATE_FAILED: ReplicaState
 REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions")
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +104,9 @@ class Deployment(_message.Message):
     STATE_FIELD_NUMBER: _ClassVar[int]
     READY_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    RESOLVED_REPOSITORY_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     generation: int
@@ -114,30 +126,129 @@ class Deployment(_message.Message):
     state: DeploymentState
     ready_replica_count: int
     conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+    memory_need: MemoryNeed
+    computed_options: EngineOptions
+    resolved_repository: HubRepository
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ...) -> None: ...
+
+class MemoryNeed(_message.Message):
+    __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated", "device", "is_fitted", "gpu_count")
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OVERHEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_STATED_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    IS_FITTED_FIELD_NUMBER: _ClassVar[int]
+    GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    total_bytes: int
+    weight_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+    is_stated: bool
+    device: str
+    is_fitted: bool
+    gpu_count: int
+    def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ..., device: _Optional[str] = ..., is_fitted: bool = ..., gpu_count: _Optional[int] = ...) -> None: ...
 
 class ModelSource(_message.Message):
-    __slots__ = ("path", "builtin")
+    __slots__ = ("path", "builtin", "family", "repository")
     PATH_FIELD_NUMBER: _ClassVar[int]
     BUILTIN_FIELD_NUMBER: _ClassVar[int]
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    REPOSITORY_FIELD_NUMBER: _ClassVar[int]
     path: str
     builtin: str
-    def __init__(self, path: _Optional[str] = ..., builtin: _Optional[str] = ...) -> None: ...
+    family: FamilyModel
+    repository: HubRepository
+    def __init__(self, path: _Optional[str] = ..., builtin: _Optional[str] = ..., family: _Optional[_Union[FamilyModel, _Mapping]] = ..., repository: _Optional[_Union[HubRepository, _Mapping]] = ...) -> None: ...
+
+class FamilyModel(_message.Message):
+    __slots__ = ("family", "size_in_billions", "format", "quantization")
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    SIZE_IN_BILLIONS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    family: str
+    size_in_billions: str
+    format: str
+    quantization: str
+    def __init__(self, family: _Optional[str] = ..., size_in_billions: _Optional[str] = ..., format: _Optional[str] = ..., quantization: _Optional[str] = ...) -> None: ...
+
+class HubRepository(_message.Message):
+    __slots__ = ("id", "revision")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    revision: str
+    def __init__(self, id: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
 
 class PlacementPolicy(_message.Message):
-    __slots__ = ("strategy", "gpu_count", "allow_shared_gpu", "memory_bytes")
+    __slots__ = ("strategy", "gpu_count", "allow_shared_gpu", "memory_bytes", "gpus_per_replica", "allowed_gpus", "node_labels", "tolerations", "anti_affinity", "memory_fraction")
+    class NodeLabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
     ALLOW_SHARED_GPU_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GPUS_PER_REPLICA_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_GPUS_FIELD_NUMBER: _ClassVar[int]
+    NODE_LABELS_FIELD_NUMBER: _ClassVar[int]
+    TOLERATIONS_FIELD_NUMBER: _ClassVar[int]
+    ANTI_AFFINITY_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FRACTION_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     gpu_count: int
     allow_shared_gpu: bool
     memory_bytes: int
-    def __init__(self, strategy: _Optional[str] = ..., gpu_count: _Optional[int] = ..., allow_shared_gpu: bool = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    gpus_per_replica: int
+    allowed_gpus: _containers.RepeatedCompositeFieldContainer[NodeGpus]
+    node_labels: _containers.ScalarMap[str, str]
+    tolerations: _containers.RepeatedCompositeFieldContainer[Toleration]
+    anti_affinity: _containers.RepeatedCompositeFieldContainer[AntiAffinity]
+    memory_fraction: float
+    def __init__(self, strategy: _Optional[str] = ..., gpu_count: _Optional[int] = ..., allow_shared_gpu: bool = ..., memory_bytes: _Optional[int] = ..., gpus_per_replica: _Optional[int] = ..., allowed_gpus: _Optional[_Iterable[_Union[NodeGpus, _Mapping]]] = ..., node_labels: _Optional[_Mapping[str, str]] = ..., tolerations: _Optional[_Iterable[_Union[Toleration, _Mapping]]] = ..., anti_affinity: _Optional[_Iterable[_Union[AntiAffinity, _Mapping]]] = ..., memory_fraction: _Optional[float] = ...) -> None: ...
+
+class NodeGpus(_message.Message):
+    __slots__ = ("node", "indexes", "uuids")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    UUIDS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    indexes: _containers.RepeatedScalarFieldContainer[int]
+    uuids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., indexes: _Optional[_Iterable[int]] = ..., uuids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Toleration(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class AntiAffinity(_message.Message):
+    __slots__ = ("deployment_labels", "scope")
+    class DeploymentLabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DEPLOYMENT_LABELS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    deployment_labels: _containers.ScalarMap[str, str]
+    scope: AntiAffinityScope
+    def __init__(self, deployment_labels: _Optional[_Mapping[str, str]] = ..., scope: _Optional[_Union[AntiAffinityScope, str]] = ...) -> None: ...
 
 class EngineOptions(_message.Message):
-    __slots__ = ("max_model_len", "batch_size", "batch_interval", "max_num_batched_tokens", "kv_cache_memory_bytes", "block_size", "dtype", "max_waiting", "enable_prefix_caching", "attention", "compile", "quantization", "speculation")
+    __slots__ = ("max_model_len", "batch_size", "batch_interval", "max_num_batched_tokens", "kv_cache_memory_bytes", "block_size", "dtype", "max_waiting", "enable_prefix_caching", "attention", "compile", "quantization", "speculation", "fit_max_model_len", "fit_kv_cache_memory", "arguments", "enable_thinking")
     MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BATCH_INTERVAL_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +262,10 @@ class EngineOptions(_message.Message):
     COMPILE_FIELD_NUMBER: _ClassVar[int]
     QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     SPECULATION_FIELD_NUMBER: _ClassVar[int]
+    FIT_MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
+    FIT_KV_CACHE_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_THINKING_FIELD_NUMBER: _ClassVar[int]
     max_model_len: int
     batch_size: int
     batch_interval: _duration_pb2.Duration
@@ -164,7 +279,19 @@ class EngineOptions(_message.Message):
     compile: bool
     quantization: str
     speculation: Speculation
-    def __init__(self, max_model_len: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_memory_bytes: _Optional[int] = ..., block_size: _Optional[int] = ..., dtype: _Optional[str] = ..., max_waiting: _Optional[int] = ..., enable_prefix_caching: bool = ..., attention: _Optional[str] = ..., compile: bool = ..., quantization: _Optional[str] = ..., speculation: _Optional[_Union[Speculation, _Mapping]] = ...) -> None: ...
+    fit_max_model_len: bool
+    fit_kv_cache_memory: bool
+    arguments: _containers.RepeatedCompositeFieldContainer[EngineArgument]
+    enable_thinking: bool
+    def __init__(self, max_model_len: _Optional[int] = ..., batch_size: _Optional[int] = ..., batch_interval: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_memory_bytes: _Optional[int] = ..., block_size: _Optional[int] = ..., dtype: _Optional[str] = ..., max_waiting: _Optional[int] = ..., enable_prefix_caching: bool = ..., attention: _Optional[str] = ..., compile: bool = ..., quantization: _Optional[str] = ..., speculation: _Optional[_Union[Speculation, _Mapping]] = ..., fit_max_model_len: bool = ..., fit_kv_cache_memory: bool = ..., arguments: _Optional[_Iterable[_Union[EngineArgument, _Mapping]]] = ..., enable_thinking: bool = ...) -> None: ...
+
+class EngineArgument(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Speculation(_message.Message):
     __slots__ = ("method", "draft_model", "token_count")

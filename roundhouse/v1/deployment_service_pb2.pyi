@@ -2,11 +2,23 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from roundhouse.v1 import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class DeviceVerdictKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEVICE_VERDICT_KIND_UNSPECIFIED: _ClassVar[DeviceVerdictKind]
+    DEVICE_VERDICT_KIND_PLACED: _ClassVar[DeviceVerdictKind]
+    DEVICE_VERDICT_KIND_PASSED: _ClassVar[DeviceVerdictKind]
+    DEVICE_VERDICT_KIND_REFUSED: _ClassVar[DeviceVerdictKind]
+DEVICE_VERDICT_KIND_UNSPECIFIED: DeviceVerdictKind
+DEVICE_VERDICT_KIND_PLACED: DeviceVerdictKind
+DEVICE_VERDICT_KIND_PASSED: DeviceVerdictKind
+DEVICE_VERDICT_KIND_REFUSED: DeviceVerdictKind
 
 class CreateDeploymentRequest(_message.Message):
     __slots__ = ("deployment", "request_id", "validate_only", "allow_pending")
@@ -165,3 +177,112 @@ class ReplicaEvent(_message.Message):
     deleted: str
     bookmark: _watch_pb2.Bookmark
     def __init__(self, changed: _Optional[_Union[_deployment_pb2.Replica, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ...) -> None: ...
+
+class PlanDeploymentRequest(_message.Message):
+    __slots__ = ("deployment", "name", "replica_count", "imagined_gpus")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IMAGINED_GPUS_FIELD_NUMBER: _ClassVar[int]
+    deployment: _deployment_pb2.Deployment
+    name: str
+    replica_count: int
+    imagined_gpus: _containers.RepeatedCompositeFieldContainer[ImaginedGpus]
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., name: _Optional[str] = ..., replica_count: _Optional[int] = ..., imagined_gpus: _Optional[_Iterable[_Union[ImaginedGpus, _Mapping]]] = ...) -> None: ...
+
+class ImaginedGpus(_message.Message):
+    __slots__ = ("node", "gpu_count", "memory_bytes", "labels", "has_nvlink")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    HAS_NVLINK_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    gpu_count: int
+    memory_bytes: int
+    labels: _containers.ScalarMap[str, str]
+    has_nvlink: bool
+    def __init__(self, node: _Optional[str] = ..., gpu_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., has_nvlink: bool = ...) -> None: ...
+
+class PlanDeploymentResponse(_message.Message):
+    __slots__ = ("fits", "replicas", "memory_need", "computed_options", "nodes", "omitted_node_count", "displaced_replicas")
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DISPLACED_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    fits: bool
+    replicas: _containers.RepeatedCompositeFieldContainer[PlannedReplica]
+    memory_need: _deployment_pb2.MemoryNeed
+    computed_options: _deployment_pb2.EngineOptions
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeVerdict]
+    omitted_node_count: int
+    displaced_replicas: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, fits: bool = ..., replicas: _Optional[_Iterable[_Union[PlannedReplica, _Mapping]]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeVerdict, _Mapping]]] = ..., omitted_node_count: _Optional[int] = ..., displaced_replicas: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlannedReplica(_message.Message):
+    __slots__ = ("index", "is_standing", "node", "gpus", "message")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    IS_STANDING_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    GPUS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    is_standing: bool
+    node: str
+    gpus: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ReplicaGpu]
+    message: str
+    def __init__(self, index: _Optional[int] = ..., is_standing: bool = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[_deployment_pb2.ReplicaGpu, _Mapping]]] = ..., message: _Optional[str] = ...) -> None: ...
+
+class NodeVerdict(_message.Message):
+    __slots__ = ("node", "is_imagined", "devices")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    IS_IMAGINED_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    is_imagined: bool
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceVerdict]
+    def __init__(self, node: _Optional[str] = ..., is_imagined: bool = ..., devices: _Optional[_Iterable[_Union[DeviceVerdict, _Mapping]]] = ...) -> None: ...
+
+class DeviceVerdict(_message.Message):
+    __slots__ = ("gpu_uuid", "gpu_index", "kind", "placed_count", "total_memory_bytes", "foreign_memory_bytes", "held_memory_bytes", "available_memory_bytes", "needed_memory_bytes", "message", "score")
+    GPU_UUID_FIELD_NUMBER: _ClassVar[int]
+    GPU_INDEX_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PLACED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FOREIGN_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HELD_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    gpu_uuid: str
+    gpu_index: int
+    kind: DeviceVerdictKind
+    placed_count: int
+    total_memory_bytes: int
+    foreign_memory_bytes: int
+    held_memory_bytes: int
+    available_memory_bytes: int
+    needed_memory_bytes: int
+    message: str
+    score: _containers.RepeatedCompositeFieldContainer[ScoreTerm]
+    def __init__(self, gpu_uuid: _Optional[str] = ..., gpu_index: _Optional[int] = ..., kind: _Optional[_Union[DeviceVerdictKind, str]] = ..., placed_count: _Optional[int] = ..., total_memory_bytes: _Optional[int] = ..., foreign_memory_bytes: _Optional[int] = ..., held_memory_bytes: _Optional[int] = ..., available_memory_bytes: _Optional[int] = ..., needed_memory_bytes: _Optional[int] = ..., message: _Optional[str] = ..., score: _Optional[_Iterable[_Union[ScoreTerm, _Mapping]]] = ...) -> None: ...
+
+class ScoreTerm(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...

@@ -81,6 +81,11 @@ class DeploymentServiceStub(object):
                 request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasResponse.FromString,
                 _registered_method=True)
+        self.PlanDeployment = channel.unary_unary(
+                '/roundhouse.v1.DeploymentService/PlanDeployment',
+                request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.FromString,
+                _registered_method=True)
 
 
 class DeploymentServiceServicer(object):
@@ -171,6 +176,17 @@ class DeploymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanDeployment(self, request, context):
+        """Says where the replicas of a deployment would go if it were created, or had another count, and why they would go nowhere else. The functions
+        are those that place, on the facts of this moment; nothing is stored and nothing is promised. What does not fit is an answer, no error.
+
+        Errors: as `CreateDeployment` and `ScaleDeployment`, but for those of what does not fit; INVALID_ARGUMENT for GPUs that cannot be imagined;
+        FAILED_PRECONDITION if no node is connected and none is imagined.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeploymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +229,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.WatchReplicas,
                     request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasRequest.FromString,
                     response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasResponse.SerializeToString,
+            ),
+            'PlanDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanDeployment,
+                    request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -438,6 +459,33 @@ class DeploymentService(object):
             '/roundhouse.v1.DeploymentService/WatchReplicas',
             roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasRequest.SerializeToString,
             roundhouse_dot_v1_dot_deployment__service__pb2.WatchReplicasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.DeploymentService/PlanDeployment',
+            roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.SerializeToString,
+            roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
-from roundhouse.internal.v1.store_pb2 import DeploymentRecord, MemoryNeed
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.times import to_duration, to_timestamp
-from roundhouse.v1.deployment_pb2 import Deployment, ModelSource, PlacementPolicy
+from roundhouse.v1.deployment_pb2 import Deployment, MemoryNeed, ModelSource, PlacementPolicy
 
 GIB = 1024**3
 

@@ -32,7 +32,7 @@ MODEL_STATE_NOT_FOUND: ModelState
 MODEL_STATE_BROKEN: ModelState
 
 class JoinRequest(_message.Message):
-    __slots__ = ("protocol_version", "lowest_protocol_version", "capabilities", "node_id", "node_uid", "agent_uid", "boot_id", "machine_id", "applied_order", "refusals", "node", "engines", "models")
+    __slots__ = ("protocol_version", "lowest_protocol_version", "capabilities", "node_id", "node_uid", "agent_uid", "boot_id", "machine_id", "applied_order", "refusals", "node", "engines", "models", "cached_models")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LOWEST_PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class JoinRequest(_message.Message):
     NODE_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_MODELS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     lowest_protocol_version: int
     capabilities: _containers.RepeatedScalarFieldContainer[str]
@@ -59,21 +60,48 @@ class JoinRequest(_message.Message):
     node: NodeFacts
     engines: _containers.RepeatedCompositeFieldContainer[EngineReport]
     models: _containers.RepeatedCompositeFieldContainer[ModelFacts]
-    def __init__(self, protocol_version: _Optional[int] = ..., lowest_protocol_version: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., node_uid: _Optional[str] = ..., agent_uid: _Optional[str] = ..., boot_id: _Optional[str] = ..., machine_id: _Optional[str] = ..., applied_order: _Optional[_Union[Order, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., node: _Optional[_Union[NodeFacts, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineReport, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelFacts, _Mapping]]] = ...) -> None: ...
+    cached_models: _containers.RepeatedCompositeFieldContainer[CachedModelFacts]
+    def __init__(self, protocol_version: _Optional[int] = ..., lowest_protocol_version: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., node_uid: _Optional[str] = ..., agent_uid: _Optional[str] = ..., boot_id: _Optional[str] = ..., machine_id: _Optional[str] = ..., applied_order: _Optional[_Union[Order, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., node: _Optional[_Union[NodeFacts, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineReport, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelFacts, _Mapping]]] = ..., cached_models: _Optional[_Iterable[_Union[CachedModelFacts, _Mapping]]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address")
+    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address", "cached_model_deletions")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     MODEL_PROBES_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_MODEL_DELETIONS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     order: Order
     engines: _containers.RepeatedCompositeFieldContainer[EngineAssignment]
     model_probes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ModelSource]
     redirect_address: str
-    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ...) -> None: ...
+    cached_model_deletions: _containers.RepeatedCompositeFieldContainer[CachedModelKey]
+    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ..., cached_model_deletions: _Optional[_Iterable[_Union[CachedModelKey, _Mapping]]] = ...) -> None: ...
+
+class CachedModelKey(_message.Message):
+    __slots__ = ("repository", "commit")
+    REPOSITORY_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    repository: str
+    commit: str
+    def __init__(self, repository: _Optional[str] = ..., commit: _Optional[str] = ...) -> None: ...
+
+class CachedModelFacts(_message.Message):
+    __slots__ = ("key", "references", "size_bytes", "file_count", "last_used_time", "deletion_message")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LAST_USED_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELETION_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    key: CachedModelKey
+    references: _containers.RepeatedScalarFieldContainer[str]
+    size_bytes: int
+    file_count: int
+    last_used_time: _timestamp_pb2.Timestamp
+    deletion_message: str
+    def __init__(self, key: _Optional[_Union[CachedModelKey, _Mapping]] = ..., references: _Optional[_Iterable[str]] = ..., size_bytes: _Optional[int] = ..., file_count: _Optional[int] = ..., last_used_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., deletion_message: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("cluster_id", "term", "generation")
@@ -100,7 +128,7 @@ class Refusal(_message.Message):
     def __init__(self, replica_uid: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ..., available_memory_bytes: _Optional[int] = ..., not_before_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class NodeFacts(_message.Message):
-    __slots__ = ("hostname", "agent_version", "labels", "gpus", "host", "sample_time")
+    __slots__ = ("hostname", "agent_version", "labels", "gpus", "host", "sample_time", "taints", "driver_version")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -114,13 +142,17 @@ class NodeFacts(_message.Message):
     GPUS_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    TAINTS_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     hostname: str
     agent_version: str
     labels: _containers.ScalarMap[str, str]
     gpus: _containers.RepeatedCompositeFieldContainer[_node_pb2.Gpu]
     host: _node_pb2.Host
     sample_time: _timestamp_pb2.Timestamp
-    def __init__(self, hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[_node_pb2.Gpu, _Mapping]]] = ..., host: _Optional[_Union[_node_pb2.Host, _Mapping]] = ..., sample_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    taints: _containers.RepeatedCompositeFieldContainer[_node_pb2.Taint]
+    driver_version: str
+    def __init__(self, hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[_node_pb2.Gpu, _Mapping]]] = ..., host: _Optional[_Union[_node_pb2.Host, _Mapping]] = ..., sample_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., taints: _Optional[_Iterable[_Union[_node_pb2.Taint, _Mapping]]] = ..., driver_version: _Optional[str] = ...) -> None: ...
 
 class EngineAssignment(_message.Message):
     __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace")
@@ -145,7 +177,7 @@ class EngineAssignment(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EngineReport(_message.Message):
-    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop")
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop", "peak_memory_bytes")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +199,7 @@ class EngineReport(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     IS_ORPHAN_FIELD_NUMBER: _ClassVar[int]
     IS_CRASH_LOOP_FIELD_NUMBER: _ClassVar[int]
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     placement_epoch: int
@@ -188,10 +221,18 @@ class EngineReport(_message.Message):
     fingerprint: str
     is_orphan: bool
     is_crash_loop: bool
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ...) -> None: ...
+    peak_memory_bytes: int
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ..., peak_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelFacts(_message.Message):
-    __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token")
+    __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token", "weight_bytes_by_dtype", "linear_parameter_count", "tied_parameter_count", "largest_tensor_parameter_count", "hidden_size", "intermediate_size", "query_size", "vocabulary_size", "layer_count", "quantization_method", "path", "missing_files")
+    class WeightBytesByDtypeEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +242,18 @@ class ModelFacts(_message.Message):
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     KV_ELEMENTS_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_BYTES_BY_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    LINEAR_PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TIED_PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_TENSOR_PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INTERMEDIATE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    QUERY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FILES_FIELD_NUMBER: _ClassVar[int]
     source: _deployment_pb2.ModelSource
     state: ModelState
     message: str
@@ -210,4 +263,16 @@ class ModelFacts(_message.Message):
     dtype: str
     context_tokens: int
     kv_elements_per_token: int
-    def __init__(self, source: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., message: _Optional[str] = ..., model_type: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., context_tokens: _Optional[int] = ..., kv_elements_per_token: _Optional[int] = ...) -> None: ...
+    weight_bytes_by_dtype: _containers.ScalarMap[str, int]
+    linear_parameter_count: int
+    tied_parameter_count: int
+    largest_tensor_parameter_count: int
+    hidden_size: int
+    intermediate_size: int
+    query_size: int
+    vocabulary_size: int
+    layer_count: int
+    quantization_method: str
+    path: str
+    missing_files: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., message: _Optional[str] = ..., model_type: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., context_tokens: _Optional[int] = ..., kv_elements_per_token: _Optional[int] = ..., weight_bytes_by_dtype: _Optional[_Mapping[str, int]] = ..., linear_parameter_count: _Optional[int] = ..., tied_parameter_count: _Optional[int] = ..., largest_tensor_parameter_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., query_size: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., layer_count: _Optional[int] = ..., quantization_method: _Optional[str] = ..., path: _Optional[str] = ..., missing_files: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -2,6 +2,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
+from roundhouse.v1 import catalog_pb2 as _catalog_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -18,25 +19,9 @@ class DeploymentRecord(_message.Message):
     DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
     deployment: _deployment_pb2.Deployment
     engine_spec: _engine_spec_pb2.EngineSpec
-    memory_need: MemoryNeed
+    memory_need: _deployment_pb2.MemoryNeed
     drain_grace: _duration_pb2.Duration
-    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
-
-class MemoryNeed(_message.Message):
-    __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated", "device")
-    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
-    KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
-    OVERHEAD_BYTES_FIELD_NUMBER: _ClassVar[int]
-    IS_STATED_FIELD_NUMBER: _ClassVar[int]
-    DEVICE_FIELD_NUMBER: _ClassVar[int]
-    total_bytes: int
-    weight_bytes: int
-    kv_cache_bytes: int
-    overhead_bytes: int
-    is_stated: bool
-    device: str
-    def __init__(self, total_bytes: _Optional[int] = ..., weight_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., overhead_bytes: _Optional[int] = ..., is_stated: bool = ..., device: _Optional[str] = ...) -> None: ...
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
     __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace")
@@ -61,14 +46,30 @@ class PlacementRecord(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class AssignmentRecord(_message.Message):
-    __slots__ = ("engines", "specs", "spec_indexes")
+    __slots__ = ("engines", "specs", "spec_indexes", "gpu_uuids", "gpu_indexes")
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     SPECS_FIELD_NUMBER: _ClassVar[int]
     SPEC_INDEXES_FIELD_NUMBER: _ClassVar[int]
+    GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
+    GPU_INDEXES_FIELD_NUMBER: _ClassVar[int]
     engines: _containers.RepeatedCompositeFieldContainer[_agent_service_pb2.EngineAssignment]
     specs: _containers.RepeatedCompositeFieldContainer[_engine_spec_pb2.EngineSpec]
     spec_indexes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ..., specs: _Optional[_Iterable[_Union[_engine_spec_pb2.EngineSpec, _Mapping]]] = ..., spec_indexes: _Optional[_Iterable[int]] = ...) -> None: ...
+    gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
+    gpu_indexes: _containers.RepeatedCompositeFieldContainer[GpuIndexes]
+    def __init__(self, engines: _Optional[_Iterable[_Union[_agent_service_pb2.EngineAssignment, _Mapping]]] = ..., specs: _Optional[_Iterable[_Union[_engine_spec_pb2.EngineSpec, _Mapping]]] = ..., spec_indexes: _Optional[_Iterable[int]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., gpu_indexes: _Optional[_Iterable[_Union[GpuIndexes, _Mapping]]] = ...) -> None: ...
+
+class GpuIndexes(_message.Message):
+    __slots__ = ("indexes",)
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    indexes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, indexes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class FamilyRecord(_message.Message):
+    __slots__ = ("family",)
+    FAMILY_FIELD_NUMBER: _ClassVar[int]
+    family: _catalog_pb2.ModelFamily
+    def __init__(self, family: _Optional[_Union[_catalog_pb2.ModelFamily, _Mapping]] = ...) -> None: ...
 
 class MutationRecord(_message.Message):
     __slots__ = ("body_hash", "method", "response", "write_time")
