@@ -15,15 +15,22 @@ from typing import Any
 
 import structlog
 
+from controlplane import extensions
 from controlplane.api.admission import Admission
 from controlplane.api.agent import AgentApi
+from controlplane.api.caches import Caches
+from controlplane.api.catalog import CatalogApi
 from controlplane.api.completing import Completing
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
+from controlplane.api.families import Families
 from controlplane.api.mutations import Mutations
 from controlplane.api.node_views import NodeViews
 from controlplane.api.nodes import NodeApi
+from controlplane.api.outlook import Outlook
+from controlplane.api.planning import Planning
+from controlplane.api.resolving import Resolving
 from controlplane.api.scaling import Scaling
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
@@ -31,12 +38,13 @@ from controlplane.api.watches import Watches
 from controlplane.cluster import begin_term
 from controlplane.config import Config, parse
 from controlplane.fleet.assignments import Assignments
+from controlplane.fleet.deletions import Deletions
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.models import Models
 from controlplane.fleet.registry import Registry
 from controlplane.fleet.routes import RouteKeeper
 from controlplane.gateway.service import open_gateway
-from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, canonical_strategy
+from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, Strategy, canonical_strategy
 from controlplane.reconcile.loop import Reconciler
 from controlplane.store.protocol import Store
 from controlplane.store.sqlite import open_sqlite
@@ -46,7 +54,7 @@ from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.files import own_directory, write_atomically
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
-from roundhouse.v1 import deployment_service_pb2, inference_service_pb2, node_service_pb2
+from roundhouse.v1 import catalog_service_pb2, deployment_service_pb2, inference_service_pb2, node_service_pb2
 
 NAME = "control plane"
 Loop = Callable[[], Coroutine[Any, Any, None]]
@@ -60,16 +68,19 @@ def main() -> None:
 
 
 async def _run(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
-    strategies = sorted(STRATEGIES, key=lambda name: name != DEFAULT_STRATEGY)
-    config = parse(arguments, environ, strategies=strategies, strategy_of=canonical_strategy)
+    strategies = extensions.strategies(STRATEGIES)
+    names = sorted(strategies, key=lambda name: name != DEFAULT_STRATEGY)
+    config = parse(
+        arguments, environ, strategies=names, strategy_of=lambda spelling: canonical_strategy(spelling, strategies)
+    )
     logs.configure(config.log_level)
-    async with running(config):
+    async with running(config, strategies):
         await stop.wait()
         log.info("control plane stops")
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Serving]:
+async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIES) -> AsyncIterator[Serving]:
     """Runs a control plane for the block; its address stands in the file `address` of its state directory meanwhile.
 
     If one of its loops fails, the block is cancelled and the failure raised: a control plane that shows old facts is
@@ -78,7 +89,7 @@ async def running(config: Config) -> AsyncIterator[Serving]:
     with own_directory(config.state_dir, NAME) as state_dir:
         address = state_dir / "address"
         address.unlink(missing_ok=True)
-        async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store) as serving:
+        async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store, strategies) as serving:
             write_atomically(address, f"{serving.address}\n".encode())
             log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
             try:
@@ -88,33 +99,42 @@ async def running(config: Config) -> AsyncIterator[Serving]:
 
 
 @contextlib.asynccontextmanager
-async def _open(config: Config, store: Store) -> AsyncIterator[Serving]:
+async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]) -> AsyncIterator[Serving]:
     term = await begin_term(store)
     clock = SystemClock()
     registry = Registry(clock, term.cluster_id, config.node_lease_s)
     intent = Intent(store)
     keeper = RouteKeeper(intent, registry)
-    reconciler = Reconciler(store, registry, term=term.number, clock=clock)
-    models = Models(registry)
-    assignments = Assignments(intent, models, cluster_id=term.cluster_id, term=term.number)
-    sizing, admission = Sizing(registry, models), Admission(intent, registry)
+    reconciler = Reconciler(store, registry, term=term.number, clock=clock, strategies=strategies)
+    models, deletions = Models(registry), Deletions()
+    assignments = Assignments(intent, models, deletions, cluster_id=term.cluster_id, term=term.number)
+    families = Families(store, clock)
+    resolving = Resolving(families, models)
+    caches = Caches(registry, intent, deletions, epoch=store.epoch)
+    outlook = Outlook(intent, registry, term=term.number, strategies=strategies)
+    admission = Admission(intent, outlook)
+    sizing = Sizing(registry, resolving, admission)
     statuses = Statuses(intent, registry, epoch=store.epoch, clock=clock)
     mutations = Mutations(store, intent, clock, reconciler.hint)
     completing = Completing(store, intent, statuses, sizing, reconciler.hint)
+    creating = Creating(store, mutations, statuses, sizing, admission, config.placement, clock)
     deployments = DeploymentApi(
-        Creating(store, mutations, statuses, sizing, admission, config.placement, clock),
+        creating,
         Scaling(store, mutations, statuses, admission, clock),
         Deleting(store, mutations, statuses, clock),
+        Planning(creating, intent, outlook),
         statuses,
         Watches(store, intent, statuses),
         epoch=store.epoch,
     )
     nodes = NodeApi(registry, intent, NodeViews(registry, intent, start_time_s=clock.now()), epoch=store.epoch)
-    agents = AgentApi(registry, assignments, reconciler.hint)
+    catalog = CatalogApi(families, resolving, caches, epoch=store.epoch)
+    agents = AgentApi(registry, assignments, reconciler.hint_soon)
     log.info("term begins", cluster=term.cluster_id, term=term.number)
     async with intent.kept(), open_gateway(keeper.routes) as gateway:
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
+            Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
             Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),

@@ -7,7 +7,7 @@ first told.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controlplane import wire
@@ -91,8 +91,8 @@ def deployment(
     whole.state = _deployment_state(wanted, kept, len(ready))
     whole.ready_replica_count = len(ready)
     is_same = before is not None and before.uid == whole.uid
-    fresh = [_placed(wanted, kept), _available(wanted, kept, len(ready))]
-    whole.conditions.extend(_carried(fresh, before.conditions if before is not None and is_same else (), now_s))
+    whole.conditions.extend([_placed(wanted, kept), _available(wanted, kept, len(ready))])
+    _carry(whole.conditions, before.conditions if before is not None and is_same else (), now_s)
     return whole
 
 
@@ -210,22 +210,16 @@ def _timed(replica: Replica, before: Replica | None, now_s: float) -> Replica:
     if not replica.HasField("state_time"):
         is_carried = same is not None and same.state == replica.state
         replica.state_time.CopyFrom(same.state_time if same is not None and is_carried else to_timestamp(now_s))
-    conditions = _carried(replica.conditions, same.conditions if same is not None else (), now_s)
-    del replica.conditions[:]
-    replica.conditions.extend(conditions)
+    _carry(replica.conditions, same.conditions if same is not None else (), now_s)
     return replica
 
 
-def _carried(fresh: Sequence[Condition], before: Sequence[Condition], now_s: float) -> list[Condition]:
+def _carry(fresh: Iterable[Condition], before: Iterable[Condition], now_s: float) -> None:
     """Gives each condition the time at which its status was first told."""
     known = {(each.type, each.status): each.transition_time for each in before}
-    timed = []
-    for each in fresh:
-        condition = Condition()
-        condition.CopyFrom(each)
-        condition.transition_time.CopyFrom(known.get((each.type, each.status), to_timestamp(now_s)))
-        timed.append(condition)
-    return timed
+    for condition in fresh:
+        first_told = known.get((condition.type, condition.status))
+        condition.transition_time.CopyFrom(to_timestamp(now_s) if first_told is None else first_told)
 
 
 def _index(replica: Replica) -> int:

@@ -36,6 +36,8 @@ DEPLOYMENT = NamePattern("deployments/{deployment}")
 REPLICA = NamePattern("deployments/{deployment}/replicas/{index}")
 NODE = NamePattern("nodes/{node}")
 GPU = NamePattern("nodes/{node}/gpus/{index}")
+FAMILY = NamePattern("families/{family}")
+CACHED_MODEL = NamePattern("nodes/{node}/cachedModels/{cached_model}")
 
 ANY = "-"  # in place of an id: every one
 
@@ -51,6 +53,7 @@ DEPLOYMENTS = "deployments/"
 PLACEMENTS = "placements/"
 ASSIGNMENTS = "assignments/"
 MUTATIONS = "mutations/"
+FAMILIES = "families/"
 
 
 def deployment_key(deployment: str) -> str:
@@ -71,6 +74,11 @@ def assignment_key(node: str) -> str:
 def mutation_key(request_id: str) -> str:
     """Returns the key of a `MutationRecord`."""
     return MUTATIONS + request_id
+
+
+def family_key(family: str) -> str:
+    """Returns the key of a `FamilyRecord`."""
+    return FAMILIES + family
 
 
 def wanted(record: DeploymentRecord) -> Wanted | None:
@@ -190,9 +198,10 @@ def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssig
 
 
 def assignment_record(engines: Sequence[EngineAssignment]) -> AssignmentRecord:
-    """Returns the record of a node's assignment, in which a spec that many replicas run stands once."""
+    """Returns the record of a node's assignment, in which what many replicas share stands once: specs, and GPUs."""
     record = AssignmentRecord(engines=engines)
     numbers: dict[bytes, int] = {}
+    gpus: dict[str, int] = {}
     for each in record.engines:
         spec = each.spec.SerializeToString(deterministic=True)
         if spec not in numbers:
@@ -200,6 +209,12 @@ def assignment_record(engines: Sequence[EngineAssignment]) -> AssignmentRecord:
             record.specs.append(each.spec)
         record.spec_indexes.append(numbers[spec])
         each.ClearField("spec")
+        record.gpu_indexes.add(indexes=[gpus.setdefault(uuid, len(gpus)) for uuid in each.gpu_uuids])
+        each.ClearField("gpu_uuids")
+    if gpus:
+        record.gpu_uuids.extend(gpus)
+    else:
+        record.ClearField("gpu_indexes")
     return record
 
 
@@ -210,6 +225,9 @@ def assigned_engines(record: AssignmentRecord) -> list[EngineAssignment]:
         engine = EngineAssignment(spec=record.specs[number])
         engine.MergeFrom(each)
         engines.append(engine)
+    # What was written before there was a table has the GPUs with each engine.
+    for engine, gpus in zip(engines, record.gpu_indexes, strict=bool(record.gpu_indexes)):
+        engine.gpu_uuids.extend(record.gpu_uuids[index] for index in gpus.indexes)
     return engines
 
 

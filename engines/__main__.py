@@ -168,6 +168,8 @@ def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
         max_model_len=options.max_model_len,
         batch_size=options.batch_size,
         max_batched_tokens=options.max_batched_tokens,
+        template_variables=_template_variables(options),
+        chat_template=config.chat_template,
         on_stage=tell,
     )
     proposer = make_proposer(options, draft_directory, loaded, tell)
@@ -176,6 +178,11 @@ def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
     gc.collect()
     gc.freeze()  # else every full collection would go through all of that, and be one long step
     return Model(loaded, proposer, grammars)
+
+
+def _template_variables(options: Options) -> dict[str, object]:
+    """Returns what the chat template is told; of what nobody has set it hears nothing, so that it can decide."""
+    return {} if options.enable_thinking is None else {"enable_thinking": options.enable_thinking}
 
 
 def _grammars(loaded: Loaded) -> Grammars | None:

@@ -18,7 +18,7 @@ from roundhouse.kit.config import setting
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.times import from_duration
 from roundhouse.kit.units import format_bytes
-from roundhouse.options.engine_options import overlaid, violations
+from roundhouse.options.engine_options import FITTED, overlaid, violations
 from roundhouse.options.engine_variables import options_in
 from roundhouse.v1 import deployment_pb2
 
@@ -31,6 +31,7 @@ BLOCK_SIZE = 16
 MAX_WAITING = 1024
 KV_CACHE_BYTES = 1 << 30  # the control plane computes what is needed, up to this; alone, an engine takes all of it
 GUESSES = 4
+CHAT_TEMPLATE = "chat_template"  # the argument by which the control plane gives the template of a family
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Options:
     is_compiled: bool
     quantization: str
     speculation: Speculation | None
+    enable_thinking: bool | None = None  # what the chat template is told; it decides if None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Config:
     listen_host: str
     ports: range
     options: Options
+    chat_template: str = ""  # in place of that of the model's files, if the catalog has another
 
 
 def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
@@ -105,6 +108,7 @@ def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
         listen_host=spec.listen_host,
         ports=range(spec.lowest_port, max(spec.lowest_port, spec.highest_port) + 1),
         options=_options(_settings(spec.spec, environ), device, spec.spec.draft_kv_cache_memory_bytes or None),
+        chat_template=next((each.value for each in spec.spec.computed.arguments if each.name == CHAT_TEMPLATE), ""),
     )
 
 
@@ -158,8 +162,24 @@ def _settings(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str]) -> d
     for wrong in violations(spec.options):
         raise Usage(f"the bundle's {wrong.field}: {wrong.description}")
     settings = overlaid(overlaid(spec.computed, options_in(environ)), spec.options)
+    for stated, fitted in FITTED.items():
+        if getattr(settings, fitted):
+            _check_fitted(spec, environ, stated, fitted)
+            setattr(settings, stated, getattr(spec.computed, stated))
     _check_reserved(spec, environ, settings.kv_cache_memory_bytes)
     return settings
+
+
+def _check_fitted(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str], stated: str, fitted: str) -> None:
+    """Raises Usage for a setting that is to be fitted and was not: only what the control plane is told can be."""
+    if getattr(spec.options, fitted):
+        if not spec.computed.HasField(stated):
+            raise Usage(f"the bundle's {fitted} was not computed: state {stated}")
+        return
+    found = setting(environ, stated.removesuffix("_bytes").upper())
+    name = fitted if found is None else found[0]
+    if name not in {each.name for each in spec.env} or not spec.computed.HasField(stated):
+        raise Usage(f"{name} is auto, which only a deployment can ask for: set it there, or to a number")
 
 
 def _check_reserved(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str], asked_bytes: int) -> None:
@@ -191,6 +211,7 @@ def _options(settings: deployment_pb2.EngineOptions, device: Device, draft_cache
         is_compiled=settings.compile,
         quantization=settings.quantization or "none",
         speculation=_speculation(settings.speculation, draft_cache_bytes),
+        enable_thinking=settings.enable_thinking if settings.HasField("enable_thinking") else None,
     )
 
 

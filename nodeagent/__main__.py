@@ -8,6 +8,7 @@ import random
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -15,14 +16,18 @@ from nodeagent import config as settings
 from nodeagent.aside import aside
 from nodeagent.assignment import AssignmentFile
 from nodeagent.bundle import Bundles
-from nodeagent.config import Config
+from nodeagent.config import Config, Simulation
+from nodeagent.gpus.driver import Driver
 from nodeagent.gpus.host import PsutilHost
-from nodeagent.gpus.nvml import open_nvml
-from nodeagent.gpus.sampler import FIRST_SAMPLE_S, Gpus, NoGpus, Sampler
+from nodeagent.gpus.nvml import NvmlGpus
+from nodeagent.gpus.sampler import FIRST_SAMPLE_S, Gpus, Sampler
+from nodeagent.gpus.script import Script, parse
 from nodeagent.gpus.simulated import SimulatedGpus
 from nodeagent.identity import load, machine_id
 from nodeagent.launch import Launch
 from nodeagent.model import Occupant, Sample, Timing
+from nodeagent.models.cache import HubCache, cache_root
+from nodeagent.models.cached import CachedModels
 from nodeagent.models.lookup import Models, builtin_directory
 from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self
@@ -59,11 +64,12 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
         samples: Latest[Sample | None] = Latest(None)
         sampler = Sampler(
             await _gpus(config, node.node_id),
-            PsutilHost(),
+            PsutilHost([state_dir, cache_root(environ)]),
             occupants,
             samples,
             period_s=config.sample_period_s,
             clock=clock,
+            on_sample=hint.set,  # what was measured is reported at once, so that it is not stale twice
         )
         await sampler.first()
         how = Launch(environ, host=config.engine_host, ports=config.engine_ports)
@@ -78,14 +84,24 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
             clock=clock,
             on_change=hint.set,
         )
-        async with supervisor, Models(builtin_directory, on_change=hint.set) as models:
+        cache = HubCache(cache_root(environ))
+        cached = CachedModels(cache, supervisor.models, on_change=hint.set)
+        async with supervisor, Models(builtin_directory, cache, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
-            who = Self(node, str(uuid.uuid4()), boot_id(), machine_id(boot_id()), config.labels or {})
-            reporter = Reporter(who, supervisor, models, occupants, samples)
+            who = Self(
+                node,
+                str(uuid.uuid4()),
+                boot_id(),
+                machine_id(boot_id()),
+                config.labels or {},
+                config.taints,
+            )
+            reporter = Reporter(who, supervisor, models, occupants, samples, cached=cached.facts)
 
             async def take(message: agent_service_pb2.JoinResponse) -> None:
                 if await supervisor.take(message):
                     models.probe(message.model_probes)
+                    cached.delete(message.cached_model_deletions)
 
             uplink = Uplink(
                 config.control_plane,
@@ -93,7 +109,6 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 report=reporter.report,
                 take=take,
                 hint=hint,
-                period_s=config.sample_period_s,
                 random=random.random,
             )
             log.info("node agent started", node=node.node_id, control_plane=config.control_plane)
@@ -102,6 +117,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 others = [
                     group.create_task(sampler.run(), name="sampler"),
                     group.create_task(uplink.run(), name="uplink"),
+                    group.create_task(cached.run(), name="model cache"),
                 ]
                 await stop.wait()
                 supervising.cancel()
@@ -113,16 +129,28 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
 
 
 async def _gpus(config: Config, node_id: str) -> Gpus:
+    real = NvmlGpus(Driver())
     simulation = config.simulation
-    if simulation is None or config.simulates_only_if_none:
-        try:
-            async with asyncio.timeout(FIRST_SAMPLE_S):
-                real = await aside(open_nvml, "nvml")
-        except TimeoutError:
-            raise Usage(f"nvml has not answered for {FIRST_SAMPLE_S:g} s: mend the driver") from None
-        if real is not None:
-            return real
-    return NoGpus() if simulation is None else SimulatedGpus(node_id, simulation.count, simulation.bytes_each)
+    if simulation is None or (config.simulates_only_if_none and await _are_there(real)):
+        return real
+    return SimulatedGpus(node_id, _script(simulation))
+
+
+async def _are_there(gpus: NvmlGpus) -> bool:
+    try:
+        async with asyncio.timeout(FIRST_SAMPLE_S):
+            return bool(await aside(lambda: gpus.sample(()), "nvml"))
+    except TimeoutError:
+        raise Usage(f"nvml has not answered for {FIRST_SAMPLE_S:g} s: mend the driver") from None
+
+
+def _script(simulation: Simulation | Path) -> Script:
+    if isinstance(simulation, Simulation):
+        return Script(simulation.count, simulation.bytes_each)
+    try:
+        return parse(simulation.read_text())
+    except (OSError, UnicodeError) as error:
+        raise Usage(f"the script of simulated GPUs cannot be read: {error}") from error
 
 
 if __name__ == "__main__":

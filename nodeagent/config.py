@@ -22,6 +22,7 @@ _PORTS = re.compile(r"(\d+)-(\d+)\Z")
 _MOST_SIMULATED = 64
 _LEAST_GPU_BYTES = 1024**2
 _LONGEST_KEY, _LONGEST_VALUE = 63, 255
+_MOST_TAINTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,11 @@ class Config:
     control_plane: str
     state_dir: Path
     node_id: str | None = None
-    simulation: Simulation | None = None
+    simulation: Simulation | Path | None = None  # a path: that of a script
     simulates_only_if_none: bool = False  # real GPUs come first
     stop_grace_s: float | None = None  # at the end of the agent: how long requests may go on; None: engines run on
     labels: Mapping[str, str] | None = None
+    taints: tuple[tuple[str, str], ...] = ()  # keys and values; they keep replicas off that do not tolerate them
     engine_host: str = "127.0.0.1"
     engine_ports: tuple[int, int] = (0, 0)  # lowest and highest; 0 lets the system choose
     sample_period_s: float = 1.0
@@ -76,6 +78,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
         raise Usage("--simulate-gpus and --simulate-gpus-if-none contradict one another: give one of them")
     if parsed.stop_engines_on_exit is not None and not 0 <= parsed.stop_engines_on_exit < math.inf:
         raise Usage(f"--stop-engines-on-exit is {parsed.stop_engines_on_exit:g}: use seconds from 0")
+    taints = tuple(sorted({_taint(each) for each in parsed.taint}))
+    if len(taints) > _MOST_TAINTS:
+        raise Usage(f"{len(taints)} taints are too many: use at most {_MOST_TAINTS}")
     simulated = parsed.simulate_gpus or parsed.simulate_gpus_if_none
     return Config(
         control_plane=parsed.control_plane,
@@ -85,6 +90,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
         simulates_only_if_none=parsed.simulate_gpus is None,
         stop_grace_s=parsed.stop_engines_on_exit,
         labels=dict(_label(each) for each in parsed.label),
+        taints=taints,
         engine_host=parsed.engine_host,
         engine_ports=(0, 0) if parsed.engine_ports is None else _ports(parsed.engine_ports),
         sample_period_s=parsed.sample_period,
@@ -93,11 +99,16 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
     )
 
 
-def parse_simulation(text: str) -> Simulation:
-    """Reads `2x24GiB`; raises Usage for anything else."""
+def parse_simulation(text: str) -> Simulation | Path:
+    """Reads `2x24GiB`, or the name of a file that is there; raises Usage for anything else."""
     found = _SIMULATED.match(text)
     if found is None:
-        raise Usage(f'simulated GPUs are "{text}": write a count and the size of each, such as 2x24GiB')
+        script = Path(text)
+        if text and script.is_file():
+            return script.absolute()
+        raise Usage(
+            f'simulated GPUs are "{text}": write a count and the size of each, such as 2x24GiB, or name a script'
+        )
     count, bytes_each = int(found[1]), parse_bytes(found[2], "the size of simulated GPUs")
     if not 1 <= count <= _MOST_SIMULATED:
         raise Usage(f"{count} GPUs are to be simulated: use 1 to {_MOST_SIMULATED}")
@@ -112,9 +123,21 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--control-plane", required=True, metavar="HOST:PORT", help="address of the control plane")
     add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
     add("--node-id", metavar="ID", help="id of this node; default: made of the host's name, then kept in DIR")
-    add("--simulate-gpus", metavar="2x24GiB", help="pretend to have GPUs; engines compute on the processors")
-    add("--simulate-gpus-if-none", metavar="2x24GiB", help="the same, unless there are real ones")
+    add(
+        "--simulate-gpus",
+        metavar="2x24GiB|FILE",
+        help="pretend to have GPUs, so many and so large, or as a script of JSON lines says; engines compute on the "
+        'processors. The first line is {"gpus": 2, "total_memory_bytes": "24GiB"}; for the others see docs/gpu.md',
+    )
+    add("--simulate-gpus-if-none", metavar="2x24GiB|FILE", help="the same, unless there are real ones")
     add("--label", action="append", default=[], metavar="KEY=VALUE", help="label of this node; may be repeated")
+    add(
+        "--taint",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="keep replicas off that do not tolerate this; may be repeated",
+    )
     add("--engine-host", default="127.0.0.1", metavar="HOST", help="where engines listen; default: %(default)s")
     add("--engine-ports", metavar="LOW-HIGH", help="ports that engines may use; default: any")
     add("--sample-period", type=float, default=1.0, metavar="SECONDS", help="0.1 to 60; default: %(default)s")
@@ -140,6 +163,15 @@ def _label(text: str) -> tuple[str, str]:
     if not (equals and 0 < len(key) <= _LONGEST_KEY and len(value) <= _LONGEST_VALUE):
         raise Usage(
             f'--label is "{text}": write KEY=VALUE, with at most {_LONGEST_KEY} and {_LONGEST_VALUE} characters'
+        )
+    return key, value
+
+
+def _taint(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if not (0 < len(key) <= _LONGEST_KEY and len(value) <= _LONGEST_VALUE):
+        raise Usage(
+            f'--taint is "{text}": write KEY or KEY=VALUE, with at most {_LONGEST_KEY} and {_LONGEST_VALUE} characters'
         )
     return key, value
 

@@ -11,8 +11,9 @@ import structlog
 
 from nodeagent.bundle import Bundle, Record
 from nodeagent.hearing import Status
+from nodeagent.launch import is_same
 from nodeagent.life import Life
-from nodeagent.model import Assigned, Death, Exit, Known, Occupant, State
+from nodeagent.model import Assigned, Death, Exit, Known, Measured, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.clock import Clock
@@ -163,9 +164,10 @@ class Engine:
             pid=0 if self.life is None else self.life.identity.pid,
             is_loaded=self.state is State.DRAINING or (self.life is not None and self.has_served),
             busy_fraction=0.0 if self._status.load is None else self._status.load.busy_fraction,
+            replica=self.assigned.replica,
         )
 
-    def report(self, measured_bytes: int) -> agent_service_pb2.EngineReport:
+    def report(self, measured: Measured) -> agent_service_pb2.EngineReport:
         """Returns what the control plane needs to know."""
         life, death = self.life, self._record.last_death
         report = agent_service_pb2.EngineReport(
@@ -179,7 +181,8 @@ class Engine:
             restart_count=self._record.restart_count,
             gpu_uuids=self.assigned.gpu_uuids,
             reserved_memory_bytes=self.assigned.reserved_bytes,
-            measured_memory_bytes=measured_bytes,
+            measured_memory_bytes=measured.used_bytes,
+            peak_memory_bytes=measured.peak_bytes,
             load=self._status.load,
             fingerprint=self._status.fingerprint,
             is_orphan=self._orphan_since_s is not None,
@@ -201,7 +204,7 @@ class Engine:
         A change that leaves the specification alone, of the replica count say, is fulfilled as it is.
         """
         life = self.life
-        if life is None or life.spec.spec.SerializeToString(deterministic=True) == self.assigned.spec:
+        if life is None or is_same(life.spec.spec, self.assigned.spec):
             return self.assigned.deployment_generation
         return life.spec.deployment_generation
 

@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from nodeagent.aside import aside
 from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.model import Assigned, Desired, ProcessId
+from nodeagent.models.cache import HubCache, cache_root
 from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import to_timestamp
@@ -48,13 +50,15 @@ async def launch(
 ) -> Started:
     """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here."""
     lowest, highest = how.ports
+    told = engine_spec_pb2.EngineSpec.FromString(assigned.spec)
+    await aside(lambda: _locate(told, HubCache(cache_root(how.environ))), "model lookup")
     spec = engine_spec_pb2.EngineBundle(
         engine_uuid=str(uuid.uuid4()),
         replica=assigned.replica,
         replica_uid=assigned.replica_uid,
         placement_epoch=assigned.placement_epoch,
         deployment_generation=assigned.deployment_generation,
-        spec=engine_spec_pb2.EngineSpec.FromString(assigned.spec),
+        spec=told,
         gpu_uuids=assigned.gpu_uuids,
         reserved_memory_bytes=assigned.reserved_bytes,
         device=device,
@@ -80,6 +84,32 @@ async def launch(
         await end_session(process.identity, grace_s=0)
         raise
     return Started(bundle, spec, key, process)
+
+
+def is_same(told: engine_spec_pb2.EngineSpec, assigned: bytes) -> bool:
+    """Tells whether an engine was told what is assigned. Its model never changes, and was told as a path here."""
+    if told.SerializeToString(deterministic=True) == assigned:
+        return True
+    return _without_models(told) == _without_models(engine_spec_pb2.EngineSpec.FromString(assigned))
+
+
+def _without_models(spec: engine_spec_pb2.EngineSpec) -> engine_spec_pb2.EngineSpec:
+    bare = engine_spec_pb2.EngineSpec()
+    bare.CopyFrom(spec)
+    bare.ClearField("model")
+    if bare.options.speculation.HasField("draft_model"):
+        bare.options.speculation.ClearField("draft_model")
+    return bare
+
+
+def _locate(spec: engine_spec_pb2.EngineSpec, cache: HubCache) -> None:
+    """Puts paths in place of repositories; raises OSError for one that is not in the cache of this node."""
+    sources = [spec.model]
+    if spec.options.speculation.HasField("draft_model"):
+        sources.append(spec.options.speculation.draft_model)
+    for each in sources:
+        if each.WhichOneof("source") == "repository":
+            each.path = str(cache.find(each.repository.id, each.repository.revision).path)
 
 
 def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TERM_GRACE_S = 5.0  # after a drain there is nothing left to do but to exit
 SILENCE_S = 10.0  # beyond the period: status comes from a thread of its own, whatever the model does
@@ -80,7 +80,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """An engine of ours, as the GPUs see it."""
+    """An engine of ours, as the GPUs and the host see it."""
 
     replica_uid: str
     gpu_uuids: tuple[str, ...]
@@ -88,11 +88,74 @@ class Occupant:
     pid: int = 0  # leader of its session; 0 while there is no process
     is_loaded: bool = False  # READY or DRAINING, so its memory is in use
     busy_fraction: float = 0.0
+    replica: str = ""  # its name
+
+
+class Failure(enum.Enum):
+    """Why a GPU cannot be used; named like the reasons of the contract."""
+
+    OFF_BUS = enum.auto()  # the driver names it and cannot reach it
+    MISSING = enum.auto()  # the driver does not name it any more
+    DRIVER_GONE = enum.auto()  # not loaded, being exchanged, or other than its library
+    DRIVER_HANGS = enum.auto()
+    DRIVER_ERROR = enum.auto()
+    RESET_REQUIRED = enum.auto()
+    MIG_ENABLED = enum.auto()
+
+
+class Throttle(enum.Enum):
+    """Why clocks are lower than they could be; named like the reasons of the contract."""
+
+    POWER_CAP = enum.auto()
+    POWER_BRAKE = enum.auto()
+    SOFTWARE_THERMAL = enum.auto()
+    HARDWARE_THERMAL = enum.auto()
+    HARDWARE_SLOWDOWN = enum.auto()
+    USER_CLOCKS = enum.auto()
+    SYNC_BOOST = enum.auto()
+
+
+class LinkKind(enum.Enum):
+    """The shortest way between two GPUs; named like the kinds of the contract."""
+
+    NVLINK = enum.auto()
+    BOARD = enum.auto()
+    PCIE_SWITCH = enum.auto()
+    HOST_BRIDGE = enum.auto()
+    NUMA_NODE = enum.auto()
+    SYSTEM = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The shortest way from a GPU to another one."""
+
+    peer_index: int
+    kind: LinkKind
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory of a GPU."""
+
+    pid: int
+    name: str  # of its program, without arguments; empty if it cannot be learned
+    replica: str  # empty: not ours
+    used_bytes: int | None  # None: the driver does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Ecc:
+    """How the memory of a GPU fares, since the driver was loaded."""
+
+    is_enabled: bool
+    corrected_count: int = 0
+    uncorrected_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one GPU says of itself at one time."""
+    """What one GPU says of itself at one time. None: it does not tell."""
 
     uuid: str
     index: int
@@ -101,28 +164,68 @@ class Reading:
     total_bytes: int
     used_bytes: int = 0
     free_bytes: int = 0
-    foreign_bytes: int = 0  # of processes that are not ours
+    foreign_bytes: int = 0  # of processes that are not ours, and what the driver keeps
+    driver_bytes: int = 0  # what the driver keeps; 0 if it does not tell
     measured_bytes: Mapping[str, int] = field(default_factory=dict)  # of ours, by replica uid
-    utilization_fraction: float | None = None  # None: the GPU does not tell
+    processes: tuple[GpuProcess, ...] = ()  # the largest first
+    omitted_process_count: int = 0
+    utilization_fraction: float | None = None
     mean_utilization_fraction: float | None = None  # averaged by the sampler
+    memory_utilization_fraction: float | None = None  # of the time in which memory was read or written
+    mean_memory_utilization_fraction: float | None = None  # averaged by the sampler
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    power_limit_watts: float | None = None
+    sm_clock_mhz: int | None = None
+    max_sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttles: tuple[Throttle, ...] = ()
+    ecc: Ecc | None = None
+    is_mig_enabled: bool | None = None
+    links: tuple[Link, ...] = ()  # to every other GPU
+    nvlink_island: int | None = None  # GPUs with the same number reach one another over NVLink
     failure: str = ""  # why it cannot be used, in the words of the driver
+    failure_kind: Failure = Failure.DRIVER_ERROR  # the same for programs, if there is a failure
+    state_time_s: float = 0.0  # since 1970, when it became usable, or unusable for this reason; kept by the sampler
+
+    def failed(self, kind: Failure, words: str) -> Reading:
+        """Returns what is still known of the GPU when it cannot be used."""
+        return replace(self, failure=words, failure_kind=kind)
 
 
-def unknown_gpu(index: int, failure: str) -> Reading:
+def unknown_gpu(index: int, kind: Failure, words: str) -> Reading:
     """Returns what is reported of a GPU that cannot even say its name: a node with a failed GPU is no CPU node."""
-    return Reading(f"GPU-unknown-{index}", index, "", is_simulated=False, total_bytes=0, failure=failure)
+    return Reading(f"GPU-unknown-{index}", index, "", is_simulated=False, total_bytes=0).failed(kind, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system of the host, by a directory on it."""
+
+    path: str
+    total_bytes: int
+    available_bytes: int  # to the agent
 
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """Processors and memory of the host at one time."""
+    """Processors, memory and disks of the host at one time."""
 
     cpu_count: int
     cpu_fraction: float
     total_bytes: int
     available_bytes: int
+    mean_cpu_fraction: float | None = None  # averaged by the sampler
+    measured_bytes: Mapping[str, int] = field(default_factory=dict)  # of engines that compute here, by replica uid
+    disks: tuple[Disk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Memory of one engine: on its GPUs the largest over them, else in the memory of the host."""
+
+    used_bytes: int
+    peak_bytes: int  # the most that was used in this life of the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +236,8 @@ class Sample:
     host: HostReading
     gpus: tuple[Reading, ...]
     gpu_time_s: float  # when `gpus` was asked for; older than `time_s` while the driver hangs
+    driver_version: str = ""  # empty: there is none
+    engines: Mapping[str, Measured] = field(default_factory=dict)  # by replica uid
 
 
 @dataclass(frozen=True, slots=True)

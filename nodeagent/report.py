@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Protocol
 
 from nodeagent.assignment import order_to_wire
+from nodeagent.facts import node_facts
 from nodeagent.identity import NodeIdentity
-from nodeagent.model import Occupant, Order, Reading, Sample
+from nodeagent.model import Occupant, Order, Sample
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.latest import Latest
-from roundhouse.kit.times import to_timestamp
-from roundhouse.v1 import node_pb2
 
 PROTOCOL_VERSION = 1
 LOWEST_PROTOCOL_VERSION = 1
@@ -50,6 +47,7 @@ class Self:
     boot_id: str
     machine_id: str
     labels: Mapping[str, str]
+    taints: Sequence[tuple[str, str]] = ()
 
 
 class Reporter:
@@ -62,8 +60,10 @@ class Reporter:
         models: Models,
         occupants: Latest[tuple[Occupant, ...]],
         samples: Latest[Sample | None],
+        *,
+        cached: Callable[[], Sequence[agent_service_pb2.CachedModelFacts]] = tuple,
     ) -> None:
-        self._who, self._engines, self._models = who, engines, models
+        self._who, self._engines, self._models, self._cached = who, engines, models, cached
         self._occupants, self._samples = occupants, samples
 
     def report(self) -> agent_service_pb2.JoinRequest:
@@ -79,51 +79,8 @@ class Reporter:
             machine_id=who.machine_id,
             applied_order=None if applied is None else order_to_wire(applied),
             refusals=self._engines.refusals(),
-            node=node_facts(who.labels, self._samples.get(), self._occupants.get()),
+            node=node_facts(who.labels, who.taints, self._samples.get(), self._occupants.get()),
             engines=self._engines.reports(),
             models=self._models.facts(),
+            cached_models=self._cached(),
         )
-
-
-def node_facts(
-    labels: Mapping[str, str], sample: Sample | None, occupants: Sequence[Occupant]
-) -> agent_service_pb2.NodeFacts:
-    """Returns what is known of the machine."""
-    facts = agent_service_pb2.NodeFacts(
-        hostname=socket.gethostname(), agent_version=metadata.version("roundhouse-serve"), labels=labels
-    )
-    if sample is None:
-        return facts
-    facts.gpus.extend(_gpu(each, sample.gpu_time_s) for each in sample.gpus)
-    facts.sample_time.CopyFrom(to_timestamp(sample.time_s))
-    real = {each.uuid for each in sample.gpus if not each.is_simulated}
-    facts.host.CopyFrom(
-        node_pb2.Host(
-            cpu_count=sample.host.cpu_count,
-            cpu_fraction=sample.host.cpu_fraction,
-            total_memory_bytes=sample.host.total_bytes,
-            available_memory_bytes=sample.host.available_bytes,
-            reserved_memory_bytes=sum(each.reserved_bytes for each in occupants if real.isdisjoint(each.gpu_uuids)),
-        )
-    )
-    return facts
-
-
-def _gpu(reading: Reading, time_s: float) -> node_pb2.Gpu:
-    return node_pb2.Gpu(
-        uuid=reading.uuid,
-        index=reading.index,
-        product_name=reading.product_name,
-        is_simulated=reading.is_simulated,
-        state=node_pb2.GPU_STATE_FAILED if reading.failure else node_pb2.GPU_STATE_OK,
-        state_message=reading.failure,
-        total_memory_bytes=reading.total_bytes,
-        used_memory_bytes=reading.used_bytes,
-        free_memory_bytes=reading.free_bytes,
-        foreign_memory_bytes=reading.foreign_bytes,
-        utilization_fraction=reading.mean_utilization_fraction,
-        last_utilization_fraction=reading.utilization_fraction,
-        temperature_celsius=reading.temperature_celsius,
-        power_watts=reading.power_watts,
-        sample_time=to_timestamp(time_s),
-    )

@@ -16,12 +16,13 @@ from nodeagent.bundle import Bundle, Bundles
 from nodeagent.engine import Engine
 from nodeagent.launch import Launch, Started, assigned_in, discard, recover
 from nodeagent.lives import Lives
-from nodeagent.model import Assigned, Assignment, Exit, Occupant, Order, Reading, Sample, State, Timing
+from nodeagent.model import Assigned, Assignment, Exit, Measured, Occupant, Order, Reading, Sample, State, Timing
 from nodeagent.process import end_session
-from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.internal.v1 import agent_service_pb2, engine_spec_pb2
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.times import to_timestamp
+from roundhouse.v1 import deployment_pb2
 
 log = structlog.get_logger()
 
@@ -129,11 +130,18 @@ class Supervisor:
 
     def reports(self) -> Sequence[agent_service_pb2.EngineReport]:
         """Returns what is known of every engine."""
-        gpus = self._gpus()
-        return [
-            each.report(max((gpu.measured_bytes.get(uid, 0) for gpu in gpus), default=0))
-            for uid, each in self._engines.items()
-        ]
+        sample = self._samples.get()
+        measured = {} if sample is None else sample.engines
+        return [each.report(measured.get(uid, Measured(0, 0))) for uid, each in self._engines.items()]
+
+    def models(self) -> Sequence[deployment_pb2.ModelSource]:
+        """Returns the models that engines run from, or will when they start again."""
+        found = []
+        for each in self._engines.values():
+            if each.state is not State.STOPPED:
+                spec = engine_spec_pb2.EngineSpec.FromString(each.assigned.spec)
+                found += [spec.model, spec.options.speculation.draft_model]
+        return [each for each in found if each.WhichOneof("source") is not None]
 
     def refusals(self) -> Sequence[agent_service_pb2.Refusal]:
         """Returns which replicas are not started, and why."""

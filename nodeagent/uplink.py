@@ -20,7 +20,7 @@ from roundhouse.kit.status import error_of
 
 log = structlog.get_logger()
 
-HEARTBEAT_S = 2.0  # three misses fit in the lease of a node, however long the sample period is
+HEARTBEAT_S = 2.0  # without any news; three misses fit in the lease of a node, however long the sample period is
 BURST_S = 0.05  # changes within this time travel in one report
 SILENCE_S = 30.0  # an assignment comes every 10 s; who sends none for so long is not there any more
 AGAIN = Backoff(first_s=0.2, cap_s=5.0, jitter=0.5)
@@ -28,7 +28,7 @@ PROTOCOL_VERSION = 1
 
 
 class Uplink:
-    """Calls the control plane at `address`, or where it redirects to."""
+    """Calls the control plane at `address`, or where it redirects to; `hint` is set when there is news to report."""
 
     def __init__(
         self,
@@ -38,12 +38,11 @@ class Uplink:
         report: Callable[[], agent_service_pb2.JoinRequest],
         take: Callable[[agent_service_pb2.JoinResponse], Awaitable[None]],
         hint: asyncio.Event,
-        period_s: float,
         random: Callable[[], float],
     ) -> None:
         self._address, self._dial = address, dial
         self._report, self._take = report, take
-        self._hint, self._period_s, self._random = hint, min(period_s, HEARTBEAT_S), random
+        self._hint, self._random = hint, random
         self._failures = 0  # since the control plane last said something
 
     async def run(self) -> None:
@@ -86,9 +85,9 @@ class Uplink:
                 await call.write(self._report())
             except (grpc.RpcError, asyncio.InvalidStateError):
                 return
-            await asyncio.sleep(min(BURST_S, self._period_s))
+            await asyncio.sleep(BURST_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._period_s - BURST_S)):
+                async with asyncio.timeout(HEARTBEAT_S - BURST_S):
                     await self._hint.wait()
 
     async def _receive(self, call: Any, address: str) -> str:

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 
-from controlplane import wire
+from controlplane.api.outlook import Outlook
 from controlplane.api.records import resource
 from controlplane.api.sizing import COMPUTED_BYTES, engine_spec
+from controlplane.catalog.checks import MAX_TEMPLATE_BYTES
 from controlplane.fleet.intent import Intent
-from controlplane.fleet.registry import Registry
-from controlplane.model import Placement, Unplaced, Wanted
-from controlplane.placement.ledger import Ledger, in_order
+from controlplane.model import Unplaced, Wanted
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.errors import NoCapacity, QuotaViolation
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import errors_pb2
-from roundhouse.v1.deployment_pb2 import Deployment
 
 # All replicas may come to one node, whose assignment is one value of the store, and holds each spec once: what is left
-# of the 1 MiB is for the entries of MAX_NODE_REPLICAS replicas.
-MAX_SPECS_BYTES = 768 * 1024
+# of the 1 MiB is for the entries of MAX_NODE_REPLICAS replicas, and for the UUIDs of its GPUs.
+MAX_SPECS_BYTES = 704 * 1024
 
 
 class Admission:
     """Looks whether there is a place for every replica of a deployment beside all that is wanted already."""
 
-    def __init__(self, intent: Intent, registry: Registry) -> None:
-        self._intent, self._registry = intent, registry
+    def __init__(self, intent: Intent, outlook: Outlook) -> None:
+        self._intent, self._outlook = intent, outlook
+
+    @property
+    def strategies(self) -> Collection[str]:
+        """Returns the names of the strategies that exist."""
+        return self._outlook.strategies.keys()
 
     def require_node(self) -> None:
         """Raises NotReady (NO_NODE) unless a node is READY."""
-        if not any(known.is_ready for known in self._registry.known.values()):
-            raise self._registry.no_node()
+        self._outlook.require_node()
 
-    def require_specs(self, deployment: Deployment) -> None:
+    def require_specs(self, record: DeploymentRecord) -> None:
         """Raises NoCapacity unless the specs of all deployments together can stand in the assignment of one node."""
-        stored = [row.value.deployment for row in self._intent.deployments.rows.values()]
-        size = sum(map(_spec_bytes, [*stored, deployment]))
+        stored = [row.value for row in self._intent.deployments.rows.values()]
+        size = sum(map(_spec_bytes, [*stored, record]))
         if size > MAX_SPECS_BYTES:
             message = f"the models and environments of all deployments would take {format_bytes(size)}"
             message += (
@@ -49,53 +50,33 @@ class Admission:
                 quota=[QuotaViolation("deployments", message)],
             )
 
+    def has_places(self, wanted: Wanted) -> bool:
+        """Tells whether there is a place for every replica, and none that waits for one would lose it."""
+        try:
+            self.require_places(wanted)
+        except NoCapacity:
+            return False
+        return True
+
     def require_places(self, wanted: Wanted) -> None:
         """Raises NoCapacity (DOES_NOT_FIT), with the numbers of each GPU, unless there is a place for every replica."""
         self.require_node()
-        after = self._unplaced(self._with(wanted))
+        after = self._outlook.with_(wanted).unplaced
         own = [each for each in after if each.deployment == wanted.deployment]
         if own:
             raise _refusal(wanted, own)
-        self._require_kept(wanted, after)
-
-    def _require_kept(self, wanted: Wanted, after: Sequence[Unplaced]) -> None:
-        """Raises NoCapacity (DOES_NOT_FIT) if a replica that waits to be placed would lose its place to the wanted."""
-        before = {(each.deployment, each.index) for each in self._unplaced(self._stored())} if after else ()
-        lost = [each for each in after if (each.deployment, each.index) not in before]
+        lost = self._outlook.displaced(wanted, after)
         if lost:
             raise _broken(wanted, lost)
 
-    def _stored(self) -> list[Wanted]:
-        """Returns what is wanted, in the order in which it is placed; what is not looked up yet waits."""
-        rows = self._intent.deployments.rows.values()
-        known = ((wire.wanted(row.value), row.create_revision) for row in rows)
-        return in_order(replace(each, create_revision=made) for each, made in known if each is not None)
 
-    def _with(self, wanted: Wanted) -> list[Wanted]:
-        """Returns the same when a deployment has been changed, or made, which puts it last."""
-        stored = self._stored()
-        if all(each.uid != wanted.uid for each in stored):
-            return [*stored, wanted]
-        return [wanted if each.uid == wanted.uid else each for each in stored]
-
-    def _unplaced(self, wanted: Sequence[Wanted]) -> list[Unplaced]:
-        """Returns the replicas for which the reconciler finds no place if this is what is wanted."""
-        placements = [row.value for row in self._intent.placements.rows.values()]
-        own: dict[str, list[Placement]] = defaultdict(list)
-        for each in placements:
-            own[each.deployment_uid].append(each)
-        exclusive = {each.uid for each in wanted if not each.allows_sharing}
-        ledger = Ledger(self._registry.nodes().values(), placements, exclusive=exclusive)
-        found: list[Unplaced] = []
-        for deployment in wanted:
-            if not deployment.is_deleting:
-                found += ledger.fill(deployment, own[deployment.uid]).unplaced
-        return found
-
-
-def _spec_bytes(deployment: Deployment) -> int:
+def _spec_bytes(record: DeploymentRecord) -> int:
     """Returns the most that what is told of a deployment to a node takes there, once."""
-    return engine_spec(deployment).ByteSize() + COMPUTED_BYTES
+    deployment = record.deployment
+    size = engine_spec(deployment).ByteSize() + COMPUTED_BYTES
+    if not record.HasField("engine_spec") and deployment.model.WhichOneof("source") == "family":
+        size += MAX_TEMPLATE_BYTES  # it may bring a chat template once it is looked up
+    return max(size, record.engine_spec.ByteSize())
 
 
 def _refusal(wanted: Wanted, unplaced: Sequence[Unplaced]) -> NoCapacity:

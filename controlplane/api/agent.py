@@ -74,7 +74,11 @@ class AgentApi:
                 now = self._assignments.now(session.node)
                 await context.write(
                     JoinResponse(
-                        protocol_version=version, order=now.order, engines=now.engines, model_probes=now.probes
+                        protocol_version=version,
+                        order=now.order,
+                        engines=now.engines,
+                        model_probes=now.probes,
+                        cached_model_deletions=now.deletions,
                     )
                 )
                 await marks.take(RESEND_S)

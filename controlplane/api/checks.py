@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from controlplane import wire
-from controlplane.api.policy_checks import MAX_REPLICAS, check_policy, check_policy_served
+from controlplane.api.policy_checks import MAX_REPLICAS, check_policy
+from controlplane.catalog.checks import check_source
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
 from roundhouse.kit.fields import FieldCheck
@@ -17,26 +18,31 @@ from roundhouse.kit.times import from_duration
 from roundhouse.options.engine_options import overlaid, violations
 from roundhouse.options.engine_variables import options_in, problems_in
 from roundhouse.v1 import deployment_pb2, errors_pb2
-from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar
 
 MAX_GRACE_S = 3600.0
 # Spellings of each engine type; the first is the canonical one.
 ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transformers", "")}
+# Settings that only one type of engine knows (`EngineOptions.arguments`).
+ARGUMENTS: Mapping[str, tuple[str, ...]] = {"torch": ()}
 _CANONICAL = {spelling: engine for engine, spellings in ENGINES.items() for spelling in spellings}
 MAX_TEXTS = 64  # labels, and as many annotations
 MAX_TEXTS_BYTES = 16 * 1024  # in all labels, and as much in all annotations: every list and watch sends them
 MAX_ENV = 256
-MAX_ENV_BYTES = 16 * 1024  # see MAX_SPECS_BYTES: room for some fifty deployments that use it up
+MAX_ENV_BYTES = 16 * 1024  # see MAX_SPECS_BYTES: room for some forty deployments that use it up
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REQUEST_ID = re.compile(r"[ -~]{0,64}\Z")
 
 
-def check_new(deployment: Deployment, request_id: str) -> None:
-    """Raises InvalidArgument or NotServed if this cannot be the deployment of a `CreateDeploymentRequest`."""
+def check_new(deployment: Deployment, request_id: str, strategies: Collection[str] = STRATEGIES) -> None:
+    """Raises InvalidArgument or NotServed if this cannot be the deployment of a `CreateDeploymentRequest`.
+
+    strategies: the names of those that exist.
+    """
     check = FieldCheck()
     _check_name(check, deployment.name)
     _check_texts(check, deployment)
-    _check_model(check, deployment.model)
+    check_source(check, deployment.model, "deployment.model")
     count = deployment.replica_count if deployment.HasField("replica_count") else 1
     check_replica_count(check, "deployment.replica_count", count)
     check_policy(check, deployment.placement, count)
@@ -47,8 +53,9 @@ def check_new(deployment: Deployment, request_id: str) -> None:
     _check_draft_model(check, settings_of(deployment).speculation)
     check.raise_if_any()
     _check_engine(deployment.engine)
-    _check_strategy(deployment.placement.strategy)
-    check_policy_served(deployment.placement)
+    _check_arguments(check, deployment)
+    check.raise_if_any()
+    _check_strategy(deployment.placement.strategy, strategies)
     _check_served(deployment)
 
 
@@ -112,26 +119,12 @@ def _check_size(check: FieldCheck, field: str, texts: Mapping[str, str]) -> bool
     return True
 
 
-def _check_model(check: FieldCheck, model: ModelSource, field: str = "deployment.model") -> None:
-    kind = model.WhichOneof("source")
-    if not check.require(kind is not None, field, "is missing: set path or builtin"):
-        return
-    if kind in ("family", "repository"):
-        return  # see `_check_served`
-    if kind == "builtin":
-        cure = "name a builtin model, for example demo"
-        check.require(is_id(model.builtin), f"{field}.builtin", f'"{model.builtin[:100]}" is not an id: {cure}')
-    else:
-        good = model.path.startswith("/") and "\0" not in model.path and len(model.path.encode()) <= 4096
-        check.require(good, f"{field}.path", f'"{model.path[:200]}" is not an absolute path: begin it with /')
-
-
 def _check_options(check: FieldCheck, options: EngineOptions) -> None:
     at = "deployment.engine_options"
     for wrong in violations(options):
         check.require(False, f"{at}.{wrong.field}", wrong.description)
     if options.speculation.HasField("draft_model"):
-        _check_model(check, options.speculation.draft_model, f"{at}.speculation.draft_model")
+        check_source(check, options.speculation.draft_model, f"{at}.speculation.draft_model")
 
 
 def _check_draft_model(check: FieldCheck, speculation: deployment_pb2.Speculation) -> None:
@@ -167,10 +160,20 @@ def _check_engine(spelling: str) -> None:
         raise _unknown("deployment.engine", spelling, ENGINES, errors_pb2.ERROR_REASON_ENGINE_UNKNOWN)
 
 
-def _check_strategy(spelling: str) -> None:
-    if spelling and canonical_strategy(spelling) is None:
+def _check_arguments(check: FieldCheck, deployment: Deployment) -> None:
+    """Notes settings that this type of engine does not know, each by its name."""
+    engine = canonical_engine(deployment.engine)
+    known = ARGUMENTS[engine]
+    cure = f"use one of {', '.join(known)}" if known else "leave it out"
+    for index, each in enumerate(deployment.engine_options.arguments):
+        field = f"deployment.engine_options.arguments[{index}].name"
+        check.require(each.name in known, field, f'"{each.name}" is unknown to the engine {engine}: {cure}')
+
+
+def _check_strategy(spelling: str, known: Collection[str]) -> None:
+    if spelling and canonical_strategy(spelling, known) is None:
         field = "deployment.placement.strategy"
-        raise _unknown(field, spelling, STRATEGIES, errors_pb2.ERROR_REASON_STRATEGY_UNKNOWN)
+        raise _unknown(field, spelling, known, errors_pb2.ERROR_REASON_STRATEGY_UNKNOWN)
 
 
 def _unknown(field: str, value: str, known: Iterable[str], reason: Reason) -> InvalidArgument:
@@ -185,24 +188,6 @@ def _check_served(deployment: Deployment) -> None:
         FieldViolation(f"deployment.env[{index}].{kind}", "is not served yet: use value")
         for index, each in enumerate(deployment.env)
         if (kind := each.WhichOneof("source")) in ("secret_value", "secret_ref")
-    ]
-    options = deployment.engine_options
-    wrong += [
-        FieldViolation(f"deployment.engine_options.{field}", "is not served yet: leave it out")
-        for field, is_set in (
-            ("fit_max_model_len", options.fit_max_model_len),
-            ("fit_kv_cache_memory", options.fit_kv_cache_memory),
-            ("arguments", options.arguments),
-            ("enable_thinking", options.HasField("enable_thinking")),
-        )
-        if is_set
-    ]
-    sources = {"deployment.model": deployment.model}
-    sources["deployment.engine_options.speculation.draft_model"] = options.speculation.draft_model
-    wrong += [
-        FieldViolation(f"{at}.{kind}", "is not served yet: use path")
-        for at, source in sources.items()
-        if (kind := source.WhichOneof("source")) in ("family", "repository")
     ]
     if wrong:
         raise NotServed("; ".join(f"{each.field}: {each.description}" for each in wrong), fields=wrong)

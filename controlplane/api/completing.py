@@ -50,6 +50,9 @@ class Completing:
             whole = DeploymentRecord(
                 deployment=record.deployment, engine_spec=sized.spec, memory_need=wire.memory_need(sized.need)
             )
+            whole.deployment.placement.gpus_per_replica = sized.gpus_per_replica
+            if sized.repository is not None:
+                whole.deployment.resolved_repository.CopyFrom(sized.repository)
             await self._store.commit([Compare(key, revision)], {key: whole.SerializeToString()})
         except RoundhouseError as error:
             self._statuses.explain(deployment, error.message)

@@ -18,7 +18,7 @@ from controlplane.placement.strategies import canonical_strategy
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
-from roundhouse.kit.errors import AlreadyExists, NotReady
+from roundhouse.kit.errors import AlreadyExists, NoCapacity, NotReady
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1.deployment_pb2 import Deployment
 from roundhouse.v1.deployment_service_pb2 import CreateDeploymentRequest, CreateDeploymentResponse
@@ -45,7 +45,7 @@ class Creating:
 
     async def create(self, request: CreateDeploymentRequest) -> CreateDeploymentResponse:
         """Returns the deployment as stored, or as it would be with `validate_only`."""
-        check_new(request.deployment, request.request_id)
+        check_new(request.deployment, request.request_id, self._admission.strategies)
         (deployment,) = wire.DEPLOYMENT.parse(request.deployment.name, "deployment.name")
         taken = await self._taken(deployment)  # first: a name that this very request has taken comes with its answer
         answered = await self._mutations.replay(request, _METHOD, _parse)
@@ -53,21 +53,33 @@ class Creating:
             return answered
         if taken is not None:
             raise taken
-        record = DeploymentRecord(deployment=self._stored(request.deployment))
-        await self._size(record, allow_pending=request.allow_pending)  # takes seconds, so it is not done in turn
+        # Takes seconds, so it is not done in turn.
+        record = await self.draft(request.deployment, allow_pending=request.allow_pending)
 
         async def decide() -> Write[CreateDeploymentResponse]:
             if (taken := await self._taken(deployment)) is not None:
                 raise taken
-            self._admission.require_specs(record.deployment)
+            self._admission.require_specs(record)
             wanted = wire.wanted(record)
             if wanted is not None and not request.allow_pending:
-                self._admission.require_places(replace(wanted, sharing_source=_sharing_source(request.deployment)))
+                self._admission.require_places(replace(wanted, sharing_source=sharing_source(request.deployment)))
             response = CreateDeploymentResponse(deployment=self._statuses.preview(deployment, record))
             key = wire.deployment_key(deployment)
             return Write(response, [Compare(key, 0)], {key: record.SerializeToString()})
 
         return await self._mutations.run(request, _METHOD, _parse, decide)
+
+    async def draft(self, asked: Deployment, *, allow_pending: bool = False) -> DeploymentRecord:
+        """Returns what would be stored of a deployment that `check_new` let pass: looked up, and sized."""
+        record = DeploymentRecord(deployment=self._stored(asked))
+        await self._size(record, allow_pending=allow_pending)
+        return record
+
+    async def require_free(self, deployment: str) -> None:
+        """Raises AlreadyExists if the name is in use."""
+        taken = await self._taken(deployment)
+        if taken is not None:
+            raise taken
 
     def _stored(self, asked: Deployment) -> Deployment:
         """Returns what is kept of the deployment that was asked for, with the defaults of the cluster filled in."""
@@ -88,7 +100,8 @@ class Creating:
             env=asked.env,
         )
         policy = deployment.placement
-        policy.strategy = canonical_strategy(policy.strategy or self._defaults.strategy) or ""
+        known = self._admission.strategies
+        policy.strategy = canonical_strategy(policy.strategy or self._defaults.strategy, known) or ""
         if not policy.HasField("allow_shared_gpu"):
             policy.allow_shared_gpu = self._defaults.allows_sharing
         # What this version does not know it can neither check, count nor act upon.
@@ -98,11 +111,14 @@ class Creating:
     async def _size(self, record: DeploymentRecord, *, allow_pending: bool) -> None:
         try:
             sized = await self._sizing.size(record.deployment)
-        except NotReady:
+        except (NotReady, NoCapacity):
             if not allow_pending:
                 raise
-            return  # it is looked up when a node has joined
+            return  # it is looked up when a node has joined, and fitted when something fits
         record.engine_spec.CopyFrom(sized.spec)
+        record.deployment.placement.gpus_per_replica = sized.gpus_per_replica
+        if sized.repository is not None:
+            record.deployment.resolved_repository.CopyFrom(sized.repository)
         record.memory_need.CopyFrom(wire.memory_need(sized.need))
 
     async def _taken(self, deployment: str) -> AlreadyExists | None:
@@ -115,5 +131,6 @@ class Creating:
         return AlreadyExists(f'deployment "{deployment}" exists: {cure}', resource=resource(deployment))
 
 
-def _sharing_source(asked: Deployment) -> SharingSource:
+def sharing_source(asked: Deployment) -> SharingSource:
+    """Returns what decides whether a deployment that is asked for shares its GPUs."""
     return "request" if asked.placement.HasField("allow_shared_gpu") else "default"

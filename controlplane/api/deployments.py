@@ -8,6 +8,7 @@ from controlplane import wire
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.paging import page
+from controlplane.api.planning import Planning
 from controlplane.api.records import not_found
 from controlplane.api.scaling import Scaling
 from controlplane.api.statuses import Statuses
@@ -26,12 +27,13 @@ class DeploymentApi:
         creating: Creating,
         scaling: Scaling,
         deleting: Deleting,
+        planning: Planning,
         statuses: Statuses,
         watches: Watches,
         *,
         epoch: str,
     ) -> None:
-        self._creating, self._scaling, self._deleting = creating, scaling, deleting
+        self._creating, self._scaling, self._deleting, self._planning = creating, scaling, deleting, planning
         self._statuses, self._watches, self._epoch = statuses, watches, epoch
 
     async def CreateDeployment(self, request: pb.CreateDeploymentRequest, _: Any) -> pb.CreateDeploymentResponse:
@@ -45,6 +47,10 @@ class DeploymentApi:
     async def DeleteDeployment(self, request: pb.DeleteDeploymentRequest, _: Any) -> pb.DeleteDeploymentResponse:
         """Starts the deletion of a deployment."""
         return await self._deleting.delete(request)
+
+    async def PlanDeployment(self, request: pb.PlanDeploymentRequest, _: Any) -> pb.PlanDeploymentResponse:
+        """Says where replicas would go."""
+        return await self._planning.plan(request)
 
     async def GetDeployment(self, request: pb.GetDeploymentRequest, _: Any) -> pb.GetDeploymentResponse:
         """Returns one deployment."""

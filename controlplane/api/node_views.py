@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from controlplane import wire
 from controlplane.fleet.intent import Intent
@@ -15,19 +16,43 @@ from roundhouse.v1.condition_pb2 import Condition
 from roundhouse.v1.node_pb2 import Node
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A node as it is shown, and what it was made of."""
+
+    known: Known | None
+    placements: Sequence[Placement]
+    node: Node
+
+
 class NodeViews:
-    """Every node that has joined since the start, and those on which something is placed."""
+    """Every node that has joined since the start, and those on which something is placed.
+
+    A view is made once for each report, or change of what is placed, however many look at it.
+    """
 
     def __init__(self, registry: Registry, intent: Intent, *, start_time_s: float) -> None:
         self._registry, self._intent, self._start_time_s = registry, intent, start_time_s
+        self._views: dict[str, _View] = {}
 
     def ids(self) -> Sequence[str]:
         """Returns the ids of all nodes, in order."""
         return sorted({*self._registry.known, *self._intent.placed_nodes()})
 
     def get(self, node: str) -> Node | None:
-        """Returns a node as it is now; None if it is not known at all."""
+        """Returns a node as it is now, which others look at as well; None if it is not known at all."""
         known, placements = self._registry.known.get(node), self._intent.placements_on(node)
+        view = self._views.get(node)
+        if view is not None and view.known is known and view.placements == placements:
+            return view.node
+        shown = self._make(node, known, placements)
+        if shown is None:
+            self._views.pop(node, None)
+        else:
+            self._views[node] = _View(known, placements, shown)
+        return shown
+
+    def _make(self, node: str, known: Known | None, placements: Sequence[Placement]) -> Node | None:
         if known is not None:
             return _reported(known, placements, self._assignable(known))
         return _unknown(node, placements, self._start_time_s) if placements else None
@@ -56,28 +81,34 @@ def _reported(known: Known, placements: Sequence[Placement], assignable: Conditi
         hostname=facts.hostname,
         agent_version=facts.agent_version,
         labels=facts.labels,
+        driver_version=facts.driver_version,
         host=facts.host,
         replicas=_names(placements),
         conditions=[_reporting(known), assignable, _gpus_healthy(known)],
     )
+    node.taints.extend(sorted(facts.taints, key=lambda taint: (taint.key, taint.value)))
     node.gpus.extend(sorted(facts.gpus, key=lambda gpu: gpu.index))
     devices = {each.gpu: each for each in devices_of([known.node], placements)}
     for gpu in node.gpus:
-        here = [each for each in placements if gpu.uuid in each.gpus]
-        _enter(gpu, devices[GpuUuid(gpu.uuid)], _names(here))
+        uuid = GpuUuid(gpu.uuid)
+        _enter(gpu, devices[uuid], _names(each for each in placements if uuid in each.gpus) if placements else ())
     simulated = {gpu.uuid for gpu in node.gpus if gpu.is_simulated}
     on_host = [each for each in placements if simulated.issuperset(each.gpus)]
     node.host.reserved_memory_bytes = sum(each.reserved_bytes for each in on_host)
+    host = devices[None]
+    node.host.foreign_memory_bytes = host.foreign_bytes
+    node.host.placeable_memory_bytes = host.available_bytes
     return node
 
 
 def _enter(gpu: node_pb2.Gpu, device: Device, replicas: Sequence[str]) -> None:
     """Fills in what the agent cannot know."""
-    gpu.reserved_memory_bytes = sum(each.reserved_bytes for each in device.occupants)
+    gpu.reserved_memory_bytes = device.reserved_bytes if device.occupants else 0
     gpu.foreign_memory_bytes = device.foreign_bytes
     gpu.available_memory_bytes = device.available_bytes
-    del gpu.replicas[:]
-    gpu.replicas.extend(replicas)
+    gpu.ClearField("replicas")
+    if replicas:
+        gpu.replicas.extend(replicas)
 
 
 def _unknown(node: str, placements: Sequence[Placement], start_time_s: float) -> Node:

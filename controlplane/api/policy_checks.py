@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from controlplane import wire
-from roundhouse.kit.errors import FieldViolation, NotServed
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.v1.deployment_pb2 import AntiAffinityScope, NodeGpus, PlacementPolicy
@@ -51,23 +50,6 @@ def check_policy(check: FieldCheck, policy: PlacementPolicy, replica_count: int)
             known = apart.scope in AntiAffinityScope.values()
             check.require(known, f"{field}.scope", f"{apart.scope} is unknown: use NODE or GPU")
             _check_labels(check, f"{field}.deployment_labels", apart.deployment_labels)
-
-
-def check_policy_served(policy: PlacementPolicy) -> None:
-    """Raises NotServed for what this version cannot act upon."""
-    fields = [FieldViolation(f"{_AT}.{field}", "is not served yet: leave it out") for field in _unserved(policy)]
-    if fields:
-        raise NotServed("; ".join(f"{each.field}: {each.description}" for each in fields), fields=fields)
-
-
-def _unserved(policy: PlacementPolicy) -> Iterator[str]:
-    if policy.HasField("gpus_per_replica") and policy.gpus_per_replica != 1:
-        yield "gpus_per_replica"
-    for field in ("allowed_gpus", "node_labels", "tolerations", "anti_affinity"):
-        if getattr(policy, field):
-            yield field
-    if policy.HasField("memory_fraction"):
-        yield "memory_fraction"
 
 
 def _check_gpu_count(check: FieldCheck, gpu_count: int, per_replica: int, replica_count: int) -> None:

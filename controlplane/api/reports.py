@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter, le
 
 from controlplane import wire
+from controlplane.api.cache_checks import check_cached
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest, ModelFacts, NodeFacts
 from roundhouse.kit.errors import NotReady
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.v1 import errors_pb2
-from roundhouse.v1.node_pb2 import Gpu
+from roundhouse.v1.node_pb2 import Gpu, Taint
 
 # The versions of the protocol that this control plane speaks.
 PROTOCOL_VERSION = 1
@@ -23,10 +25,59 @@ MAX_ENGINES = 16_384
 MAX_MODELS = 4096  # questions about models stand for seconds only
 MAX_FACTS_BYTES = 1024 * 1024  # `ListNodes` and `WatchNodes` send them, and clients take 4 MiB
 MAX_MEMORY_BYTES = 2**47  # 128 TiB: what so many engines and as many placements hold can be summed up in an int64
-_GPU_BYTES = ("total_memory_bytes", "used_memory_bytes", "free_memory_bytes", "foreign_memory_bytes")
-_GPU_FRACTIONS = ("utilization_fraction", "last_utilization_fraction")
-_HOST_BYTES = ("total_memory_bytes", "available_memory_bytes")
-_ENGINE_BYTES = ("reserved_memory_bytes", "measured_memory_bytes")
+MAX_PROCESSES = 32  # of a GPU that are named; the others are counted
+MAX_DISKS = 64
+MAX_TAINTS = 64
+MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255  # characters, of a taint as well
+
+
+class _Ranges:
+    """Which values the number fields of one kind of message may have. One that is unset is 0, which is in every range.
+
+    Reports come a thousand a second, and hardly any has a mistake: all values are looked at in one go, and only if one
+    is out of its range, one by one.
+    """
+
+    def __init__(self, **ranges: tuple[float, float]) -> None:
+        self._names = tuple(ranges)
+        self._lowest, self._highest = zip(*ranges.values(), strict=True)
+        self._values = attrgetter(*ranges)
+
+    def hold(self, holder: object) -> bool:
+        """Tells whether every value is in its range. NaN is in none."""
+        values = self._values(holder)
+        return all(map(le, self._lowest, values)) and all(map(le, values, self._highest))
+
+    def check(self, check: FieldCheck, holder: object, field: str) -> None:
+        """Notes each value that is out of its range."""
+        values = self._values(holder)
+        for name, lowest, value, highest in zip(self._names, self._lowest, values, self._highest, strict=True):
+            if not lowest <= value <= highest:
+                words = f"{value} is out of range: report {lowest} to {highest}"
+                check.require(False, f"{field}.{name}", words)
+
+
+_BYTES, _FRACTION = (0, MAX_MEMORY_BYTES), (0, 1)
+# What somebody decides by or sums up. The rest, temperatures say, is shown as it comes.
+_GPU = _Ranges(
+    index=(0, 2**31 - 1),
+    total_memory_bytes=_BYTES,
+    used_memory_bytes=_BYTES,
+    free_memory_bytes=_BYTES,
+    foreign_memory_bytes=_BYTES,
+    driver_memory_bytes=_BYTES,
+    utilization_fraction=_FRACTION,
+    last_utilization_fraction=_FRACTION,
+    memory_utilization_fraction=_FRACTION,
+    last_memory_utilization_fraction=_FRACTION,
+)
+_HOST = _Ranges(
+    total_memory_bytes=_BYTES,
+    available_memory_bytes=_BYTES,
+    cpu_fraction=_FRACTION,
+    last_cpu_fraction=_FRACTION,
+)
+_ENGINE = _Ranges(reserved_memory_bytes=_BYTES, measured_memory_bytes=_BYTES, peak_memory_bytes=_BYTES)
 _MODEL_SIZES = ("weight_bytes", "parameter_count", "context_tokens", "kv_elements_per_token")
 _IDS = ("node_uid", "agent_uid", "machine_id")
 
@@ -55,6 +106,7 @@ def check_report(report: JoinRequest) -> None:
     _check_engines(check, report.engines)
     _check_count(check, "refusals", len(report.refusals), MAX_ENGINES)
     _check_models(check, report.models)
+    check_cached(check, report.cached_models)
     check.raise_if_any()
 
 
@@ -71,25 +123,38 @@ def _check_facts(check: FieldCheck, facts: NodeFacts) -> None:
     if not _check_count(check, "node.gpus", len(facts.gpus), MAX_GPUS):
         return
     size = facts.ByteSize()
-    check.require(size <= MAX_FACTS_BYTES, "node", f"{size} bytes are too many: use at most {MAX_FACTS_BYTES}")
-    _check_memory(check, "node.host", facts.host, _HOST_BYTES)
-    _check_fraction(check, "node.host.cpu_fraction", facts.host.cpu_fraction)
+    if size > MAX_FACTS_BYTES:
+        check.require(False, "node", f"{size} bytes are too many: use at most {MAX_FACTS_BYTES}")
+    _HOST.check(check, facts.host, "node.host")
+    _check_count(check, "node.host.disks", len(facts.host.disks), MAX_DISKS)
+    if _check_count(check, "node.taints", len(facts.taints), MAX_TAINTS):
+        _check_taints(check, facts.taints)
     _check_gpus(check, facts.gpus)
+
+
+def _check_taints(check: FieldCheck, taints: Iterable[Taint]) -> None:
+    for index, taint in enumerate(taints):
+        holds = 1 <= len(taint.key) <= MAX_LABEL_KEY and len(taint.value) <= MAX_LABEL_VALUE
+        cure = f"use a key of 1 to {MAX_LABEL_KEY} characters and a value of at most {MAX_LABEL_VALUE}"
+        check.require(holds, f"node.taints[{index}]", f"is malformed: {cure}")
 
 
 def _check_gpus(check: FieldCheck, gpus: Iterable[Gpu]) -> None:
     seen: set[str] = set()
     for index, gpu in enumerate(gpus):
-        field = f"node.gpus[{index}]"
-        holds = 1 <= len(gpu.uuid) <= MAX_GPU_UUID
-        check.require(holds, f"{field}.uuid", f"has {len(gpu.uuid)} characters: use 1 to {MAX_GPU_UUID}")
-        check.require(gpu.uuid not in seen, f"{field}.uuid", f'"{gpu.uuid[:100]}" is there twice: name each GPU once')
-        seen.add(gpu.uuid)
-        check.require(gpu.index >= 0, f"{field}.index", f"{gpu.index} is below 0: count from 0")
-        _check_memory(check, field, gpu, _GPU_BYTES)
-        for name in _GPU_FRACTIONS:
-            if gpu.HasField(name):
-                _check_fraction(check, f"{field}.{name}", getattr(gpu, name))
+        uuid = gpu.uuid
+        is_named = 1 <= len(uuid) <= MAX_GPU_UUID and uuid not in seen
+        if not (is_named and len(gpu.processes) <= MAX_PROCESSES and _GPU.hold(gpu)):
+            _name_mistakes(check, gpu, f"node.gpus[{index}]", is_twice=uuid in seen)
+        seen.add(uuid)
+
+
+def _name_mistakes(check: FieldCheck, gpu: Gpu, field: str, *, is_twice: bool) -> None:
+    count = len(gpu.uuid)
+    check.require(1 <= count <= MAX_GPU_UUID, f"{field}.uuid", f"has {count} characters: use 1 to {MAX_GPU_UUID}")
+    check.require(not is_twice, f"{field}.uuid", f'"{gpu.uuid[:100]}" is there twice: name each GPU once')
+    _check_count(check, f"{field}.processes", len(gpu.processes), MAX_PROCESSES)
+    _GPU.check(check, gpu, field)
 
 
 def _check_engines(check: FieldCheck, engines: Sequence[EngineReport]) -> None:
@@ -99,13 +164,15 @@ def _check_engines(check: FieldCheck, engines: Sequence[EngineReport]) -> None:
     for index, engine in enumerate(engines):
         field = f"engines[{index}]"
         ids = wire.REPLICA.match(engine.replica)
-        named = ids is not None and is_id(ids[0]) and ids[1].isdecimal()
-        check.require(named, f"{field}.replica", f'"{engine.replica[:100]}" is malformed: use {wire.REPLICA.pattern}')
-        unique = bool(engine.replica_uid) and engine.replica_uid not in seen
-        check.require(unique, f"{field}.replica_uid", "is empty or there twice: report each engine once")
-        seen.add(engine.replica_uid)
+        if ids is None or not (is_id(ids[0]) and ids[1].isdecimal()):
+            words = f'"{engine.replica[:100]}" is malformed: use {wire.REPLICA.pattern}'
+            check.require(False, f"{field}.replica", words)
+        uid = engine.replica_uid
+        if not uid or uid in seen:
+            check.require(False, f"{field}.replica_uid", "is empty or there twice: report each engine once")
+        seen.add(uid)
         _check_count(check, f"{field}.gpu_uuids", len(engine.gpu_uuids), MAX_GPUS)
-        _check_memory(check, field, engine, _ENGINE_BYTES)
+        _ENGINE.check(check, engine, field)
 
 
 def _check_models(check: FieldCheck, models: Sequence[ModelFacts]) -> None:
@@ -117,15 +184,4 @@ def _check_models(check: FieldCheck, models: Sequence[ModelFacts]) -> None:
 
 
 def _check_count(check: FieldCheck, field: str, count: int, most: int) -> bool:
-    return check.require(count <= most, field, f"{count} are too many: report at most {most}")
-
-
-def _check_memory(check: FieldCheck, field: str, holder: object, names: Iterable[str]) -> None:
-    wrong = [(name, size) for name in names if not 0 <= (size := getattr(holder, name)) <= MAX_MEMORY_BYTES]
-    for name, size in wrong:
-        check.require(False, f"{field}.{name}", f"{size} bytes are out of range: report 0 to {MAX_MEMORY_BYTES}")
-
-
-def _check_fraction(check: FieldCheck, field: str, fraction: float) -> None:
-    holds = 0.0 <= fraction <= 1.0  # not of NaN
-    check.require(holds, field, f"{fraction:g} is out of range: report 0 to 1")
+    return count <= most or check.require(False, field, f"{count} are too many: report at most {most}")

@@ -18,11 +18,15 @@ from controlplane.model import Placement, Unplaced
 from controlplane.store.cursors import format_cursor
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
+from roundhouse.kit.pace import Pace
 from roundhouse.v1 import node_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, Replica
 
 log = structlog.get_logger()
 
+# Every report of a busy engine changes the status of its replica, and each refresh looks at all of the deployment. Who
+# asks for a status gets the newest at once; only watches wait.
+_PACE = Pace(most_fraction=0.1)
 _NOT_LOOKED_UP = "its model has not been looked up yet, because no node was connected"
 
 
@@ -46,7 +50,8 @@ class Nothing:
     observed: Mapping[str, int]
 
 
-Basis = tuple[int, Placement, Sighting]  # what a placed replica is shown by; the first is the deployment's generation
+# What a placed replica is shown by; the first is the generation of the deployment, while there is no engine.
+Basis = tuple[int, Placement, Sighting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,13 @@ class Statuses:
                 group.create_task(self._refresh_stale(), name="refresh statuses")
 
     async def _refresh_stale(self) -> None:
+        now_s = asyncio.get_running_loop().time
         while True:
-            for deployment in await self._stale.take():
+            deployments = await self._stale.take()
+            begin_s = now_s()
+            for deployment in deployments:
                 self._refresh(deployment)
+            await asyncio.sleep(_PACE.rest_s(now_s() - begin_s))
 
     async def _follow(self, outcomes: AsyncIterator[Outcome]) -> None:
         async for outcome in outcomes:
@@ -140,6 +149,10 @@ class Statuses:
         wanted = Deployment()
         wanted.CopyFrom(record.deployment)
         wanted.etag = etag(self._epoch, wanted)
+        if record.HasField("memory_need"):
+            wanted.memory_need.CopyFrom(record.memory_need)
+            wanted.computed_options.CopyFrom(record.engine_spec.computed)
+            wanted.computed_options.ClearField("arguments")  # of the catalog, and long
         try:
             return self._compute(deployment, record, wanted, before)
         except Exception as error:
@@ -160,7 +173,8 @@ class Statuses:
             shown = earlier.get(name)
             if index in placed:
                 seen = self._seen(placed[index])
-                basis[name] = (wanted.generation, placed[index], seen)
+                # What an engine runs it says itself; so a replica that has one is shown as before when all is scaled.
+                basis[name] = (wanted.generation if seen.engine is None else 0, placed[index], seen)
                 if shown is None or before is None or before.basis.get(name) != basis[name]:
                     shown = lifecycle.placed_replica(wanted, placed[index], seen, before=shown, now_s=now_s)
             else:

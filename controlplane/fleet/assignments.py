@@ -8,28 +8,30 @@ from dataclasses import dataclass
 
 from controlplane import wire
 from controlplane.fleet.changes import Marks
+from controlplane.fleet.deletions import Deletions
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.models import Models
 from controlplane.fleet.table import RowChange
-from roundhouse.internal.v1.agent_service_pb2 import EngineAssignment, Order
+from roundhouse.internal.v1.agent_service_pb2 import CachedModelKey, EngineAssignment, Order
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord
 from roundhouse.v1.deployment_pb2 import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """All that a node should run, and the models that it should look up."""
+    """All that a node should run, the models that it should look up, and the cached ones that it should delete."""
 
     order: Order
     engines: Sequence[EngineAssignment]
     probes: Sequence[ModelSource]
+    deletions: Sequence[CachedModelKey]
 
 
 class Assignments:
     """The assignments of one term of the control plane."""
 
-    def __init__(self, intent: Intent, models: Models, *, cluster_id: str, term: int) -> None:
-        self._intent, self._models = intent, models
+    def __init__(self, intent: Intent, models: Models, deletions: Deletions, *, cluster_id: str, term: int) -> None:
+        self._intent, self._models, self._deletions = intent, models, deletions
         self._cluster_id, self._term = cluster_id, term
 
     def now(self, node: str) -> Assignment:
@@ -38,7 +40,7 @@ class Assignments:
         generation = 0 if row is None else row.revision
         engines = () if row is None else wire.assigned_engines(row.value)
         order = Order(cluster_id=self._cluster_id, term=self._term, generation=generation)
-        return Assignment(order, tuple(engines), tuple(self._models.probes))
+        return Assignment(order, tuple(engines), tuple(self._models.probes), tuple(self._deletions.of(node)))
 
     @contextlib.contextmanager
     def following(self, node: str) -> Iterator[Marks[str]]:
@@ -49,5 +51,13 @@ class Assignments:
             if change.key == node:
                 marks.mark(node)
 
-        with self._intent.assignments.changes.to(look), self._models.changes.to(lambda _: marks.mark(node)):
+        def look_at_deletions(changed: str) -> None:
+            if changed == node:
+                marks.mark(node)
+
+        with (
+            self._intent.assignments.changes.to(look),
+            self._models.changes.to(lambda _: marks.mark(node)),
+            self._deletions.changes.to(look_at_deletions),
+        ):
             yield marks

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from controlplane.fleet.changes import Changes, Marks
 from controlplane.fleet.registry import Registry
 from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_NOT_FOUND, MODEL_STATE_OK, ModelFacts
 from roundhouse.kit.errors import DeadlineExceeded
 from roundhouse.v1.deployment_pb2 import ModelSource
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What READY nodes found of a model, by id, and the ids of those that did not answer."""
+
+    answers: Mapping[str, ModelFacts]
+    silent: Sequence[str]
+
+    @property
+    def whole(self) -> ModelFacts | None:
+        """What the first node found that has the model whole."""
+        return next((each for each in self.answers.values() if each.state == MODEL_STATE_OK), None)
+
+    @property
+    def best(self) -> ModelFacts | None:
+        """The same, else what the first of the others lacks; None if nobody has answered."""
+        # A broken one says more than that another node has none.
+        return self.whole or min(
+            self.answers.values(), key=lambda each: each.state == MODEL_STATE_NOT_FOUND, default=None
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Every READY node has answered."""
+        return bool(self.answers) and not self.silent
 
 
 class Models:
@@ -26,10 +53,23 @@ class Models:
         """What is asked now."""
         return [source for source, _ in self._asked.values()]
 
-    async def facts(self, source: ModelSource, timeout_s: float) -> ModelFacts:
-        """Returns what a READY node found: the first that has the model whole, else what all of them lack.
+    async def find(self, source: ModelSource, timeout_s: float) -> Survey:
+        """Returns what READY nodes found, at least one, as soon as one has the model whole or all have answered.
 
         Raises NotReady (NO_NODE) if no node is READY, DeadlineExceeded if none answers within `timeout_s` seconds.
+        """
+        survey = await self.survey(source, timeout_s, until_whole=True)
+        if not survey.answers:
+            names = ", ".join(f'"{each}"' for each in survey.silent)
+            raise DeadlineExceeded(
+                f"no answer about the model from node {names} within {timeout_s:g} s: check its agent, try again"
+            )
+        return survey
+
+    async def survey(self, source: ModelSource, timeout_s: float, *, until_whole: bool = False) -> Survey:
+        """Returns what READY nodes found within `timeout_s` seconds, sooner if all have answered.
+
+        until_whole: one that has the model whole is enough. Raises NotReady (NO_NODE) if no node is READY.
         """
         asked_at = self._registry.report_count
         marks: Marks[str] = Marks()
@@ -37,33 +77,27 @@ class Models:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     while True:
-                        answers, silent = self._answers(source, asked_at)
-                        if found := _whole(answers):
-                            return found
-                        if answers and not silent:
-                            break
+                        now = self._answers(source, asked_at)
+                        if now.is_complete or (until_whole and now.whole):
+                            return now
                         await marks.take()
-            answers, silent = self._answers(source, asked_at)
-        if answers:
-            return min(answers, key=lambda each: each.state == MODEL_STATE_NOT_FOUND)  # a broken one says more
-        names = ", ".join(f'"{each}"' for each in silent)
-        raise DeadlineExceeded(
-            f"no answer about the model from node {names} within {timeout_s:g} s: check its agent, try again"
-        )
+            return self._answers(source, asked_at)
 
-    def _answers(self, source: ModelSource, asked_at: int) -> tuple[list[ModelFacts], list[str]]:
-        """Returns what READY nodes found after report number `asked_at`, and the ids of those that still look."""
-        answers, silent = [], []
+    def _answers(self, source: ModelSource, asked_at: int) -> Survey:
+        """Returns what READY nodes found after report number `asked_at`."""
+        answers: dict[str, ModelFacts] = {}
+        silent: list[str] = []
         for node, known in self._registry.known.items():
             if known.is_ready:
-                found = (
-                    [each for each in known.report.models if each.source == source] if known.number > asked_at else []
-                )
-                answers += found
-                silent += [] if found else [node]
+                said = known.report.models if known.number > asked_at else ()
+                found = next((each for each in said if each.source == source), None)
+                if found is None:
+                    silent.append(node)
+                else:
+                    answers[node] = found
         if not answers and not silent:
             raise self._registry.no_node()
-        return answers, silent
+        return Survey(answers, silent)
 
     @contextlib.contextmanager
     def _question(self, source: ModelSource) -> Iterator[None]:
@@ -83,7 +117,3 @@ class Models:
             del self._asked[key]
         if was_asked != (count > 0):
             self.changes.tell(None)
-
-
-def _whole(answers: Sequence[ModelFacts]) -> ModelFacts | None:
-    return next((each for each in answers if each.state == MODEL_STATE_OK), None)

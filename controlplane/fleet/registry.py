@@ -38,6 +38,7 @@ class Known:
     engines: Mapping[str, EngineReport]  # by replica uid
     refusals: Mapping[str, str]  # what it will not start, and why, by replica uid
     gpu_indexes: Mapping[str, int]  # by UUID
+    news: tuple[object, ...]  # what there may be something to do about if it changes
     other_cluster: str = ""  # the cluster whose assignments it obeys, if that is not this one
     is_lost: bool = False  # its reports do not arrive any more
 
@@ -201,7 +202,8 @@ class Registry:
             node=fresh,
             engines=engines,
             refusals={each.replica_uid: each.message for each in report.refusals},
-            gpu_indexes={each.uuid: each.index for each in report.node.gpus},
+            gpu_indexes={each.uuid: each.index for each in fresh.gpus},
+            news=_news(report),
             other_cluster=other_cluster,
         )
         if returns:
@@ -209,7 +211,7 @@ class Registry:
         if other_cluster and (before is None or before.other_cluster != other_cluster):
             log.warning("node of another cluster", node=node, cluster=other_cluster)
         self._put(node, after)
-        return before is None or returns or _matters(before.report) != _matters(report)
+        return before is None or returns or before.news != after.news
 
     def _put(self, node: str, after: Known | None) -> None:
         before = self._known.get(node)
@@ -223,7 +225,7 @@ class Registry:
         return self._sessions.get(session.node, (None,))[0] is session
 
 
-def _matters(report: JoinRequest) -> tuple[object, ...]:
+def _news(report: JoinRequest) -> tuple[object, ...]:
     states = {each.replica_uid: each.state for each in report.engines}
     order = report.applied_order
     return states, {each.replica_uid for each in report.refusals}, (order.cluster_id, order.term, order.generation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from controlplane import wire
@@ -10,7 +11,12 @@ from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, NodeChange, Registry
 from controlplane.model import Placement, Route, Routes
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.pace import Pace
 from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY
+
+# Every report of a busy engine changes a route, and each update looks at all replicas of the deployment: a thousand of
+# them would do nothing else.
+_PACE = Pace(most_fraction=0.1)
 
 
 class RouteKeeper:
@@ -23,11 +29,15 @@ class RouteKeeper:
     async def run(self) -> None:
         """Keeps `routes` up to date until cancelled."""
         marks: Marks[str] = Marks()
+        now_s = asyncio.get_running_loop().time
         with self._intent.changes.to(marks.mark), self._registry.changes.to(lambda change: self._mark(marks, change)):
             for deployment in self._intent.deployments.rows:
                 marks.mark(deployment)
             while True:
-                self._update(await marks.take())
+                deployments = await marks.take()
+                begin_s = now_s()
+                self._update(deployments)
+                await asyncio.sleep(_PACE.rest_s(now_s() - begin_s))
 
     def _mark(self, marks: Marks[str], change: NodeChange) -> None:
         for placement in self._intent.placements_on(change.node):

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 from controlplane.model import Node, NodeId, Placement, Wanted
-from controlplane.placement.fit import Occupant, Place, devices_of
+from controlplane.placement.fit import Device, Occupant, Place, devices_of
 from controlplane.placement.place import Places, Proposal, place_on
+from controlplane.placement.strategies import STRATEGIES, Strategy
 
 
 class Ledger:
     """The devices of a fleet, with all that stands on them; what one replica is given the next cannot have."""
 
-    def __init__(self, nodes: Iterable[Node], placements: Iterable[Placement], *, exclusive: Collection[str]) -> None:
-        """Takes stock.
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        placements: Iterable[Placement],
+        *,
+        owners: Mapping[str, Wanted],
+        strategies: Mapping[str, Strategy] = STRATEGIES,
+    ) -> None:
+        """Keeps what is known; nothing of it may change while there is a ledger of it.
 
         nodes: as last reported. placements: all that stand, of every deployment, also those that are stopping.
-        exclusive: uids of the deployments that share with nobody.
+        owners: the deployments that are known, by uid. strategies: those that exist, by name.
         """
-        self._devices = {each.place: each for each in devices_of(nodes, placements, exclusive=exclusive)}
-        self._on: dict[NodeId, list[Place]] = {}
+        self._strategies = strategies
+        self._facts = nodes, placements, owners
+
+    # Only once somebody is to be placed: most rounds of the reconciler find all in its place, in a fleet of thousands.
+    @cached_property
+    def _devices(self) -> dict[Place, Device]:
+        nodes, placements, owners = self._facts
+        return {each.place: each for each in devices_of(nodes, placements, owners=owners)}
+
+    @cached_property
+    def _on(self) -> Mapping[NodeId, Sequence[Place]]:
+        on: dict[NodeId, list[Place]] = {}
         for place in self._devices:
-            self._on.setdefault(place[0], []).append(place)
+            on.setdefault(place[0], []).append(place)
+        return on
+
+    @property
+    def devices(self) -> Collection[Device]:
+        """Returns the devices as they are now, by node."""
+        return self._devices.values()
 
     def fill(self, wanted: Wanted, own: Iterable[Placement]) -> Places:
         """Gives the replicas of a deployment that have no place one. own: its placements."""
@@ -39,7 +64,7 @@ class Ledger:
         """
         if not indexes:
             return Places((), ())
-        places = place_on(self._devices.values(), wanted, indexes, own=own, avoid=avoid)
+        places = place_on(self.devices, wanted, indexes, own=own, strategies=self._strategies, avoid=avoid)
         for each in places.proposals:
             self._enter(each, wanted)
         for node, count in Counter(each.node for each in places.proposals).items():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controlplane.model import GpuUuid, NodeId, Placement, Unplaced, Wanted
-from controlplane.placement.board import Board
-from controlplane.placement.fit import Device, Obstacle, Place
+from controlplane.placement.board import Board, StrategyFailed
+from controlplane.placement.fit import Device, Place, Slot
 from controlplane.placement.gpu_sets import GpuSet, choose_gpu_set
+from controlplane.placement.picks import Anywhere, Within
 from controlplane.placement.refusals import refusal
-from controlplane.placement.strategies import STRATEGIES
+from controlplane.placement.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,8 @@ class Proposal:
     deployment: str
     index: int
     node: NodeId
-    gpus: tuple[GpuUuid, ...]  # empty: in the memory of the host
-    reserved_bytes: int
+    gpus: tuple[GpuUuid, ...]  # in the order of their indexes; empty: in the memory of the host
+    reserved_bytes: int  # on each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +40,92 @@ def place_on(
     indexes: Sequence[int],
     *,
     own: Iterable[Placement],
+    strategies: Mapping[str, Strategy],
     avoid: Collection[Place] = (),
 ) -> Places:
     """Chooses a place for each replica of a deployment that `indexes` names, the best ranked place first.
 
-    devices: as they stand. own: the placements of the deployment. avoid: places that are not to be taken.
+    devices: as they stand, by node. own: the placements of the deployment. strategies: those that exist, by name.
+    avoid: places that are not to be taken.
     """
-    strategy = STRATEGIES.get(wanted.strategy)
-    if strategy is None:
-        reason = f'the strategy "{wanted.strategy}" is unknown: use {", ".join(STRATEGIES)}'
-        return Places((), tuple(Unplaced(wanted.deployment, index, reason) for index in indexes))
-    standing = [each for each in own if not each.is_stopping]
-    board = Board(wanted, _open(devices, avoid, keeps_to_gpus=wanted.is_for_gpus), strategy)
-    counts = _counts(indexes, standing)
-    allowed = choose_gpu_set(board, counts, len(indexes), wanted.gpu_count) if wanted.gpu_count and indexes else None
-    proposals = []
-    waiting_count = 0 if allowed is None else allowed.missing_count
-    for index in indexes[: len(indexes) - waiting_count]:
-        best = _best(board, counts, allowed)
-        if best is None:
+    standing, on_hand = list(own), list(devices)
+    try:
+        board = open_board(on_hand, wanted, indexes, own=standing, strategies=strategies, avoid=avoid)
+        return _fill(board, wanted, indexes, _counts(standing, indexes, _order(on_hand)))
+    except StrategyFailed as error:
+        reason = f'the strategy "{wanted.strategy}" failed, {error}: mend it, or create the deployment with another'
+    except KeyError as error:
+        if error.args != (wanted.strategy,):
+            raise
+        reason = f'the strategy "{wanted.strategy}" is unknown: use one of {", ".join(strategies)}'
+    return Places((), tuple(Unplaced(wanted.deployment, index, reason) for index in indexes))
+
+
+def open_board(
+    devices: Iterable[Device],
+    wanted: Wanted,
+    indexes: Sequence[int],
+    *,
+    own: Collection[Placement],
+    strategies: Mapping[str, Strategy],
+    avoid: Collection[Place] = (),
+) -> Board:
+    """Returns the devices as they rank before any of these replicas is placed.
+
+    Raises KeyError if there is no such strategy, and StrategyFailed.
+    """
+    on_hand = list(devices)
+    return Board(
+        wanted,
+        on_hand,
+        strategies[wanted.strategy],
+        gpus_per_replica=_gpus_per_replica(wanted, on_hand),
+        own=_counts(own, indexes, _order(on_hand)),
+        avoid=avoid,
+        moving={each.replica_uid for each in own if not each.is_stopping and each.index in indexes},
+    )
+
+
+def _counts(own: Iterable[Placement], indexes: Collection[int], order: Mapping[GpuUuid, int]) -> Counter[Slot]:
+    """Returns how many replicas of a deployment stay on each slot when those that `indexes` names are placed anew.
+
+    order: indexes of GPUs.
+    """
+    moving = frozenset(indexes)
+    staying = (each for each in own if not each.is_stopping and each.index not in moving)
+    # The same GPUs are the same slot, in whatever order they were given: indexes may change with a boot.
+    return Counter((each.node, tuple(sorted(each.gpus, key=lambda gpu: order.get(gpu, 0)))) for each in staying)
+
+
+def _order(devices: Iterable[Device]) -> Mapping[GpuUuid, int]:
+    return {each.gpu: each.index for each in devices if each.gpu is not None}
+
+
+def _gpus_per_replica(wanted: Wanted, devices: Iterable[Device]) -> int:
+    """Returns how many GPUs one replica has; 0 stands for the memory of a host."""
+    if wanted.gpus_per_replica is not None:
+        return wanted.gpus_per_replica
+    # Stored before it was settled at creation: hosts are for fleets in which no GPU can be used.
+    return int(any(each.gpu is not None and each.obstacle is None for each in devices))
+
+
+def _fill(board: Board, wanted: Wanted, indexes: Sequence[int], counts: Mapping[Slot, int]) -> Places:
+    chosen: GpuSet | None = None
+    if wanted.gpu_count and indexes:
+        slot_count = wanted.gpu_count // max(1, board.gpus_per_replica)
+        chosen = choose_gpu_set(board, counts, len(indexes), slot_count)
+        if chosen.missing_count and chosen.slots and wanted.replica_count < slot_count:
+            # All of them are for as many replicas: fewer go where they can, as evenly as that allows.
+            chosen = choose_gpu_set(board, counts, len(indexes), len(chosen.slots))
+    waiting_count = 0 if chosen is None else chosen.missing_count
+    going = indexes[: len(indexes) - waiting_count]
+    picks = Anywhere(board, len(going)) if chosen is None else Within(board, chosen, counts)
+    proposals: list[Proposal] = []
+    for index in going:
+        slot = picks.take(f"{wanted.deployment}-{index}")
+        if slot is None:
             break  # all need the same: what holds for this one holds for those after it
-        counts[best] += 1
-        board.put(best, f"{wanted.deployment}-{index}")
-        node, gpu = best
-        gpus = () if gpu is None else (gpu,)
+        node, gpus = slot
         proposals.append(Proposal(wanted.deployment, index, node, gpus, wanted.need.total_bytes))
     left = indexes[len(proposals) :]
-    return Places(tuple(proposals), refusal(wanted, left, list(board.devices), allowed) if left else ())
-
-
-def _open(devices: Iterable[Device], avoid: Collection[Place], *, keeps_to_gpus: bool) -> Iterator[Device]:
-    for each in devices:
-        if each.place in avoid:
-            yield each.barred(Obstacle.AVOIDED)
-        elif keeps_to_gpus and each.gpu is None:
-            yield each.barred(Obstacle.NEEDS_GPU)
-        else:
-            yield each
-
-
-def _counts(indexes: Collection[int], standing: Iterable[Placement]) -> Counter[Place]:
-    """Returns how many replicas of the deployment stay on each place."""
-    moving = frozenset(indexes)
-    staying = (each for each in standing if each.index not in moving)
-    return Counter((each.node, gpu) for each in staying for gpu in each.gpus or (None,))
-
-
-def _best(board: Board, counts: Mapping[Place, int], allowed: GpuSet | None) -> Place | None:
-    fits = (place for place, room in board.rooms.items() if room > 0)
-    if allowed is None:
-        return min(fits, key=board.rank, default=None)
-    among = (place for place in fits if place in allowed.places and counts[place] < allowed.limit)
-    return min(among, key=lambda place: (counts[place], board.rank(place)), default=None)
+    return Places(tuple(proposals), refusal(wanted, left, board, chosen) if left else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Protocol
 import structlog
 
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced
-from controlplane.reconcile.plan import Action, Forget, MarkStopping, Place, Plan, Remove, plan
+from controlplane.placement.strategies import STRATEGIES, Strategy
+from controlplane.plan import Action, Forget, MarkStopping, Place, Plan, Remove, plan
 from controlplane.reconcile.refused import Refused
 from controlplane.reconcile.snapshot import read_snapshot
 from controlplane.store.protocol import Compare, Listing
@@ -63,10 +65,12 @@ class Reconciler:
         clock: Clock,
         period_s: float = 1.0,
         new_uid: Callable[[], ReplicaUid] = lambda: ReplicaUid(str(uuid.uuid4())),
+        strategies: Mapping[str, Strategy] = STRATEGIES,
     ) -> None:
         self._store, self._fleet, self._term, self._clock = store, fleet, term, clock
-        self._period_s, self._new_uid = period_s, new_uid
+        self._period_s, self._new_uid, self._strategies = period_s, new_uid, strategies
         self._hinted = asyncio.Event()
+        self._called = asyncio.Event()  # by somebody who waits for it
         self._refused = Refused()
         self._turn = 0  # counts the rounds
         self.outcome = Latest(Outcome({}, {}))
@@ -79,13 +83,19 @@ class Reconciler:
     def hint(self) -> None:
         """Says that a look is worth while. From the event loop's thread."""
         self._hinted.set()
+        self._called.set()
+
+    def hint_soon(self) -> None:
+        """The same, of what a node reports: of a thousand that join, rounds look at most half of the time."""
+        self._hinted.set()
 
     async def run(self) -> None:
         """Runs rounds until it is cancelled."""
         failed_count = 0
         while True:
             self._hinted.clear()  # before the reading, so that no change falls between
-            pause_s = self._period_s
+            self._called.clear()
+            start_s, pause_s = time.monotonic(), self._period_s
             try:
                 await self.round()
                 failed_count = 0
@@ -97,9 +107,9 @@ class Reconciler:
                 failed_count += 1
                 is_fault = not isinstance(error, RoundhouseError)
                 log.error("round failed", error=str(error), attempt=failed_count, exc_info=error if is_fault else None)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 may swallow a cancel
-                    await self._hinted.wait()
+            took_s = time.monotonic() - start_s
+            await _wait(self._hinted, pause_s)
+            await _wait(self._called, min(took_s, self._period_s))
 
     async def round(self) -> None:
         """Looks once and writes what is to be done; raises Conflict if somebody wrote at the same time."""
@@ -113,6 +123,7 @@ class Reconciler:
             orders=seen.orders,
             refused=self._refused.spots,
             new_uid=self._new_uid,
+            strategies=self._strategies,
             turn=self._turn,
         )
         self._turn += 1
@@ -133,6 +144,12 @@ class Reconciler:
         outcome = Outcome({(each.deployment, each.index): each for each in unplaced}, observed)
         if outcome != self.outcome.get():
             self.outcome.set(outcome)
+
+
+async def _wait(event: asyncio.Event, longest_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):  # wait_for of Python 3.11 may swallow a cancel
+            await event.wait()
 
 
 def _unwritten(planned: Plan, error: RoundhouseError) -> Iterator[Unplaced]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from controlplane.model import Node, NodeId, Placement
 from controlplane.placement.fit import Place as Spot
-from controlplane.reconcile.plan import ReplicaKey, refusal, spots
+from controlplane.plan import ReplicaKey, refusal, spots
 
 REMEMBERED_S = 60.0  # then a device is worth another try
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from controlplane import wire
 from controlplane.model import Need, Node, NodeId, Placement, Wanted
+from controlplane.plan import Forget, Order, Plan, Remove
 from controlplane.reconcile.assign import assignment_of
-from controlplane.reconcile.plan import Forget, Order, Plan, Remove
 from controlplane.store.protocol import Compare, Entry, Listing
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
 

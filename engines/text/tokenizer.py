@@ -20,8 +20,13 @@ from roundhouse.kit.fields import invalid
 from roundhouse.v1 import errors_pb2
 
 
-def load_tokenizer(directory: Path) -> Tokenizer:
-    """Returns the tokenizer of a model directory; raises InvalidArgument (MODEL_BROKEN) or NotServed."""
+def load_tokenizer(
+    directory: Path, template_variables: Mapping[str, object] | None = None, chat_template: str = ""
+) -> Tokenizer:
+    """Returns the tokenizer of a model directory; raises InvalidArgument (MODEL_BROKEN) or NotServed.
+
+    template_variables: what its chat template is told besides the messages. chat_template: in place of its own, if any.
+    """
     try:
         loaded = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:
@@ -30,14 +35,17 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise InvalidArgument(text, reason=reason) from error
     if not loaded.is_fast:
         raise NotServed(f'the tokenizer in "{directory}" has no tokenizer.json: convert it to the fast format')
-    return Tokenizer(loaded, end_ids(directory))
+    if chat_template:
+        loaded.chat_template = chat_template
+    return Tokenizer(loaded, end_ids(directory), template_variables or {})
 
 
 class Tokenizer:
     """Encodes, decodes, and writes conversations out. May be used from several threads at a time."""
 
-    def __init__(self, loaded: Any, end_ids: frozenset[int]) -> None:
+    def __init__(self, loaded: Any, end_ids: frozenset[int], template_variables: Mapping[str, object]) -> None:
         self._loaded = loaded
+        self._template_variables = dict(template_variables)
         # Used directly: the methods of transformers set truncation and padding on it at each call, and that fails while
         # another thread decodes.
         self._backend: Backend = loaded.backend_tokenizer
@@ -95,7 +103,9 @@ class Tokenizer:
         seam = seam_for([self._template, *(text for _, text in messages)])
         conversation = [{"role": role, "content": self._breaker.broken(text, seam)} for role, text in messages]
         try:
-            text = self._loaded.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
+            text = self._loaded.apply_chat_template(
+                conversation, add_generation_prompt=True, tokenize=False, **self._template_variables
+            )
         except TemplateError as error:
             raise invalid("messages", f"the model's chat template refuses them: {_first_line(error)}") from error
         return self._encode_pieces(text.split(seam))

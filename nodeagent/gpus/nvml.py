@@ -1,133 +1,158 @@
-"""GPUs as NVML sees them. A GPU that NVML cannot read is reported as failed, in NVML's words."""
+"""GPUs as NVML sees them. One that cannot be used is reported as failed, with a reason, and is not forgotten."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pynvml
-import structlog
 
-from nodeagent.model import Occupant, Reading, unknown_gpu
+from nodeagent.gpus.details import details
+from nodeagent.gpus.driver import Driver, failure_of
+from nodeagent.gpus.processes import Owners, Pids, ProcPids, held_memory, our_bytes
+from nodeagent.gpus.topology import Topology
+from nodeagent.model import Failure, Occupant, Reading, unknown_gpu
 
-log = structlog.get_logger()
+# NVML counts GPUs when it is opened, so only then is one seen that has come back. Opening may take a second.
+REOPEN_AFTER = 10  # samples with a GPU that is lost
+_MIG = "it is cut into instances (MIG), which are not served: switch MIG off"
+_MISSING = "the driver does not name it any more"
 
-
-def open_nvml(nvml: Any = pynvml) -> NvmlGpus | None:
-    """Returns the GPUs of this machine; None if it has no driver of NVIDIA, which is no fault."""
-    try:
-        nvml.nvmlInit()
-    except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
-        return None
-    except nvml.NVMLError as error:
-        log.error("nvml cannot be used, so the GPUs of this node count as failed until it can", error=str(error))
-        return NvmlGpus(nvml, is_open=False)
-    return NvmlGpus(nvml, is_open=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Process:
-    pid: int
-    used_bytes: int | None  # None: NVML does not say
+_Found = Mapping[int, tuple[str, Any]]  # uuid and handle by index
 
 
 class NvmlGpus:
-    """Every GPU of the machine. Its calls block, and may hang when the driver does."""
+    """Every GPU of the machine; none while there is no driver and no sign of one.
 
-    def __init__(self, nvml: Any, *, is_open: bool) -> None:
-        self._nvml = nvml
-        self._is_open = is_open
-        self._identities: dict[int, Reading] = {}  # by index: what a lost GPU is still known by
-        self._owners: dict[int, str] = {}  # pid -> replica uid, for those on any GPU at the last sample
+    Its calls block, and may hang when the driver does.
+    """
+
+    def __init__(self, driver: Driver, pids: Pids | None = None, *, is_simulated: bool = False) -> None:
+        self._driver, self._is_simulated = driver, is_simulated
+        self._owners, self._topology = Owners(pids or ProcPids()), Topology(driver)
+        # By UUID, for the life of the agent. An index does not tell GPUs apart: once one is lost, NVML counts anew.
+        self._known: dict[str, Reading] = {}
+        self._lost_count = 0  # samples in a row with a GPU that is lost
+
+    @property
+    def driver_version(self) -> str:
+        """Returns the version of the driver; empty until it is known."""
+        return self._driver.version
 
     def sample(self, occupants: Sequence[Occupant]) -> Sequence[Reading]:
         """Returns what each GPU says now. Memory of processes in the session of an engine counts as that engine's."""
         try:
-            if not self._is_open:
-                self._nvml.nvmlInit()
-                self._is_open = True
-            count = self._nvml.nvmlDeviceGetCount()
-        except self._nvml.NVMLError as error:
-            # There is a driver, so there is a GPU: a node without any would be given engines for its processors.
-            known = [self._identities[index] for index in sorted(self._identities)] or [unknown_gpu(0, "")]
-            return [replace(each, failure=str(error)) for each in known]
-        owners: dict[int, str] = {}
-        readings = [self._read(index, occupants, owners) for index in range(count)]
-        self._owners = owners
-        return readings
+            self._driver.open()
+            found, broken = self._enumerate()
+        except pynvml.NVMLError as error:
+            return self._without_driver(error)
+        self._owners.begin(occupants)
+        readings = [self._read(index, uuid, handle, occupants) for index, (uuid, handle) in found.items()]
+        readings += self._unreachable(broken, {uuid for uuid, _ in found.values()})
+        readings += self._missing(readings)
+        self._close_if_needed(readings)
+        return self._joined(sorted(readings, key=lambda each: each.index), found)
 
-    def _read(self, index: int, occupants: Sequence[Occupant], owners: dict[int, str]) -> Reading:
-        nvml = self._nvml
+    def _enumerate(self) -> tuple[_Found, Mapping[int, pynvml.NVMLError]]:
+        """Returns the GPUs that can be reached, and by index why others cannot."""
+        nvml = self._driver.nvml
+        found: dict[int, tuple[str, Any]] = {}
+        broken: dict[int, pynvml.NVMLError] = {}
+        for index in range(nvml.nvmlDeviceGetCount()):
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                found[index] = (nvml.nvmlDeviceGetUUID(handle), handle)
+            except pynvml.NVMLError as error:
+                broken[index] = error
+        return found, broken
+
+    def _read(self, index: int, uuid: str, handle: Any, occupants: Sequence[Occupant]) -> Reading:
+        driver, nvml = self._driver, self._driver.nvml
+        known = self._keep(replace(self._known.get(uuid) or self._unknown(index), uuid=uuid, index=index))
         try:
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            known = self._keep(replace(known, product_name=nvml.nvmlDeviceGetName(handle)))
+            mode = driver.ask(nvml.nvmlDeviceGetMigMode, handle)
+            if mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
+                # What it says of its memory as a whole is not what an engine could have.
+                return replace(known.failed(Failure.MIG_ENABLED, _MIG), is_mig_enabled=True)
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            identity = self._identify(index, handle, memory.total)
-        except nvml.NVMLError as error:
-            known = self._identities.get(index)
-            return unknown_gpu(index, str(error)) if known is None else replace(known, failure=str(error))
+            known = self._keep(replace(known, total_bytes=memory.total))
+            whole = driver.ask(nvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+            held = held_memory(driver, handle)
+            said = details(driver, handle)
+        except pynvml.NVMLError as error:
+            return known.failed(failure_of(error), str(error))
         # NVML's own `used` leaves out what the driver keeps, or not, by its version.
         used = memory.total - memory.free
-        measured = self._attribute(self._processes(handle), occupants, owners)
-        utilization = self._optional(nvml.nvmlDeviceGetUtilizationRates, handle)
-        power_milliwatts = self._optional(nvml.nvmlDeviceGetPowerUsage, handle)
+        measured = self._owners.measured(held)
+        processes, omitted_count = self._owners.processes(held)
         return replace(
-            identity,
+            known,
             used_bytes=used,
             free_bytes=memory.free,
-            foreign_bytes=max(0, used - _ours(identity.uuid, measured, occupants)),
+            foreign_bytes=max(0, used - our_bytes(uuid, measured, occupants)),
+            driver_bytes=0 if whole is None else min(used, whole.reserved),
             measured_bytes=measured,
-            utilization_fraction=None if utilization is None else min(1.0, utilization.gpu / 100),
-            temperature_celsius=self._optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-            power_watts=None if power_milliwatts is None else power_milliwatts / 1000,
+            processes=processes,
+            omitted_process_count=omitted_count,
+            is_mig_enabled=None if mode is None else False,
+            **said,
         )
 
-    def _identify(self, index: int, handle: Any, total_bytes: int) -> Reading:
-        uuid = self._nvml.nvmlDeviceGetUUID(handle)
-        name = self._nvml.nvmlDeviceGetName(handle)
-        identity = Reading(uuid, index, name, is_simulated=False, total_bytes=total_bytes)
-        self._identities[index] = identity
+    def _keep(self, identity: Reading) -> Reading:
+        self._known[identity.uuid] = identity
         return identity
 
-    def _processes(self, handle: Any) -> Sequence[_Process]:
-        found = self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, handle)
-        return [_Process(each.pid, each.usedGpuMemory) for each in found or ()]
+    def _unknown(self, index: int) -> Reading:
+        return replace(unknown_gpu(index, Failure.DRIVER_ERROR, ""), is_simulated=self._is_simulated)
 
-    def _attribute(
-        self, processes: Sequence[_Process], occupants: Sequence[Occupant], owners: dict[int, str]
-    ) -> Mapping[str, int]:
-        leaders = {each.pid: each.replica_uid for each in occupants if each.pid}
-        measured: dict[str, int] = {}
-        for process in processes:
-            # A process that has just ended may hold memory a while longer: it is still whose it was.
-            owner = leaders.get(_session(process.pid)) or self._owners.get(process.pid)
-            if owner is not None and process.used_bytes is not None:
-                owners[process.pid] = owner
-                measured[owner] = measured.get(owner, 0) + process.used_bytes
-        return measured
+    def _unreachable(self, broken: Mapping[int, pynvml.NVMLError], found: set[str]) -> list[Reading]:
+        """Returns what is known of the GPUs at these indexes, which do not even give their UUID."""
+        lost = {each.index: each for each in self._known.values() if each.uuid not in found}
+        return [
+            (lost.get(index) or self._unknown(index)).failed(failure_of(error), str(error))
+            for index, error in broken.items()
+        ]
 
-    def _optional(self, ask: Any, *arguments: Any) -> Any:
-        """Returns what NVML says; None for a GPU that does not have it, or that does not say it to us."""
+    def _missing(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Returns the GPUs that were there once and are not now, under indexes that no other has."""
+        seen, taken = {each.uuid for each in readings}, {each.index for each in readings}
+        missing = []
+        for each in self._known.values():
+            if each.uuid not in seen:
+                index = each.index if each.index not in taken else next(i for i in count() if i not in taken)
+                taken.add(index)
+                missing.append(replace(each.failed(Failure.MISSING, _MISSING), index=index))
+        return missing
+
+    def _joined(self, readings: Sequence[Reading], found: _Found) -> Sequence[Reading]:
         try:
-            return ask(*arguments)
-        except self._nvml.NVMLError:
-            return None
+            self._topology.look(found)
+        except pynvml.NVMLError:
+            return readings  # that GPU says so itself; the set is asked about again
+        return [
+            replace(each, links=self._topology.links(each.index), nvlink_island=self._topology.island(each.index))
+            if each.index in found
+            else each
+            for each in readings
+        ]
 
+    def _close_if_needed(self, readings: Sequence[Reading]) -> None:
+        kinds = [each.failure_kind if each.failure else None for each in readings]
+        is_lost = Failure.OFF_BUS in kinds or Failure.MISSING in kinds
+        self._lost_count = self._lost_count + 1 if is_lost else 0
+        if Failure.DRIVER_GONE in kinds or (is_lost and self._lost_count % REOPEN_AFTER == 0):
+            self._driver.close()
 
-def _ours(gpu_uuid: str, measured: Mapping[str, int], occupants: Sequence[Occupant]) -> int:
-    """Returns the bytes on a GPU that are our engines'.
-
-    In a container NVML gives pids of the host, by which nothing can be recognized. A loaded engine that is not seen is
-    taken to use what is reserved for it: counted as foreign, it would be counted twice.
-    """
-    loaded = [each for each in occupants if each.is_loaded and gpu_uuid in each.gpu_uuids]
-    unseen = sum(each.reserved_bytes for each in loaded if each.replica_uid not in measured)
-    return sum(measured.values()) + unseen
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return 0
+    def _without_driver(self, error: pynvml.NVMLError) -> Sequence[Reading]:
+        """Returns what is known when NVML cannot be used at all."""
+        kind = failure_of(error)
+        if kind is Failure.DRIVER_GONE:
+            self._driver.close()
+        if not self._known and self._driver.is_absent(error):
+            return ()
+        # There is a driver, so there is a GPU: a node without any would be given engines for its processors.
+        known = sorted(self._known.values(), key=lambda each: each.index) or [self._unknown(0)]
+        return [each.failed(kind, str(error)) for each in known]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from nodeagent.aside import aside
-from nodeagent.model import HostReading, Occupant, Reading, Sample, unknown_gpu
+from nodeagent.model import Failure, HostReading, Measured, Occupant, Reading, Sample, unknown_gpu
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.latest import Latest
@@ -26,6 +26,10 @@ FIRST_SAMPLE_S = 15.0  # waking all GPUs of a machine without persistence mode t
 class Gpus(Protocol):
     """The GPUs of a node."""
 
+    @property
+    def driver_version(self) -> str:
+        """Returns the version of their driver; empty if there is none. Does not block."""
+
     def sample(self, occupants: Sequence[Occupant]) -> Sequence[Reading]:
         """Returns a reading of each GPU, by index, with our engines' memory told apart. May block."""
 
@@ -33,20 +37,12 @@ class Gpus(Protocol):
 class Host(Protocol):
     """The machine around them."""
 
-    def read(self) -> HostReading:
-        """Returns what is so now. Does not block."""
-
-
-class NoGpus:
-    """A node that computes on its processors."""
-
-    def sample(self, occupants: Sequence[Occupant]) -> Sequence[Reading]:  # noqa: ARG002 - nobody is on no GPU
-        """Returns nothing."""
-        return ()
+    def read(self, occupants: Sequence[Occupant]) -> HostReading:
+        """Returns what is so now, with the memory of our engines that compute here. Does not block."""
 
 
 class Sampler:
-    """Reads `occupants`, writes `samples`."""
+    """Reads `occupants`, writes `samples`, and calls `on_sample` after each."""
 
     def __init__(
         self,
@@ -57,8 +53,9 @@ class Sampler:
         *,
         period_s: float,
         clock: Clock,
+        on_sample: Callable[[], None] = lambda: None,
     ) -> None:
-        self._gpus, self._host = gpus, host
+        self._gpus, self._host, self._on_sample = gpus, host, on_sample
         self._occupants, self._samples = occupants, samples
         self._period_s, self._clock = period_s, clock
         self._asked: asyncio.Future[Sequence[Reading]] | None = None
@@ -66,6 +63,8 @@ class Sampler:
         self._readings: tuple[Reading, ...] = ()
         self._readings_time_s = 0.0
         self._means: dict[str, Mean] = {}
+        self._states: dict[str, tuple[Failure | None, float]] = {}  # by UUID: why it cannot be used, and since when
+        self._peaks = Peaks()
 
     async def first(self, timeout_s: float = FIRST_SAMPLE_S) -> None:
         """Takes the first sample; raises Usage if the driver hangs, for then nobody knows what this node is."""
@@ -90,10 +89,20 @@ class Sampler:
             self._asked = None
             self._take_readings(asked)
         elif (silence_s := self._clock.monotonic() - self._asked_s) > HANG_S:
-            self._fail(f"nvml has not answered for {silence_s:.0f} s")
-        host = self._host.read()
-        host = replace(host, cpu_fraction=self._mean("host").add(host.cpu_fraction, self._clock.monotonic()))
-        self._samples.set(Sample(self._clock.now(), host, self._readings, self._readings_time_s))
+            self._fail(Failure.DRIVER_HANGS, f"nvml has not answered for {silence_s:.0f} s")
+        self._publish()
+
+    def _publish(self) -> None:
+        occupants, time_s = self._occupants.get(), self._clock.now()
+        readings = self._readings = tuple(self._dated(each, time_s) for each in self._readings)
+        real = {each.uuid for each in readings if not each.is_simulated}
+        host = self._host.read([each for each in occupants if real.isdisjoint(each.gpu_uuids)])
+        mean = self._mean("host").add(host.cpu_fraction, self._clock.monotonic())
+        host = replace(host, mean_cpu_fraction=mean)
+        engines = self._peaks.add(occupants, readings, host)
+        version = self._gpus.driver_version
+        self._samples.set(Sample(time_s, host, readings, self._readings_time_s, version, engines))
+        self._on_sample()
 
     def _ask(self) -> asyncio.Future[Sequence[Reading]]:
         if self._asked is None:
@@ -106,23 +115,64 @@ class Sampler:
         error = asked.exception()
         if error is not None:
             log.error("gpus cannot be sampled", exc_info=error)
-            self._readings = self._readings or (unknown_gpu(0, ""),)  # who has no GPUs cannot fail to read them
-            self._fail(f"sampling failed: {error!r}")
+            if not self._readings:  # a node whose GPUs cannot be read is no CPU node
+                self._readings = (unknown_gpu(0, Failure.DRIVER_ERROR, ""),)
+            self._fail(Failure.DRIVER_ERROR, f"sampling failed: {error!r}")
             return
         self._readings = tuple(self._averaged(each) for each in asked.result())
         self._readings_time_s = self._asked_time_s
 
-    def _fail(self, message: str) -> None:
-        self._readings = tuple(replace(each, failure=message) for each in self._readings)
+    def _fail(self, kind: Failure, words: str) -> None:
+        self._readings = tuple(each.failed(kind, words) for each in self._readings)
 
     def _averaged(self, reading: Reading) -> Reading:
-        mean, measured = self._mean(reading.uuid), reading.utilization_fraction
-        if reading.failure or measured is None:
-            return replace(reading, mean_utilization_fraction=mean.value)
-        return replace(reading, mean_utilization_fraction=mean.add(measured, self._clock.monotonic()))
+        return replace(
+            reading,
+            mean_utilization_fraction=self._average(reading.uuid, reading.utilization_fraction),
+            mean_memory_utilization_fraction=self._average(
+                f"memory of {reading.uuid}", reading.memory_utilization_fraction
+            ),
+        )
+
+    def _average(self, name: str, measured: float | None) -> float | None:
+        mean = self._mean(name)
+        return mean.value if measured is None else mean.add(measured, self._clock.monotonic())
 
     def _mean(self, name: str) -> Mean:
         return self._means.setdefault(name, Mean(MEAN_OVER_S))
+
+    def _dated(self, reading: Reading, time_s: float) -> Reading:
+        kind = reading.failure_kind if reading.failure else None
+        before = self._states.get(reading.uuid)
+        if before is None or before[0] is not kind:
+            self._states[reading.uuid] = (kind, time_s)
+            if kind is not None:
+                log.warning("gpu cannot be used", gpu=reading.uuid, reason=reading.failure)
+            elif before is not None:
+                log.info("gpu can be used again", gpu=reading.uuid)
+        return replace(reading, state_time_s=self._states[reading.uuid][1])
+
+
+class Peaks:
+    """Remembers the most memory that each engine has used in its present life."""
+
+    def __init__(self) -> None:
+        self._peaks: Mapping[str, tuple[int, int]] = {}  # pid and bytes, by replica uid
+
+    def add(self, occupants: Sequence[Occupant], gpus: Sequence[Reading], host: HostReading) -> Mapping[str, Measured]:
+        """Takes in a measurement; returns what each engine uses, and the most that it has."""
+        peaks: dict[str, tuple[int, int]] = {}
+        engines: dict[str, Measured] = {}
+        for each in occupants:
+            uid = each.replica_uid
+            on_gpus = (gpu.measured_bytes.get(uid, 0) for gpu in gpus)
+            used = max(on_gpus, default=0) if each.gpu_uuids else host.measured_bytes.get(uid, 0)
+            pid, peak = self._peaks.get(uid, (each.pid, 0))
+            # Without a process, what is left of its life still counts as that.
+            peaks[uid] = (each.pid or pid, max(used, 0 if each.pid not in (0, pid) else peak))
+            engines[uid] = Measured(used, peaks[uid][1])
+        self._peaks = peaks
+        return engines
 
 
 class Mean:

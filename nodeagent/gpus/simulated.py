@@ -1,34 +1,28 @@
-"""GPUs that are not there: memory is charged by what is reserved, utilization by how busy the engines on them are."""
+"""GPUs that are not there: a scripted NVML under the code that reads a real one, charged with our engines."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
+from nodeagent.gpus.driver import Driver
+from nodeagent.gpus.nvml import NvmlGpus
+from nodeagent.gpus.script import Script
+from nodeagent.gpus.scripted import ScriptedNvml
 from nodeagent.model import Occupant, Reading
 
 
 class SimulatedGpus:
-    """A number of equal GPUs of node `node_id`."""
+    """The GPUs of a script, on node `node_id`. An engine uses what is reserved for it as long as it has a process."""
 
-    def __init__(self, node_id: str, count: int, bytes_each: int) -> None:
-        self._uuids = [f"SIM-{node_id}-{index}" for index in range(count)]
-        self._bytes_each = bytes_each
+    driver_version = ""
+
+    def __init__(self, node_id: str, script: Script, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._nvml = ScriptedNvml(node_id, script, now_s)
+        driver = Driver(self._nvml, has_devices=lambda: True)
+        self._gpus = NvmlGpus(driver, self._nvml, is_simulated=True)
 
     def sample(self, occupants: Sequence[Occupant]) -> Sequence[Reading]:
         """Returns what each GPU would say with these engines on it."""
-        return [self._read(index, uuid, occupants) for index, uuid in enumerate(self._uuids)]
-
-    def _read(self, index: int, uuid: str, occupants: Sequence[Occupant]) -> Reading:
-        here = [each for each in occupants if uuid in each.gpu_uuids]
-        used = min(self._bytes_each, sum(each.reserved_bytes for each in here))
-        return Reading(
-            uuid=uuid,
-            index=index,
-            product_name="simulated GPU",
-            is_simulated=True,
-            total_bytes=self._bytes_each,
-            used_bytes=used,
-            free_bytes=self._bytes_each - used,
-            measured_bytes={each.replica_uid: each.reserved_bytes for each in here},
-            utilization_fraction=min(1.0, sum(each.busy_fraction for each in here)),
-        )
+        self._nvml.occupants = occupants
+        return self._gpus.sample(occupants)

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nodeagent.models.numbers import HEADS, HIDDEN, LAYERS, number
 from nodeagent.models.safetensors import Broken, Weights, read_header
+from nodeagent.models.sizes import Sizes, sizes_of
 
 _INDEX = "model.safetensors.index.json"
-# Families name the same thing differently; the first name that is there counts.
 _CONTEXT = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len")
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
-_HIDDEN = ("hidden_size", "n_embd", "d_model")
 _ROPES = ("rope_parameters", "rope_scaling")
 _BEFORE_SWITCH = "original_max_position_embeddings"
 _PHI = {"phi3": 4096, "phi4_multimodal": 4096}  # what transformers assumes where the config does not say
@@ -34,6 +32,7 @@ class Model:
     weights: Weights
     context_tokens: int
     kv_elements_per_token: int  # keys and values, over all layers
+    sizes: Sizes
 
 
 def read_model(directory: Path) -> Model:
@@ -42,11 +41,11 @@ def read_model(directory: Path) -> Model:
     text = config.get("text_config", config)  # a model that also sees keeps its language part apart
     if not isinstance(text, dict):
         raise Broken("config.json: text_config is no object")
-    weights = Weights()
-    for name, tensors in _shards(directory).items():
-        weights = weights.plus(read_header(directory / name, expected=tensors))
+    shards = _shards(directory).items()
+    tensors = [each for name, expected in shards for each in read_header(directory / name, expected)]
     _check_tokenizer(directory)
-    return Model(str(config["model_type"]), weights, _context(text), _kv_elements(text))
+    sizes = sizes_of(config, text, tensors)
+    return Model(str(config["model_type"]), Weights.of(tensors), _context(text), _kv_elements(text), sizes)
 
 
 def files_of(directory: Path) -> Iterable[Path]:
@@ -69,35 +68,23 @@ def _context(config: Mapping[str, Any]) -> int:
     engines/backends/torch_lm/context.py says how, and has the same rule, because components do not import one another:
     change both, or a deployment that states no context gets one that its engine refuses.
     """
-    context = _number(config, _CONTEXT)
+    context = number(config, _CONTEXT)
     given = [ropes for ropes in map(config.get, _ROPES) if isinstance(ropes, dict)]
     # Some families have one for each kind of layer.
     every = [rope for ropes in given for rope in (ropes, *ropes.values()) if isinstance(rope, dict)]
     long = [rope for rope in every if "long_factor" in rope]
     if not long:
         return context
-    own = _number(config, (_BEFORE_SWITCH,), default=_PHI.get(str(config.get("model_type")), context))
-    return min(context, own, *(_number(rope, (_BEFORE_SWITCH,), default=context) for rope in long))
+    own = number(config, (_BEFORE_SWITCH,), default=_PHI.get(str(config.get("model_type")), context))
+    return min(context, own, *(number(rope, (_BEFORE_SWITCH,), default=context) for rope in long))
 
 
 def _kv_elements(config: Mapping[str, Any]) -> int:
-    heads = _number(config, _HEADS)
+    heads = number(config, HEADS)
     # Falcon says it with a flag.
-    kv_heads = 1 if config.get("multi_query") else _number(config, _KV_HEADS, default=heads)
-    head_size = _number(config, ("head_dim",), default=_number(config, _HIDDEN) // heads)
-    return 2 * _number(config, _LAYERS) * kv_heads * head_size
-
-
-def _number(config: Mapping[str, Any], names: tuple[str, ...], default: int | None = None) -> int:
-    for name in names:
-        value = config.get(name)
-        if value is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise Broken(f"config.json: {name} is {value!r}, not a positive number")
-            return value
-    if default is None:
-        raise Broken(f"config.json: it has none of {', '.join(names)}")
-    return default
+    kv_heads = 1 if config.get("multi_query") else number(config, _KV_HEADS, default=heads)
+    head_size = number(config, ("head_dim",), default=number(config, HIDDEN) // heads)
+    return 2 * number(config, LAYERS) * kv_heads * head_size
 
 
 def _shards(directory: Path) -> Mapping[str, frozenset[str]]:

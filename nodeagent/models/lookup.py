@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
 import structlog
 
 from nodeagent.aside import aside
+from nodeagent.models.cache import HubCache, NotCached, missing_files
 from nodeagent.models.directory import files_of, read_model
 from nodeagent.models.safetensors import Broken
 from roundhouse.internal.v1 import agent_service_pb2 as wire
@@ -20,14 +22,18 @@ log = structlog.get_logger()
 
 LOOK_PERIOD_S = 1.0  # who mends a directory and tries again gets the new answer
 ANSWER_S = 2.0  # a client waits for it; by then a file system that hangs is answer enough
-_Stamp = tuple[tuple[str, int, int], ...]
+_MAX_MISSING = 32
+_MAX_SAID = 5  # of them, in words
+_Stamp = tuple[object, ...]
 
 
 class Models:
     """What is known of the models that were asked about last. A context manager: leaving it ends the looking."""
 
-    def __init__(self, builtin: Callable[[str], Path | None], *, on_change: Callable[[], None]) -> None:
-        self._builtin, self._on_change = builtin, on_change
+    def __init__(
+        self, builtin: Callable[[str], Path | None], cache: HubCache, *, on_change: Callable[[], None]
+    ) -> None:
+        self._builtin, self._cache, self._on_change = builtin, cache, on_change
         self._looking: dict[bytes, asyncio.Task[None]] = {}
         self._facts: dict[bytes, wire.ModelFacts] = {}
 
@@ -53,13 +59,12 @@ class Models:
         return list(self._facts.values())
 
     async def _look_after(self, key: bytes, source: deployment_pb2.ModelSource) -> None:
-        directory = self._builtin(source.builtin) if source.WhichOneof("source") == "builtin" else Path(source.path)
-        look = _Look(source, directory)
+        look = _Look(source, self._builtin, self._cache)
         while True:
             facts = asyncio.ensure_future(aside(look.again, "model lookup"))
             await asyncio.wait({facts}, timeout=ANSWER_S)
             if not facts.done():
-                self._tell(key, look.broken(f"{directory} has not answered for {ANSWER_S:g} s"))
+                self._tell(key, look.broken(f"{look.place} has not answered for {ANSWER_S:g} s"))
             self._tell(key, await facts)
             await asyncio.sleep(LOOK_PERIOD_S)
 
@@ -72,35 +77,63 @@ class Models:
 class _Look:
     """One model, and what its files said when they last changed."""
 
-    def __init__(self, source: deployment_pb2.ModelSource, directory: Path | None) -> None:
-        self._source, self._directory = source, directory
+    def __init__(
+        self, source: deployment_pb2.ModelSource, builtin: Callable[[str], Path | None], cache: HubCache
+    ) -> None:
+        self._source, self._builtin, self._cache = source, builtin, cache
+        self._is_repository = source.WhichOneof("source") == "repository"
         self._stamp: _Stamp | None = None
         self._facts = wire.ModelFacts()
 
+    @property
+    def place(self) -> str:
+        """Where is looked, in words."""
+        if self._is_repository:
+            return f"the cache {self._cache.root}"
+        return str(self._builtin(self._source.builtin) if self._source.builtin else self._source.path)
+
     def again(self) -> wire.ModelFacts:
         """Returns what is there now. Blocks."""
-        directory = self._directory
-        if directory is None:
-            return self._not_found(f"no builtin model is called {self._source.builtin}: demo is the only one")
-        if not directory.is_absolute():
-            return self._not_found(f'the path "{directory}" of the model is not absolute')
         try:
-            if not directory.is_dir():
-                return self._not_found(f"there is no directory {directory}")
-            stamp = _stamp(directory)
+            directory = self._directory()
+            if self._is_repository and (missing := missing_files(directory)):
+                return self._lacking(directory, missing)
+            stamp = (directory, *_stamp(directory))
             if stamp != self._stamp:
                 self._facts = self._read(directory)
                 self._stamp = stamp
+        except NotCached as error:
+            return wire.ModelFacts(source=self._source, state=wire.MODEL_STATE_NOT_FOUND, message=str(error))
         except OSError as error:
-            return self.broken(f"{directory} cannot be read: {error.strerror}")
+            return self.broken(f"{self.place} cannot be read: {error.strerror}")
         return self._facts
+
+    def _directory(self) -> Path:
+        """Returns where the files are; raises NotCached if there is no such place."""
+        if self._is_repository:
+            asked = self._source.repository
+            return self._cache.find(asked.id, asked.revision).path
+        directory: Path | None = Path(self._source.path)
+        if self._source.WhichOneof("source") == "builtin":
+            directory = self._builtin(self._source.builtin)
+        if directory is None:
+            raise NotCached(f"no builtin model is called {self._source.builtin}: demo is the only one")
+        if not directory.is_absolute():
+            raise NotCached(f'the path "{directory}" of the model is not absolute')
+        if not directory.is_dir():
+            raise NotCached(f"there is no directory {directory}")
+        return directory
+
+    def _lacking(self, directory: Path, missing: Sequence[str]) -> wire.ModelFacts:
+        named = ", ".join(missing[:_MAX_SAID])
+        more = f" and {len(missing) - _MAX_SAID} more" if len(missing) > _MAX_SAID else ""
+        facts = self.broken(f"{directory} is not whole: it lacks {named}{more}")
+        facts.missing_files.extend(missing[:_MAX_MISSING])
+        return facts
 
     def broken(self, message: str) -> wire.ModelFacts:
         """Returns that the model cannot be served, and why."""
         return wire.ModelFacts(source=self._source, state=wire.MODEL_STATE_BROKEN, message=message)
-
-    def _not_found(self, message: str) -> wire.ModelFacts:
-        return wire.ModelFacts(source=self._source, state=wire.MODEL_STATE_NOT_FOUND, message=message)
 
     def _read(self, directory: Path) -> wire.ModelFacts:
         try:
@@ -109,12 +142,15 @@ class _Look:
             return wire.ModelFacts(
                 source=self._source,
                 state=wire.MODEL_STATE_OK,
+                path=str(directory),
                 model_type=model.model_type,
                 weight_bytes=model.weights.byte_count,
                 parameter_count=model.weights.parameter_count,
                 dtype=model.weights.dtype,
                 context_tokens=model.context_tokens,
                 kv_elements_per_token=model.kv_elements_per_token,
+                weight_bytes_by_dtype=model.weights.bytes_by_dtype,
+                **asdict(model.sizes),
             )
         except Broken as broken:
             return self.broken(f"{directory}: {broken}")

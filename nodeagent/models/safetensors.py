@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,21 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a header says of a tensor."""
+
+    name: str
+    dtype: str  # as torch calls it
+    shape: tuple[int, ...]
+    byte_count: int
+
+    @property
+    def parameter_count(self) -> int:
+        """Returns how many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """All tensors of a model taken together."""
 
@@ -43,43 +60,43 @@ class Weights:
     parameter_count: int = 0
     bytes_by_dtype: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> Weights:
+        """Returns the sum of tensors."""
+        parameter_count, bytes_by_dtype = 0, Counter[str]()
+        for each in tensors:
+            parameter_count += each.parameter_count
+            bytes_by_dtype[each.dtype] += each.byte_count
+        return cls(bytes_by_dtype.total(), parameter_count, dict(bytes_by_dtype))
+
     @property
     def dtype(self) -> str:
         """Returns the format that most of the weights are in; empty if there are none."""
         return max(self.bytes_by_dtype, key=lambda each: self.bytes_by_dtype[each], default="")
 
-    def plus(self, other: Weights) -> Weights:
-        """Returns both together."""
-        formats = {*self.bytes_by_dtype, *other.bytes_by_dtype}
-        return Weights(
-            self.byte_count + other.byte_count,
-            self.parameter_count + other.parameter_count,
-            {each: self.bytes_by_dtype.get(each, 0) + other.bytes_by_dtype.get(each, 0) for each in formats},
-        )
 
-
-def read_header(path: Path, expected: frozenset[str] = frozenset()) -> Weights:
+def read_header(path: Path, expected: frozenset[str] = frozenset()) -> list[Tensor]:
     """Returns what a file holds; raises Broken if it is missing, cut short or damaged, or lacks one of `expected`."""
     header, data_bytes = _header(path)
     tensors = {name: each for name, each in header.items() if name != "__metadata__"}
     missing = sorted(expected - tensors.keys())
     if missing:
         raise Broken(f"{path.name}: it lacks {len(missing)} tensors that the index promises, {missing[0]} among them")
-    weights = Weights()
+    found = []
     end = 0
     for name, tensor in tensors.items():
         try:
             dtype, shape, (first, behind) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-            one = Weights(behind - first, math.prod(shape), {_DTYPES.get(dtype, str(dtype).lower()): behind - first})
+            one = Tensor(name, _DTYPES.get(dtype, str(dtype).lower()), tuple(map(index, shape)), behind - first)
         except (KeyError, TypeError, ValueError) as error:
             raise Broken(f"{path.name}: the header does not describe the tensor {name}") from error
         if not 0 <= first <= behind:
             raise Broken(f"{path.name}: the tensor {name} has impossible offsets")
         end = max(end, behind)
-        weights = weights.plus(one)
+        found.append(one)
     if end != data_bytes:
         raise Broken(f"{path.name}: it is cut short or damaged: it has {data_bytes} bytes of weights, not {end}")
-    return weights
+    return found
 
 
 def _header(path: Path) -> tuple[Mapping[str, Any], int]:

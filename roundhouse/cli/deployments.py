@@ -106,7 +106,7 @@ def deployment_table(items: Iterable[deployment_pb2.Deployment], now_s: float) -
                 deployment_id(each.name),
                 state_text(short_enum(enum_name(deployment_pb2.DeploymentState, each.state))),
                 f"{each.ready_replica_count}/{each.replica_count}",
-                each.model.path or each.model.builtin,
+                _model(each),
                 each.engine,
                 str(each.placement.gpu_count or ""),
                 format_age(now_s - from_timestamp(each.create_time)) if each.HasField("create_time") else "",
@@ -117,6 +117,13 @@ def deployment_table(items: Iterable[deployment_pb2.Deployment], now_s: float) -
         right=("READY", "GPUS", "AGE"),
         first_to_go=("ENGINE", "GPUS", "AGE"),
     )
+
+
+def _model(deployment: deployment_pb2.Deployment) -> str:
+    """Returns what was asked for, in one word, and of a model of the catalog what it came to."""
+    model, found = deployment.model, deployment.resolved_repository
+    named = " ".join(each for each in (model.family.family, model.family.size_in_billions) if each)
+    return model.path or model.builtin or model.repository.id or (f"{named}, {found.id}" if found.id else named)
 
 
 def _note(deployment: deployment_pb2.Deployment) -> str:

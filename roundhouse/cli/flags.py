@@ -8,59 +8,63 @@ from typing import Any, TypeVar
 
 import click
 
-from roundhouse.cli.values import int32, seconds
+from roundhouse.cli.arguments import ENGINE_ARGUMENT
+from roundhouse.cli.naming import Named
+from roundhouse.cli.placing import placement_flags
+from roundhouse.cli.values import int32, pairs, seconds, size
 from roundhouse.client import deployment
-from roundhouse.kit.config import parse_bytes
-from roundhouse.kit.errors import Usage
 from roundhouse.options.engine_options import METHODS, WORDS
 from roundhouse.v1 import deployment_pb2
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Reads a size such as `5GiB`."""
-    try:
-        return None if value is None else parse_bytes(value, parameter.opts[-1])
-    except Usage as error:
-        raise click.UsageError(error.message, context) from error
+_AUTO = "auto"
 
 
-def _labels(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """Reads labels such as `team=search`."""
-    labels = {}
-    for each in values:
-        key, equals, text = each.partition("=")
-        if not (key and equals):
-            raise click.UsageError(f'{parameter.opts[-1]} is "{each}": write KEY=VALUE', context)
-        labels[key] = text
-    return labels
+def _tokens_or_auto(text: str) -> int | str:
+    """Reads a number of tokens, or `auto` for as many as fit."""
+    return text if text == _AUTO else int32(text)
 
 
-def _word(*names: str, help: str) -> Any:  # noqa: A002 - as click has it
-    words = WORDS[names[-1].removeprefix("--")]
-    return click.option(*names, type=click.Choice(words, case_sensitive=False), help=help)
+def _size_or_auto(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    """Reads a size, or `auto` for as much as fits."""
+    return value if value == _AUTO else size(context, parameter, value)
+
+
+def _settings(context: click.Context, parameter: click.Parameter, values: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Reads settings by name, each of which there is once."""
+    settings = dict(values)
+    if len(settings) < len(values):
+        names = [name for name, _ in values]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise click.UsageError(f"{parameter.opts[-1]} {twice} is there twice: give it once", context)
+    return settings
+
+
+def _word(*names: str, help: str, words: Sequence[str] = ()) -> Any:  # noqa: A002 - as click has it
+    choice = click.Choice(words or WORDS[names[-1].removeprefix("--")], case_sensitive=False)
+    return click.option(*names, type=choice, help=help)
 
 
 _WHAT = (
     click.argument("name", required=False),
-    click.option("-u", "--model-uid", metavar="NAME", help="The same as NAME."),
-    click.option("-n", "--model-name", metavar="MODEL", help='Without a path, a model that ships with us: "demo".'),
+    click.option("-u", "--model-uid", metavar="NAME", help="What the deployment is called; else as its model."),
+    click.option(
+        "-n", "--model-name", metavar="MODEL",
+        help="A model of the catalog, as qwen3, a repository, as Qwen/Qwen3-4B, or demo, which ships with us.",
+    ),
     click.option("-mp", "--model-path", metavar="DIR", type=Path, help="A Hugging Face model directory on the nodes."),
+    click.option("-s", "--size-in-billions", metavar="SIZE", help="Which size of a model of the catalog, as 4 or 0_6."),
+    click.option("-f", "--model-format", metavar="FORMAT", help="Which format of its files; default pytorch."),
+    click.option(
+        "-q", "--quantization", metavar="WORD",
+        help="How files of the catalog are quantized; of any other model as --engine-quantization.",
+    ),
     click.option(
         "-r", "--replica", "replica_count", metavar="N", type=int32, default=1, help="How many replicas; default 1."
     ),
-    click.option(
-        "--label", "labels", multiple=True, metavar="KEY=VALUE", callback=_labels, help="A label; repeatable."
-    ),
-)
-_WHERE = (
-    click.option("--gpu-count", metavar="N", type=int32, help="How many distinct GPUs all replicas together use."),
-    click.option(
-        "--memory", "memory_bytes", metavar="SIZE", callback=_size, help="What a replica needs, as 5GiB; else computed."
-    ),
-    click.option("--strategy", default="", help="How GPUs are ranked; the cluster's choice if absent."),
-)
+    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=pairs, help="A label; repeatable."),
+)  # fmt: skip
 _HOW = (
     click.option(
         "-en", "--model-engine", "engine", metavar="ENGINE", default="", help="The engine type; default torch."
@@ -73,23 +77,30 @@ _HOW = (
         "--batch-interval", "batch_interval_s", metavar="SECONDS", type=seconds, help="How long an idle engine gathers."
     ),
     click.option(
-        "--max-model-len", metavar="TOKENS", type=int32, help="The most tokens of prompt and output together."
+        "--max-model-len", metavar="TOKENS", type=_tokens_or_auto,
+        help="The most tokens of prompt and output together; auto: what fits.",
     ),
     click.option("--max-num-batched-tokens", metavar="TOKENS", type=int32, help="The most tokens computed in a step."),
     click.option("--max-waiting", metavar="N", type=int32, help="The most sequences that wait in an engine."),
     click.option(
-        "--kv-cache-memory", "kv_cache_memory_bytes", metavar="SIZE", callback=_size, help="Memory of the KV cache."
+        "--kv-cache-memory", metavar="SIZE", callback=_size_or_auto, help="Memory of the KV cache; auto: what fits."
     ),
     click.option("--block-size", metavar="TOKENS", type=int32, help="Tokens in a block of the KV cache; default 16."),
     click.option(
-        "--enable-prefix-caching/--no-enable-prefix-caching",
-        default=None,
+        "--enable-prefix-caching/--no-enable-prefix-caching", default=None,
         help="Whether a prompt that begins like an earlier one is computed from there on; it is by default.",
+    ),
+    click.option(
+        "--enable-thinking/--no-enable-thinking", default=None,
+        help="What the chat template is told of thinking; else it decides.",
     ),
     _word("--dtype", help="Number format of weights and cache; default auto."),
     _word("--attention", help="What computes attention; default auto."),
     click.option("--compile/--no-compile", default=None, help="Compile the model: takes minutes at the start."),
-    _word("-q", "--quantization", help="Format of the weights of linear layers; default none, as they are."),
+    _word(
+        "--engine-quantization", words=WORDS["quantization"],
+        help="Format in which an engine keeps the weights of linear layers; default none, as they are.",
+    ),
     click.option(
         "--speculation",
         type=click.Choice(list(METHODS), case_sensitive=False),
@@ -97,12 +108,16 @@ _HOW = (
     ),
     click.option("--speculation-tokens", metavar="N", type=int32, help="How many are guessed at a time; default 4."),
     click.option("--draft-model", metavar="DIR", type=Path, help="The model that guesses, a directory on the nodes."),
-)
+    click.option(
+        ENGINE_ARGUMENT, "arguments", metavar="NAME VALUE", nargs=2, multiple=True, callback=_settings,
+        help="What only this type of engine knows, as is any --name VALUE that is not listed here.",
+    ),
+)  # fmt: skip
 
 
 def deployment_flags(command: Command) -> Command:
-    """Gives a command all flags that `deployment_of` takes."""
-    for decorate in reversed((*_WHAT, *_WHERE, *_HOW)):
+    """Gives a command all flags that `deployment_of` takes, and `--worker-ip` and `--gpu-idx`."""
+    for decorate in (*reversed(_HOW), placement_flags, *reversed(_WHAT)):
         command = decorate(command)
     return command
 
@@ -113,25 +128,29 @@ def deployment_of(
     model_uid: str | None,
     model_name: str | None,
     model_path: Path | None,
-    labels: dict[str, str],
+    size_in_billions: str | None,
+    model_format: str | None,
+    quantization: str | None,
+    engine_quantization: str | None,
+    engine: str,
     env: Sequence[tuple[str, str]],
     draft_model: Path | None,
+    max_model_len: Any,
+    kv_cache_memory: Any,
     **settings: Any,
 ) -> deployment_pb2.Deployment:
     """Returns the deployment that the flags describe; raises click.UsageError if they name none, or no model."""
-    names = {each for each in (name, model_uid) if each}
-    if len(names) > 1:
-        raise click.UsageError(f"two names, {name} and {model_uid}: give one")
-    if model_path is None and model_name is None:
-        raise click.UsageError("no model: give --model-path DIR, or --model-name demo")
-    if not (names or model_name):
-        raise click.UsageError("no name: give one, as in roundhouse launch NAME --model-path DIR")
+    named = Named(name, model_uid, model_name, model_path, size_in_billions, model_format, quantization)
     return deployment(
-        names.pop() if names else str(model_name),
-        path=None if model_path is None else str(model_path.absolute()),
-        builtin=model_name if model_path is None else None,
-        labels=labels,
+        named.deployment(),
+        **named.source(),
+        engine=engine.lower(),
         env=dict(env),
+        quantization=engine_quantization or named.engine_quantization(),
         draft_model=None if draft_model is None else str(draft_model.absolute()),
+        max_model_len=None if max_model_len == _AUTO else max_model_len,
+        fit_max_model_len=max_model_len == _AUTO or None,
+        kv_cache_memory_bytes=None if kv_cache_memory == _AUTO else kv_cache_memory,
+        fit_kv_cache_memory=kv_cache_memory == _AUTO or None,
         **settings,
     )

@@ -16,6 +16,8 @@ from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import node_pb2
 
+_BYTES = ("USED", "FOREIGN", "RESERVED", "AVAILABLE", "TOTAL")
+
 
 @click.command(short_help="Shows the nodes, their GPUs and what those do.")
 @click.option("--watch", "is_watch", is_flag=True, help="Go on showing changes until Ctrl-C.")
@@ -40,10 +42,10 @@ async def nodes(session: Session, is_watch: bool, as_json: bool) -> None:
 def node_table(items: Iterable[node_pb2.Node]) -> Grid:
     """Returns one line for the host of each node and one for each of its GPUs."""
     return table(
-        ("NODE", "STATE", "DEVICE", "BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP", "REPLICAS"),
+        ("NODE", "STATE", "DEVICE", "BUSY", "MEM", *_BYTES, "TEMP", "POWER", "REPLICAS"),
         [row for node in sorted(items, key=lambda each: each.name) for row in (_host_row(node), *_gpu_rows(node))],
-        right=("BUSY", "USED", "RESERVED", "AVAILABLE", "TOTAL", "TEMP"),
-        first_to_go=("TEMP", "USED", "RESERVED", "TOTAL", "AVAILABLE", "BUSY"),
+        right=("BUSY", "MEM", *_BYTES, "TEMP", "POWER"),
+        first_to_go=("POWER", "TEMP", "MEM", "FOREIGN", "USED", "RESERVED", "TOTAL", "AVAILABLE", "BUSY"),
     )
 
 
@@ -55,10 +57,13 @@ def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
         state_text(short_enum(enum_name(node_pb2.NodeState, node.state))),
         f"host, {host.cpu_count} cpu",
         format_share(host.cpu_fraction),
+        "",
         format_bytes(host.total_memory_bytes - host.available_memory_bytes),
+        format_bytes(host.foreign_memory_bytes),
         format_bytes(host.reserved_memory_bytes),
-        format_bytes(host.available_memory_bytes),
+        format_bytes(host.placeable_memory_bytes),
         format_bytes(host.total_memory_bytes),
+        "",
         "",
         _labels(name for name in node.replicas if name not in on_gpus),
     )
@@ -68,18 +73,30 @@ def _gpu_rows(node: node_pb2.Node) -> list[tuple[str | Text, ...]]:
     return [
         (
             "",
-            state_text(short_enum(enum_name(node_pb2.GpuState, gpu.state))),
+            _gpu_state(gpu),
             f"gpu {gpu.index}, {'simulated' if gpu.is_simulated else gpu.product_name.removeprefix('NVIDIA ')}",
             format_share(gpu.utilization_fraction) if gpu.HasField("utilization_fraction") else "",
+            format_share(gpu.memory_utilization_fraction) if gpu.HasField("memory_utilization_fraction") else "",
             format_bytes(gpu.used_memory_bytes),
+            format_bytes(gpu.foreign_memory_bytes),
             format_bytes(gpu.reserved_memory_bytes),
             format_bytes(gpu.available_memory_bytes),
             format_bytes(gpu.total_memory_bytes),
             f"{gpu.temperature_celsius:.0f} °C" if gpu.HasField("temperature_celsius") else "",
+            f"{gpu.power_watts:.0f} W" if gpu.HasField("power_watts") else "",
             _labels(gpu.replicas),
         )
         for gpu in node.gpus
     ]
+
+
+def _gpu_state(gpu: node_pb2.Gpu) -> Text:
+    """Returns the state of a GPU, with the reason if it cannot be used."""
+    text = state_text(short_enum(enum_name(node_pb2.GpuState, gpu.state)))
+    if gpu.state_reason:
+        reason = enum_name(node_pb2.GpuStateReason, gpu.state_reason).removeprefix("GPU_STATE_REASON_")
+        text.append(f": {reason.lower().replace('_', ' ')}")
+    return text
 
 
 def _labels(names: Iterable[str]) -> str:

@@ -10,14 +10,18 @@ from pathlib import Path
 import click
 
 from roundhouse.cli import exits
+from roundhouse.cli.caches import cache
 from roundhouse.cli.cancel import cancel
+from roundhouse.cli.catalog import catalog
 from roundhouse.cli.chat import chat
 from roundhouse.cli.deployments import list_, scale, terminate
 from roundhouse.cli.generate import generate
 from roundhouse.cli.launch import launch
 from roundhouse.cli.nodes import nodes
+from roundhouse.cli.plan import plan
 from roundhouse.cli.replicas import replicas
 from roundhouse.cli.session import Session
+from roundhouse.cli.top import top
 from roundhouse.cli.up.command import up
 from roundhouse.cli.values import check_text
 from roundhouse.client.client import DEFAULT_ADDRESS
@@ -55,7 +59,7 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
     context.obj = Session(address, tls_ca)
 
 
-for each in (up, launch, list_, replicas, nodes, scale, terminate, generate, chat, cancel):
+for each in (up, launch, plan, list_, replicas, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache):
     cli.add_command(each)
 
 

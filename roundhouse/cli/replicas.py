@@ -62,7 +62,7 @@ def replica_table(items: Iterable[deployment_pb2.Replica]) -> Grid:
                 f"{each.load.free_block_count}/{each.load.total_block_count}" if each.HasField("load") else "",
                 note(each),
             )
-            for each in sorted(items, key=_order)
+            for each in sorted(items, key=order)
         ],
         right=("GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE"),
         first_to_go=("PID", "MEMORY", "BLOCKS FREE", "BUSY", "RESTARTS"),
@@ -95,6 +95,7 @@ def _busy(replica: deployment_pb2.Replica) -> str:
     return f"{replica.load.running_count}{waiting}"
 
 
-def _order(replica: deployment_pb2.Replica) -> tuple[str, int]:
+def order(replica: deployment_pb2.Replica) -> tuple[str, int]:
+    """Returns what sorts replicas by deployment and index."""
     deployment, _, index = replica.name.rpartition("/replicas/")
     return deployment, int(index) if index.isdecimal() else 0

@@ -12,6 +12,9 @@ from typing import Any, ParamSpec
 import click
 
 from roundhouse.client import Client
+from roundhouse.kit.server import Listen
+
+_SCHEMES = ("http", "https")
 
 P = ParamSpec("P")
 
@@ -26,6 +29,22 @@ class Session:
     def client(self) -> Client:
         """Returns a client to be entered."""
         return Client(self.address, ca=self.ca)
+
+    def at(self, endpoint: str | None) -> Session:
+        """Returns the session with a control plane at `HOST:PORT` or a URL; this one for None.
+
+        Raises click.UsageError for another scheme, and for one that promises TLS where no authority was given.
+        """
+        if endpoint is None:
+            return self
+        scheme, separator, rest = endpoint.rpartition("://")
+        if separator and scheme.lower() not in _SCHEMES:
+            raise click.UsageError(f'--endpoint "{endpoint}" is no address: write HOST:PORT or http://HOST:PORT')
+        if scheme.lower() == "https" and self.ca is None:
+            raise click.UsageError(f"--endpoint {endpoint} asks for TLS: give --tls-ca FILE before the command")
+        address = rest.rstrip("/")
+        Listen.parse(address)  # raises Usage with an example of what it should look like
+        return Session(address, self.ca)
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, int | None]:

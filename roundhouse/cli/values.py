@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
+
+from roundhouse.kit.config import parse_bytes
+from roundhouse.kit.errors import Usage
 
 _MAX_SECONDS = 315_576_000_000  # ten thousand years, all that a `Duration` can say
 _MAX_INT32 = 2**31 - 1
@@ -26,6 +29,25 @@ def int32(text: str | int) -> int:
     if abs(value) > _MAX_INT32:
         raise click.BadParameter(f"{text} is out of range: the largest number is {_MAX_INT32}")
     return value
+
+
+def size(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Reads a size such as `5GiB`, as the callback of a flag."""
+    try:
+        return None if value is None else parse_bytes(value, parameter.opts[-1])
+    except Usage as error:
+        raise click.UsageError(error.message, context) from error
+
+
+def pairs(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Reads labels such as `team=search`, as the callback of a flag."""
+    labels = {}
+    for each in values:
+        key, equals, text = each.partition("=")
+        if not (key and equals):
+            raise click.UsageError(f'{parameter.opts[-1]} is "{each}": write KEY=VALUE', context)
+        labels[key] = text
+    return labels
 
 
 def check_text(arguments: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.connection import Connection
 from roundhouse.client.deployments import Deployments
 from roundhouse.client.generation import Generation
@@ -48,6 +49,8 @@ class Client:
         self.deployments = Deployments(self._connection)
         self.replicas = Replicas(self._connection)
         self.nodes = Nodes(self._connection)
+        self.catalog = Catalog(self._connection)
+        self.cached_models = CachedModels(self._connection)
 
     async def __aenter__(self) -> Self:
         self._connection.open()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from roundhouse.client.connection import Connection
@@ -107,6 +107,34 @@ class Deployments:
                 request_id=request_id,
             ),
         )
+
+    async def plan(
+        self,
+        deployment: str | deployment_pb2.Deployment,
+        *,
+        replica_count: int | None = None,
+        imagined_gpus: Sequence[deployment_service_pb2.ImaginedGpus] = (),
+    ) -> deployment_service_pb2.PlanDeploymentResponse:
+        """Returns where replicas would go, and a verdict on every device, without doing anything.
+
+        deployment: one as `deployment(...)` writes it, or the name of one that exists, then with `replica_count` if it
+        is to be another. imagined_gpus: beside those that are there.
+        """
+        try:
+            request = deployment_service_pb2.PlanDeploymentRequest(
+                replica_count=replica_count, imagined_gpus=imagined_gpus
+            )
+            if isinstance(deployment, str):
+                request.name = deployment_name(deployment)
+            else:
+                request.deployment.CopyFrom(deployment)
+        except (ValueError, OverflowError) as error:
+            raise invalid("request", f"{error}: the contract cannot carry it") from error
+        stub = self._connection.stub(DeploymentServiceStub)
+        planned: deployment_service_pb2.PlanDeploymentResponse = await self._connection.unary(
+            stub.PlanDeployment, request
+        )
+        return planned
 
     def watch(self, cursor: str = "") -> Watch[deployment_service_pb2.DeploymentEvent]:
         """Returns all deployments, a bookmark, then every change; behind `cursor`, only what changed since."""

@@ -20,6 +20,11 @@ def node_name(node: str) -> str:
     return node if "/" in node else f"nodes/{node}"
 
 
+def family_name(family: str) -> str:
+    """Returns `families/qwen3` for `qwen3`."""
+    return family if "/" in family else f"families/{family}"
+
+
 def replica_label(name: str) -> str:
     """Returns `chat-0` for `deployments/chat/replicas/0`, as logs and people say it."""
     parts = name.split("/")

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from roundhouse.client.blocking import Blocking, LoopThread, blocking
+from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.client import DEFAULT_ADDRESS, UNARY_TIMEOUT_S, Client
 from roundhouse.client.connection import NotOpen
 from roundhouse.client.deployments import Deployments
@@ -142,6 +143,7 @@ class SyncDeployments(Blocking[Deployments]):
     list = blocking(Deployments.list)
     scale = blocking(Deployments.scale)
     delete = blocking(Deployments.delete)
+    plan = blocking(Deployments.plan)
     watch = _watching(Deployments.watch)
     wait_ready = blocking(Deployments.wait_ready)
     wait_gone = blocking(Deployments.wait_gone)
@@ -162,6 +164,23 @@ class SyncNodes(Blocking[Nodes]):
     watch = _watching(Nodes.watch)
 
 
+class SyncCatalog(Blocking[Catalog]):
+    """Families of models; see `Catalog`."""
+
+    register = blocking(Catalog.register)
+    get = blocking(Catalog.get)
+    list = blocking(Catalog.list)
+    delete = blocking(Catalog.delete)
+    resolve = blocking(Catalog.resolve)
+
+
+class SyncCachedModels(Blocking[CachedModels]):
+    """Files of models that nodes keep; see `CachedModels`."""
+
+    list = blocking(CachedModels.list)
+    delete = blocking(CachedModels.delete)
+
+
 class SyncClient(Blocking[Client]):
     """Talks to the control plane at `HOST:PORT`; see `Client`.
 
@@ -178,6 +197,8 @@ class SyncClient(Blocking[Client]):
         self.deployments = SyncDeployments(self._inner.deployments, self._loop)
         self.replicas = SyncReplicas(self._inner.replicas, self._loop)
         self.nodes = SyncNodes(self._inner.nodes, self._loop)
+        self.catalog = SyncCatalog(self._inner.catalog, self._loop)
+        self.cached_models = SyncCachedModels(self._inner.cached_models, self._loop)
 
     generate = _generating(Client.generate)
     chat = _generating(Client.chat)

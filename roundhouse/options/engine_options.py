@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from roundhouse.kit.errors import FieldViolation
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import deployment_pb2
-from roundhouse.v1.deployment_pb2 import EngineOptions
+from roundhouse.v1.deployment_pb2 import EngineArgument, EngineOptions
 
 RANGES: Mapping[str, tuple[int, int]] = {
     "max_model_len": (16, 2**31 - 1),
@@ -26,9 +27,15 @@ METHODS: Mapping[str, deployment_pb2.SpeculationMethod] = {
     "ngram": deployment_pb2.SPECULATION_METHOD_NGRAM,
     "draft_model": deployment_pb2.SPECULATION_METHOD_DRAFT_MODEL,
 }
+# What is fitted to the memory that there is, by the option that states it.
+FITTED: Mapping[str, str] = {"max_model_len": "fit_max_model_len", "kv_cache_memory_bytes": "fit_kv_cache_memory"}
+_OPPOSITES = {**FITTED, **{fitted: stated for stated, fitted in FITTED.items()}}
 BLOCK_SIZES = (8, 16, 32, 64, 128)
 LONGEST_INTERVAL_S = 10.0
 MOST_GUESSES = 8
+MOST_ARGUMENTS = 64
+MOST_ARGUMENTS_BYTES = 8 * 1024  # names and values
+_ARGUMENT = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 
 
 def overlaid(under: EngineOptions, over: EngineOptions) -> EngineOptions:
@@ -38,6 +45,8 @@ def overlaid(under: EngineOptions, over: EngineOptions) -> EngineOptions:
     for field, _ in over.ListFields():
         if field.name != "speculation":  # one may say how, the other how many tokens
             both.ClearField(field.name)  # a duration of 0 s would leave what stands there
+        if field.name in _OPPOSITES:
+            both.ClearField(_OPPOSITES[field.name])
     both.MergeFrom(over)
     return both
 
@@ -48,6 +57,9 @@ def violations(options: EngineOptions) -> Iterator[FieldViolation]:
         value = getattr(options, name)
         if options.HasField(name) and not low <= value <= high:
             yield FieldViolation(name, f"{value} is out of range: use {low} to {high}")
+    for stated, fitted in FITTED.items():
+        if getattr(options, fitted) and options.HasField(stated):
+            yield FieldViolation(fitted, f"{stated} is given as well: give one of them")
     if options.HasField("batch_interval"):
         yield from _interval_violations(options)
     if options.HasField("block_size") and options.block_size not in BLOCK_SIZES:
@@ -58,6 +70,7 @@ def violations(options: EngineOptions) -> Iterator[FieldViolation]:
         if word and word not in words:
             yield FieldViolation(name, f'"{word[:100]}" is unknown: use one of {", ".join(words)}')
     yield from _speculation_violations(options.speculation)
+    yield from _argument_violations(options.arguments)
 
 
 def _interval_violations(options: EngineOptions) -> Iterator[FieldViolation]:
@@ -76,3 +89,20 @@ def _speculation_violations(speculation: deployment_pb2.Speculation) -> Iterator
         yield FieldViolation("speculation.method", f"{speculation.method} is unknown: use one of {words}")
     if speculation.HasField("token_count") and not 1 <= count <= MOST_GUESSES:
         yield FieldViolation("speculation.token_count", f"{count} is out of range: use 1 to {MOST_GUESSES}")
+
+
+def _argument_violations(arguments: Sequence[EngineArgument]) -> Iterator[FieldViolation]:
+    if len(arguments) > MOST_ARGUMENTS:  # before any is looked at: a request has room for millions
+        yield FieldViolation("arguments", f"{len(arguments)} are too many: use at most {MOST_ARGUMENTS}")
+        return
+    size = sum(len(each.name.encode()) + len(each.value.encode()) for each in arguments)
+    if size > MOST_ARGUMENTS_BYTES:
+        yield FieldViolation("arguments", f"{size} bytes are too many: use at most {MOST_ARGUMENTS_BYTES} in all")
+    seen: set[str] = set()
+    for index, each in enumerate(arguments):
+        if not _ARGUMENT.match(each.name):
+            rule = "use [a-z][a-z0-9_]*, at most 63 characters"
+            yield FieldViolation(f"arguments[{index}].name", f'"{each.name[:100]}" is not a name: {rule}')
+        elif each.name in seen:
+            yield FieldViolation(f"arguments[{index}].name", f'"{each.name}" is there twice: name each once')
+        seen.add(each.name)

@@ -19,6 +19,8 @@ from roundhouse.options.engine_options import (
 )
 from roundhouse.v1.deployment_pb2 import EngineOptions
 
+AUTO = "auto"  # in place of a number: what fits
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -87,6 +89,21 @@ def _bounded(field: str) -> _Variable:
     return _number(field, high, f"use a whole number, {low} to {high}")
 
 
+def _or_auto(variable: _Variable, fitted: str) -> _Variable:
+    """Returns a variable that may say, too, that what fits is to be taken."""
+
+    def put(options: EngineOptions, text: str) -> None:
+        if text == AUTO:
+            setattr(options, fitted, True)
+            return
+        try:
+            variable.put(options, text)
+        except _Unreadable as error:
+            raise _Unreadable(f"{error}, or {AUTO}") from error
+
+    return _Variable(variable.name, put)
+
+
 def _word(field: str) -> _Variable:
     return _Variable(field.upper(), lambda options, text: setattr(options, field, text))
 
@@ -144,11 +161,11 @@ def _whole(text: str, most: int, cure: str) -> int:
 
 
 _VARIABLES = (
-    _bounded("max_model_len"),
+    _or_auto(_bounded("max_model_len"), "fit_max_model_len"),
     _bounded("batch_size"),
     _Variable("BATCH_INTERVAL", _put_interval),
     _bounded("max_num_batched_tokens"),
-    _Variable("KV_CACHE_MEMORY", _put_cache),
+    _or_auto(_Variable("KV_CACHE_MEMORY", _put_cache), "fit_kv_cache_memory"),
     _number("block_size", BLOCK_SIZES[-1], f"use one of {', '.join(map(str, BLOCK_SIZES))}"),
     _word("dtype"),
     _bounded("max_waiting"),
@@ -159,4 +176,5 @@ _VARIABLES = (
     _Variable("SPECULATION", _put_method),
     _Variable("SPECULATION_TOKENS", _put_guesses),
     _Variable("DRAFT_MODEL", _put_draft_model),
+    _switch("enable_thinking"),
 )

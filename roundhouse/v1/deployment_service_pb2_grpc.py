@@ -181,7 +181,7 @@ class DeploymentServiceServicer(object):
         are those that place, on the facts of this moment; nothing is stored and nothing is promised. What does not fit is an answer, no error.
 
         Errors: as `CreateDeployment` and `ScaleDeployment`, but for those of what does not fit; INVALID_ARGUMENT for GPUs that cannot be imagined;
-        FAILED_PRECONDITION if no node is connected and none is imagined.
+        FAILED_PRECONDITION if no node is connected: the model is looked up on one, also for GPUs that are imagined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

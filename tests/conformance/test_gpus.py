@@ -1,4 +1,4 @@
-"""What every kind of GPU promises to the sampler: simulated, of a fake driver, of a real one."""
+"""What every kind of GPU promises to the sampler: of a script, of a fake driver, of a real one."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from nodeagent.gpus.nvml import open_nvml
+from nodeagent.gpus.driver import Driver
+from nodeagent.gpus.nvml import NvmlGpus
 from nodeagent.gpus.sampler import Gpus
+from nodeagent.gpus.script import Script, parse
 from nodeagent.gpus.simulated import SimulatedGpus
-from nodeagent.model import Occupant, Reading
-from tests.support.fake_nvml import GIB, FakeGpu, FakeNvml
+from nodeagent.model import LinkKind, Occupant, Reading
+from tests.support.fake_nvml import GIB, FakeGpu, FakeNvml, gpus_of
 
-
-def fake_driver() -> Gpus:
-    gpus = open_nvml(FakeNvml(FakeGpu("GPU-a", processes={1: GIB}), FakeGpu("GPU-b", utilization=100)))
-    assert gpus is not None
-    return gpus
-
-
-def real_driver() -> Gpus:
-    gpus = open_nvml()
-    assert gpus is not None
-    return gpus
-
+SCRIPT = """
+{"gpus": 3, "total_memory_bytes": "24GiB", "nvlink": [[0, 2]], "set": {"driver_memory_bytes": "1GiB"}}
+{"at_s": 0, "gpu": 0, "processes": [{"pid": 1, "name": "init", "used_memory_bytes": "1GiB"}]}
+{"at_s": 0, "gpu": 1, "set": {"utilization_fraction": 1.0, "memory_utilization_fraction": 0.5}}
+"""
 
 KINDS = [
-    pytest.param(lambda: SimulatedGpus("a", 2, 24 * GIB), id="simulated"),
-    pytest.param(fake_driver, id="fake nvml"),
-    pytest.param(real_driver, id="nvml", marks=pytest.mark.gpu),
+    pytest.param(lambda: SimulatedGpus("a", Script(2, 24 * GIB)), id="simulated"),
+    pytest.param(lambda: SimulatedGpus("a", parse(SCRIPT)), id="scripted"),
+    pytest.param(
+        lambda: gpus_of(
+            FakeNvml(
+                FakeGpu("GPU-a", processes={1: GIB}, nvlink=frozenset({"GPU-b"})),
+                FakeGpu("GPU-b", utilization=100, nvlink=frozenset({"GPU-a"})),
+            )
+        ),
+        id="fake nvml",
+    ),
+    pytest.param(lambda: NvmlGpus(Driver()), id="nvml", marks=pytest.mark.gpu),
 ]
 
 
@@ -64,12 +68,35 @@ def test_memory_adds_up(gpus: Gpus) -> None:
         assert each.failure == ""
         assert 0 <= each.free_bytes <= each.total_bytes
         assert each.used_bytes + each.free_bytes == each.total_bytes
-        assert 0 <= each.foreign_bytes <= each.used_bytes
+        assert 0 <= each.driver_bytes <= each.foreign_bytes <= each.used_bytes
 
 
-def test_utilization_is_a_fraction(gpus: Gpus) -> None:
+def test_what_is_told_is_within_its_range(gpus: Gpus) -> None:
     for each in readings_of(gpus):
-        assert each.utilization_fraction is None or 0 <= each.utilization_fraction <= 1
+        for fraction in (each.utilization_fraction, each.memory_utilization_fraction):
+            assert fraction is None or 0 <= fraction <= 1
+        amounts = (each.power_watts, each.power_limit_watts, each.sm_clock_mhz, each.memory_clock_mhz)
+        assert all(amount is None or amount >= 0 for amount in amounts)
+        clocks = (each.sm_clock_mhz, each.max_sm_clock_mhz)
+        assert None in clocks or each.sm_clock_mhz <= each.max_sm_clock_mhz  # type: ignore[operator]
+
+
+def test_processes_come_the_largest_first_and_each_once(gpus: Gpus) -> None:
+    for each in readings_of(gpus):
+        sizes = [process.used_bytes or 0 for process in each.processes]
+        assert sizes == sorted(sizes, reverse=True)
+        assert len({process.pid for process in each.processes}) == len(sizes)
+        assert all(process.replica == "" for process in each.processes)
+
+
+def test_links_are_the_same_from_both_ends_and_islands_are_joined_by_nvlink(gpus: Gpus) -> None:
+    readings = {each.index: each for each in readings_of(gpus)}
+    kinds = {(index, link.peer_index): link.kind for index, each in readings.items() for link in each.links}
+    assert all(kinds[peer, index] is kind and index != peer for (index, peer), kind in kinds.items())
+    for index, each in readings.items():
+        assert (each.nvlink_island is not None) == any(link.kind is LinkKind.NVLINK for link in each.links)
+        mates = [peer for peer, other in readings.items() if other.nvlink_island == each.nvlink_island is not None]
+        assert all(kinds[index, peer] is LinkKind.NVLINK for peer in mates if peer != index)
 
 
 def test_memory_of_a_loaded_engine_is_not_foreign(gpus: Gpus) -> None:

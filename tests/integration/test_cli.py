@@ -129,8 +129,9 @@ def test_up_once_shows_an_answer_and_a_cancel_and_leaves_nothing_running(tmp_pat
         (["list"], ["demo", "ready", "2/2"]),
         (["replicas", "demo"], ["demo-0", "demo-1", "ready"]),
         (["nodes"], ["gpu 0, simulated", "gpu 1, simulated", "demo-0"]),
+        (["top"], ["1 node  2 GPUs  2 of 2 replicas ready", "gpu 0", "gpu 1", "░ ", "demo-0", "0 running"]),
     ],
-    ids=["list", "replicas", "nodes"],
+    ids=["list", "replicas", "nodes", "top"],
 )
 def test_what_runs_is_shown(address: str, arguments: Sequence[str], shown: Sequence[str]) -> None:
     ended = roundhouse(*arguments, address=address)
@@ -173,6 +174,20 @@ def test_a_deployment_is_launched_scaled_and_terminated(address: str) -> None:
     terminated = roundhouse("terminate", "second", "--grace", "1", address=address)
     assert terminated.status == 0, terminated.err
     assert roundhouse("replicas", "second", address=address).status == 1
+
+
+def test_a_launch_as_scripts_for_xinference_write_it_is_understood(address: str) -> None:
+    flags = "-t LLM -f pytorch -q none -en transformers -r 1 --n-gpu 1 --gpu-idx 1 --max_model_len 64 --enable-thinking"
+    variables = "--env A 0 --env B 1 --disable-virtual-env"
+    launched = roundhouse("launch", "-e", "demo", *f"-u script {flags} {variables}".split(), address=address)
+    assert launched.status == 0, launched.err
+    [replica] = json.loads(roundhouse("replicas", "script", "--json", address=address).out)["replicas"]
+    assert [each["index"] for each in replica["gpus"]] == [1]
+    refused = roundhouse("chat", "script", "One day", "--max-tokens", "100", address=address)
+    assert (refused.status, "the context holds 64" in refused.err) == (1, True)
+    assert roundhouse("terminate", "script", "--grace", "0", address=address).status == 0
+    unknown = roundhouse("launch", "demo", "-u", "other", "--gpu_memory_utilization", "0.9", address=address)
+    assert (unknown.status, '"gpu_memory_utilization" is unknown to the engine torch' in unknown.err) == (1, True)
 
 
 def test_settings_reach_engines_by_flag_and_by_variable_and_the_flag_goes_first(address: str) -> None:

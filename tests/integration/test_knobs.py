@@ -14,9 +14,9 @@ import pytest
 from roundhouse.internal.v1 import engine_service_pb2
 from roundhouse.kit.channel import open_channel
 from roundhouse.kit.status import error_of
-from roundhouse.v1 import deployment_pb2
-from tests.support.engine_process import described, events_of, generate, serving, start
-from tests.support.tiny_models import write_tiny_model
+from roundhouse.v1 import deployment_pb2, inference_service_pb2, inference_service_pb2_grpc
+from tests.support.engine_process import METADATA, PATIENCE_S, described, events_of, generate, serving, start
+from tests.support.tiny_models import byte_level_tokenizer, write_tiny_model, write_tokenizer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -170,6 +170,35 @@ async def test_a_smaller_model_may_guess_ahead_and_changes_no_token(tiny: Path, 
     assert answer.model.speculation_method == deployment_pb2.SPECULATION_METHOD_DRAFT_MODEL
     load = answer.status.load
     assert load.accepted_token_count == load.drafted_token_count > 0, "the model itself guesses all right"
+
+
+async def prompt_size(channel: grpc.aio.Channel) -> int:
+    """Returns how many tokens the chat template makes of one message."""
+    stub: Any = inference_service_pb2_grpc.InferenceServiceStub(channel)
+    message = {"role": "ROLE_USER", "content": [{"text": "the fox"}]}
+    request = inference_service_pb2.ChatRequest(deployment="chat", messages=[message], sampling={"max_tokens": 1})
+    events = await events_of(stub.Chat(request, metadata=METADATA, timeout=PATIENCE_S))
+    return int(events[-1].usage.prompt_token_count)
+
+
+async def test_what_is_said_of_thinking_reaches_the_chat_template(tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "model", "qwen3")
+    template = (
+        "{% for message in messages %}{{ message.content }}{% endfor %}"
+        "{% if enable_thinking is not defined %}?{% elif enable_thinking %}??{% else %}???{% endif %}"
+    )
+    write_tokenizer(model, byte_level_tokenizer(), chat_template=template)
+    sizes, prints = [], set()
+    for name, options, environ in (
+        ("unsaid", None, None),
+        ("on", {"enable_thinking": True}, {"ROUNDHOUSE_ENABLE_THINKING": "0"}),
+        ("off", None, {"ROUNDHOUSE_ENABLE_THINKING": "0"}),
+    ):
+        async with engine(model, tmp_path / name, options, environ) as channel:
+            sizes.append(await prompt_size(channel))
+            prints.add((await described(channel)).fingerprint)
+    assert [size - sizes[0] for size in sizes] == [0, 1, 2]
+    assert len(prints) == 3
 
 
 @pytest.mark.slow

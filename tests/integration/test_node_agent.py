@@ -106,6 +106,36 @@ async def test_a_node_reports_itself(plane: ScriptedControlPlane, agent: Agent) 
     assert all((report.node_uid, report.agent_uid, report.boot_id, report.node.hostname, report.node.agent_version))
 
 
+async def test_a_script_of_gpus_is_played_and_taints_are_reported(tmp_path: Path, plane: ScriptedControlPlane) -> None:
+    script = tmp_path / "gpus.jsonl"
+    script.write_text(
+        '{"gpus": 2, "total_memory_bytes": "80GiB", "set": {"temperature_celsius": 40}}\n'
+        '{"at_s": 0.5, "gpu": 1, "fault": "OFF_BUS"}\n'
+    )
+    it = Agent(tmp_path, plane.address, STAND_IN)
+    it.start("--simulate-gpus", str(script), "--taint", "spot")
+    try:
+        lost = await plane.until(lambda report: [each.state for each in report.node.gpus] == [1, 2])
+        assert lost.node.gpus[1].state_reason == node_pb2.GPU_STATE_REASON_OFF_BUS
+        assert lost.node.gpus[0].temperature_celsius == 40
+        assert list(lost.node.taints) == [node_pb2.Taint(key="spot")]
+        assert lost.node.host.disks[0].path == str(it.state_dir)
+    finally:
+        await it.end(signal.SIGTERM)
+
+
+async def test_an_engine_on_the_processors_is_measured_and_is_nobody_elses(
+    plane: ScriptedControlPlane, agent: Agent
+) -> None:
+    plane.assign(wanted())
+    await plane.until_state(READY)
+    report = await plane.until(lambda report: (found := engine_in(report)) and found.measured_memory_bytes)
+    [engine], host = report.engines, report.node.host
+    assert engine.peak_memory_bytes >= engine.measured_memory_bytes > 1024**2
+    used = host.total_memory_bytes - host.available_memory_bytes
+    assert host.foreign_memory_bytes == used - engine.measured_memory_bytes
+
+
 async def test_a_question_about_a_model_is_answered(plane: ScriptedControlPlane, agent: Agent) -> None:
     plane.assign(probes=[ModelSource(path="/no/such/model")])
     report = await plane.until(lambda report: report.models)
@@ -234,6 +264,7 @@ def file(tmp_path: Path) -> Path:
 MISTAKES = {
     "nothing at all": [],
     "GPUs that cannot be": ["--control-plane", "127.0.0.1:1", "--simulate-gpus", "many"],
+    "a script of GPUs that says nothing": ["--control-plane", "127.0.0.1:1", "--simulate-gpus", "{file}"],
     "no address": ["--control-plane", "here"],
     "a state directory that is a file": ["--control-plane", "127.0.0.1:1", "--state-dir", "{file}"],
 }

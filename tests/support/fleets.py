@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from controlplane.model import (
+    AntiAffinity,
     Engine,
     Gpu,
     GpuUuid,
     Need,
     Node,
+    NodeGpus,
     NodeId,
     Placement,
     ReplicaUid,
     SharingSource,
+    Taint,
+    Toleration,
     Wanted,
 )
 from controlplane.placement.fit import Place
 from controlplane.placement.ledger import Ledger
 from controlplane.placement.place import Places, Proposal
+from controlplane.placement.strategies import STRATEGIES, Strategy
 
 GIB = 1024**3
 
 
 def gpu(
-    node: str, index: int, *, total_gib: float = 24, used_gib: float = 0, busy: float = 0.0, is_healthy: bool = True
+    node: str,
+    index: int,
+    *,
+    total_gib: float = 24,
+    used_gib: float = 0,
+    busy: float = 0.0,
+    is_healthy: bool = True,
+    island: int | None = None,
 ) -> Gpu:
     """Returns a GPU called `{node}-{index}`."""
     uuid = GpuUuid(f"{node}-{index}")
-    return Gpu(uuid, index, int(total_gib * GIB), int(used_gib * GIB), busy, is_healthy)
+    return Gpu(uuid, index, int(total_gib * GIB), int(used_gib * GIB), busy, is_healthy, island)
 
 
 def node(
@@ -38,10 +50,21 @@ def node(
     engines: Sequence[Engine] = (),
     is_ready: bool = True,
     host_gib: int = 64,
+    labels: Mapping[str, str] | None = None,
+    taints: Sequence[Taint] = (),
 ) -> Node:
     """Returns a node with these GPUs, or with so many idle ones of 24 GiB."""
     found = tuple(gpu(name, index) for index in range(gpus)) if isinstance(gpus, int) else tuple(gpus)
-    return Node(NodeId(name), is_ready, found, tuple(engines), host_gib * GIB, host_gib * GIB)
+    return Node(
+        NodeId(name),
+        is_ready,
+        found,
+        tuple(engines),
+        host_gib * GIB,
+        host_gib * GIB,
+        labels=labels or {},
+        taints=tuple(taints),
+    )
 
 
 def wanted(
@@ -58,6 +81,12 @@ def wanted(
     is_deleting: bool = False,
     drain_grace_s: float = 30.0,
     strategy: str = "idle_first",
+    gpus_per_replica: int | None = 1,
+    allowed_gpus: Sequence[NodeGpus] = (),
+    node_labels: Mapping[str, str] | None = None,
+    tolerations: Sequence[Toleration] = (),
+    anti_affinity: Sequence[AntiAffinity] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Wanted:
     """Returns a deployment with the uid `uid-{deployment}`."""
     return Wanted(
@@ -74,13 +103,19 @@ def wanted(
         create_revision=create_revision,
         is_deleting=is_deleting,
         drain_grace_s=drain_grace_s,
+        gpus_per_replica=gpus_per_replica,
+        allowed_gpus=tuple(allowed_gpus),
+        node_labels=frozenset((node_labels or {}).items()),
+        tolerations=tuple(tolerations),
+        anti_affinity=tuple(anti_affinity),
+        labels=frozenset((labels or {}).items()),
     )
 
 
 def placement(
     replica: str, place: str, *, gib: float = 5, uid: str = "", epoch: int = 1, is_stopping: bool = False
 ) -> Placement:
-    """Returns the placement of `chat-0` on `a-0`, the GPU of node a, or on the host of node `a`."""
+    """Returns the placement of `chat-0` on `a-0`, the GPU of node a, on `a-0+a-1`, or on the host of node `a`."""
     deployment, _, index = replica.rpartition("-")
     host, _, gpu_index = place.partition("-")
     return Placement(
@@ -90,7 +125,7 @@ def placement(
         replica_uid=ReplicaUid(f"{replica}/{epoch}"),
         epoch=epoch,
         node=NodeId(host),
-        gpus=(GpuUuid(place),) if gpu_index else (),
+        gpus=tuple(map(GpuUuid, place.split("+"))) if gpu_index else (),
         reserved_bytes=int(gib * GIB),
         is_stopping=is_stopping,
     )
@@ -107,14 +142,17 @@ def place(
     *,
     placements: Sequence[Placement],
     nodes: Sequence[Node],
-    exclusive: Collection[str] = (),
+    others: Iterable[Wanted] = (),
+    strategies: Mapping[str, Strategy] = STRATEGIES,
     avoid: Collection[Place] = (),
 ) -> Places:
-    """Gives these replicas a place beside all placements that stand."""
+    """Gives these replicas a place beside all placements that stand. others: whose deployments they are."""
     own = [each for each in placements if each.deployment_uid == wanted.uid]
-    return Ledger(nodes, placements, exclusive=exclusive).give(wanted, indexes, own=own, avoid=avoid)
+    owners = {each.uid: each for each in (*others, wanted)}
+    ledger = Ledger(nodes, placements, owners=owners, strategies=strategies)
+    return ledger.give(wanted, indexes, own=own, avoid=avoid)
 
 
 def where(proposals: Iterable[Proposal | Placement]) -> list[str]:
-    """Returns the GPU of each, or the node if it is on the host."""
-    return [each.gpus[0] if each.gpus else each.node for each in proposals]
+    """Returns the GPUs of each, as in `a-0+a-1`, or the node if it is on the host."""
+    return ["+".join(each.gpus) or each.node for each in proposals]

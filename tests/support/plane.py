@@ -16,7 +16,7 @@ from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.errors import RoundhouseError
 from roundhouse.kit.server import Listen
 from roundhouse.kit.status import error_of, reason_name
-from roundhouse.v1 import deployment_pb2, deployment_service_pb2_grpc, node_service_pb2_grpc
+from roundhouse.v1 import catalog_service_pb2_grpc, deployment_pb2, deployment_service_pb2_grpc, node_service_pb2_grpc
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1.deployment_pb2 import Deployment, Replica
 
@@ -30,6 +30,7 @@ class Plane:
         self.address = address
         self.deployments: Any = deployment_service_pb2_grpc.DeploymentServiceStub(channel)
         self.nodes: Any = node_service_pb2_grpc.NodeServiceStub(channel)
+        self.catalog: Any = catalog_service_pb2_grpc.CatalogServiceStub(channel)
 
     async def create(self, name: str = "chat", *, allow_pending: bool = False, **fields: Any) -> Deployment:
         """Creates a deployment of the demo model."""

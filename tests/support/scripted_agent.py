@@ -41,9 +41,13 @@ class ScriptedAgent:
     def __init__(self, node_id: str, *, gpu_count: int = 2, gpu_bytes: int = 24 * GIB, machine: str = "m1") -> None:
         self.node_id, self.node_uid, self.agent_uid, self.machine = node_id, f"uid-of-{node_id}", "agent-1", machine
         self.gpus = [simulated_gpu(node_id, index, gpu_bytes) for index in range(gpu_count)]
+        self.labels: dict[str, str] = {}
+        self.taints: list[node_pb2.Taint] = []
+        self.driver_version = ""
         self.models: dict[bytes, pb.ModelFacts] = {}
         self.engines: dict[str, pb.EngineReport] = {}
         self.refusals: dict[str, str] = {}
+        self.cached: list[pb.CachedModelFacts] = []
         self.other_order: pb.Order | None = None  # of the cluster that it obeys instead
         self.is_keen = True  # engines become READY as soon as they are assigned, and end as soon as they are to stop
         self.period_s = 1.0
@@ -77,11 +81,15 @@ class ScriptedAgent:
             node=pb.NodeFacts(
                 hostname=f"host-of-{self.node_id}",
                 agent_version="test",
+                labels=self.labels,
+                taints=self.taints,
+                driver_version=self.driver_version,
                 gpus=self.gpus,
                 host=node_pb2.Host(cpu_count=2, total_memory_bytes=24 * GIB, available_memory_bytes=20 * GIB),
             ),
             engines=self.engines.values(),
             models=[self._facts(each) for each in asked],
+            cached_models=self.cached,
         )
 
     @contextlib.asynccontextmanager
@@ -131,6 +139,9 @@ class ScriptedAgent:
     def _take_over(self, response: pb.JoinResponse) -> None:
         assert isinstance(response, pb.JoinResponse), "the control plane ended the session"
         self.probed += response.model_probes
+        if self.is_keen:
+            gone = {(each.repository, each.commit) for each in response.cached_model_deletions}
+            self.cached = [each for each in self.cached if (each.key.repository, each.key.commit) not in gone]
         mentioned = {each.replica_uid for each in response.engines}
         self.engines = {uid: each for uid, each in self.engines.items() if uid in mentioned}
         for each in response.engines:

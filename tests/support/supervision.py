@@ -101,6 +101,7 @@ class Node:
         self.how = Launch(os.environ, (sys.executable, str(STAND_IN / "engines/__main__.py")))
         self.timing = Timing(watch_period_s=0.1, term_grace_s=1.0)
         self.readings: tuple[Reading, ...] = ()
+        self.driver_version = ""
         self.samples: Latest[Sample | None] = Latest(None)
         self.occupants: Latest[tuple[Occupant, ...]] = Latest(())
         self._changed = asyncio.Event()
@@ -180,7 +181,7 @@ class Node:
         """Returns what the GPUs are to say, whoever is on them."""
         return self.readings
 
-    def read(self) -> HostReading:
+    def read(self, occupants: Sequence[Occupant]) -> HostReading:
         """Returns what the host says."""
         return HostReading(cpu_count=2, cpu_fraction=0.0, total_bytes=0, available_bytes=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,11 +21,19 @@ _THREADS = 8  # hashing leaves the interpreter's lock, and one thread hashes slo
 
 
 def fingerprint(
-    directory: Path, *, dtype: str, device: torch.device, numerics: str = "", quantization: str = ""
+    directory: Path,
+    *,
+    dtype: str,
+    device: torch.device,
+    numerics: str = "",
+    quantization: str = "",
+    template_variables: Mapping[str, object] | None = None,
+    chat_template: str = "",
 ) -> str:
     """Returns a SHA-256 in hexadecimal, over the files of the model and how this machine computes.
 
-    numerics: which of our ways to compute was chosen, in any words.
+    numerics: which of our ways to compute was chosen, in any words. template_variables: what the chat template is told.
+    chat_template: in place of that of the files, if any.
     """
     paths = sorted(directory.glob("*.safetensors")) + [directory / name for name in _DESCRIBING]
     present = [path for path in paths if path.is_file()]
@@ -33,6 +42,8 @@ def fingerprint(
     lines = [f"{path.name} {digest}" for path, digest in zip(present, digests, strict=True)]
     lines += [f"dtype {dtype}", f"quantization {quantization}", f"computed by {numerics}"]
     lines += [f"numerics {_NUMERICS} torch {torch.__version__}", f"device {_device_class(device)}"]
+    lines += [f"template {name} {value}" for name, value in sorted((template_variables or {}).items())]
+    lines += [f"chat_template {hashlib.sha256(chat_template.encode()).hexdigest()}"] if chat_template else []
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,15 @@ def load_model(
     max_model_len: int | None = None,
     batch_size: int = 32,
     max_batched_tokens: int = 512,
+    template_variables: Mapping[str, object] | None = None,
+    chat_template: str = "",
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> Loaded:
     """Loads a model directory, and makes sure that it computes what it should.
 
     max_model_len: the longest context that the model works with if None. batch_size, max_batched_tokens: the most rows
-    and tokens of a step, for which a GPU is made ready. on_stage: told what is being done, in words. Raises NotFound,
+    and tokens of a step, for which a GPU is made ready. template_variables: what the chat template is told.
+    chat_template: in place of that of the files, if any. on_stage: told what is being done, in words. Raises NotFound,
     InvalidArgument, NotServed or NoCapacity, each with a message that can be shown as it is.
     """
     choose_thread_count()
@@ -78,7 +81,7 @@ def load_model(
         max_batched_tokens=max_batched_tokens,
     )
     number_format = dtype_of(config, dtype, target)
-    tokenizer = load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory, template_variables, chat_template)
     defaults = read_generation_config(directory)
     counts: list[int] = []
 
@@ -108,7 +111,13 @@ def load_model(
         block_size=block_size,
         total_blocks=placed.total_blocks,
         fingerprint=fingerprint(
-            directory, dtype=dtype_name, device=target, numerics=placed.numerics, quantization=quantization
+            directory,
+            dtype=dtype_name,
+            device=target,
+            numerics=placed.numerics,
+            quantization=quantization,
+            template_variables=template_variables,
+            chat_template=chat_template,
         ),
         numerics=placed.numerics,
         is_batch_invariant=placed.is_batch_invariant,

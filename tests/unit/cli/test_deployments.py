@@ -2,6 +2,10 @@
 
 import json
 import signal
+import subprocess
+from typing import Any
+
+import pytest
 
 from tests.unit.cli.conftest import Cli
 
@@ -25,7 +29,10 @@ def test_every_flag_of_a_launch_reaches_the_deployment(cli: Cli) -> None:
     ended = cli(
         "launch", "flags", "-mp", "models/qwen", "-r", "2", "--gpu-count", "2", "-en", "torch",
         "-ev", "A", "1", "-ev", "B", "x y", "--memory", "5GiB", "--strategy", "idle_first", "--batch-size", "8",
-        "--batch-interval", "0.25", "--max-model-len", "1024", "--kv-cache-memory", "64MiB",
+        "--batch-interval", "0.25", "--max_model_len", "1024", "--kv-cache-memory", "64MiB", "--enable-thinking",
+        "--gpus-per-replica", "2", "--allow-gpu", "one:0,1", "--allow-gpu", "*:GPU-7", "--no-allow-shared-gpu",
+        "--node-label", "zone=a", "--tolerate", "spot", "--tolerate", "team=search", "--apart", "node",
+        "--apart", "gpu:tier=1,team=x", "--swap_space", "4", "--enforce-eager",
         "--label", "team=search", "--allow-pending", "--no-wait", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
@@ -34,11 +41,28 @@ def test_every_flag_of_a_launch_reaches_the_deployment(cli: Cli) -> None:
     assert stored["model"]["path"].startswith("/")
     assert stored["model"]["path"].endswith("/models/qwen")
     assert (stored["engine"], stored["replica_count"], stored["labels"]) == ("torch", 2, {"team": "search"})
-    assert stored["placement"] == {"strategy": "idle_first", "gpu_count": 2, "memory_bytes": str(5 << 30)}
+    assert stored["placement"] == {
+        "strategy": "idle_first",
+        "gpu_count": 2,
+        "memory_bytes": str(5 << 30),
+        "allow_shared_gpu": False,
+        "gpus_per_replica": 2,
+        "allowed_gpus": [
+            {"node": "nodes/one", "indexes": [0, 1], "uuids": []},
+            {"node": "nodes/-", "indexes": [], "uuids": ["GPU-7"]},
+        ],
+        "node_labels": {"zone": "a"},
+        "tolerations": [{"key": "spot"}, {"key": "team", "value": "search"}],
+        "anti_affinity": [
+            {"deployment_labels": {}, "scope": "ANTI_AFFINITY_SCOPE_NODE"},
+            {"deployment_labels": {"tier": "1", "team": "x"}, "scope": "ANTI_AFFINITY_SCOPE_GPU"},
+        ],
+    }
     assert stored["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "x y"}]
     options = stored["engine_options"]
     assert (options["batch_size"], options["batch_interval"], options["max_model_len"]) == (8, "0.250s", 1024)
-    assert options["kv_cache_memory_bytes"] == str(64 << 20)
+    assert (options["kv_cache_memory_bytes"], options["enable_thinking"]) == (str(64 << 20), True)
+    assert options["arguments"] == [{"name": "swap_space", "value": "4"}, {"name": "enforce_eager", "value": ""}]
 
 
 def test_a_launch_as_json_is_one_document_and_says_nothing_else(cli: Cli) -> None:
@@ -116,6 +140,51 @@ def test_scaling_to_a_count_that_somebody_else_replaces_is_not_a_success(cli: Cl
         'roundhouse: deployment "short" was asked to have a replica_count of 4 (generation 2) and meanwhile one of 3 '
         "(generation 3), which holds: ask again to change it\n"
     ) in err
+
+
+NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "of the catalog": (
+        "-n qwen3 -s 4 -f pytorch -q none --model-engine Transformers",
+        "qwen3",
+        {"family": {"family": "qwen3", "size_in_billions": "4", "format": "pytorch", "quantization": "none"}},
+    ),
+    "at first": ("qwen1.5-chat -s 0_5 -q Int4", "qwen1-5-chat", {"family": {"quantization": "Int4"}}),
+    "behind a bare endpoint": ("-e qwen2.5 --env A 0 --env B 1", "qwen2-5", {"family": {"family": "qwen2.5"}}),
+    "beside its name": ("-u spoken demo", "spoken", {"builtin": "demo"}),
+    "of the hub": ("Qwen/Qwen3-4B@v1", "qwen3-4b", {"repository": {"id": "Qwen/Qwen3-4B", "revision": "v1"}}),
+    "a path": ("files --model_path /m", "files", {"path": "/m"}),
+    "a path and a name": ("-n qwen3.5 -mp /m -f pytorch", "qwen3-5", {"path": "/m"}),
+}
+
+
+@pytest.mark.parametrize(("flags", "name", "model"), NAMES.values(), ids=NAMES)
+def test_a_launch_names_a_model_and_its_deployment(cli: Cli, flags: str, name: str, model: dict[str, Any]) -> None:
+    ended = cli("launch", *flags.split(), "--json")
+    assert ended.status == 0, ended.err
+    stored = json.loads(ended.out)
+    assert stored["name"] == f"deployments/{name}"
+    [(kind, said)] = stored["model"].items()
+    [(wanted, expected)] = model.items()
+    assert kind == wanted
+    assert said == expected if isinstance(expected, str) else said.items() >= expected.items()
+    assert cli("terminate", name, "--grace", "0").status == 0
+
+
+def test_an_endpoint_is_where_it_is_launched(cli: Cli) -> None:
+    for url in (cli.address, f"http://{cli.address}/"):
+        flags = ["launch", "-e", url, "-n", "demo", "-u", "elsewhere"]
+        ended = subprocess.run(cli.command("--address", "127.0.0.1:1", *flags), capture_output=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert cli("terminate", "elsewhere", "--grace", "0").status == 0
+
+
+def test_a_node_is_named_by_its_id_its_host_or_an_address(cli: Cli) -> None:
+    for host in ("one", "one.example", "one:9997"):
+        ended = cli("launch", "-n", "demo", "-u", "there", "--worker-ip", host, "--gpu-idx", "1", "--json")
+        assert ended.status == 0, ended.err
+        allowed = json.loads(ended.out)["placement"]["allowed_gpus"]
+        assert allowed == [{"node": "nodes/one", "indexes": [1], "uuids": []}]
+        assert cli("terminate", "there", "--grace", "0").status == 0
 
 
 def test_flags_of_xinference_that_ask_for_what_is_so_are_taken(cli: Cli) -> None:

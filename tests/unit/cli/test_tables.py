@@ -26,7 +26,13 @@ NOW_S = 1_800_000_000.0
 NODE = node_pb2.Node(
     name="nodes/gpu-server-7",
     state=node_pb2.NODE_STATE_READY,
-    host=node_pb2.Host(cpu_count=64, cpu_fraction=0.5, total_memory_bytes=503 * GIB, available_memory_bytes=402 * GIB),
+    host=node_pb2.Host(
+        cpu_count=64,
+        cpu_fraction=0.5,
+        total_memory_bytes=503 * GIB,
+        available_memory_bytes=402 * GIB,
+        placeable_memory_bytes=401 * GIB,
+    ),
     gpus=[
         node_pb2.Gpu(
             index=index,
@@ -37,7 +43,10 @@ NODE = node_pb2.Node(
             reserved_memory_bytes=int(70.3 * GIB),
             available_memory_bytes=int(9.7 * GIB),
             utilization_fraction=1.0,
+            foreign_memory_bytes=int(3.2 * GIB),
+            memory_utilization_fraction=0.37,
             temperature_celsius=64,
+            power_watts=699.6,
             replicas=[f"deployments/demo/replicas/{each}" for each in (0, 2, 4)],
         )
         for index in range(2)
@@ -74,7 +83,17 @@ DEPLOYMENT.conditions.add(type="Available", message="4 of 16 replicas are not RE
 TABLES: dict[str, tuple[Callable[[], Grid], dict[str, str]]] = {
     "nodes": (
         lambda: node_table([NODE]),
-        {"BUSY": "100 %", "USED": "71.5 GiB", "RESERVED": "70.3 GiB", "AVAILABLE": "9.7 GiB", "TOTAL": "80 GiB"},
+        {
+            "BUSY": "100 %",
+            "MEM": "37 %",
+            "USED": "71.5 GiB",
+            "FOREIGN": "3.2 GiB",
+            "RESERVED": "70.3 GiB",
+            "AVAILABLE": "9.7 GiB",
+            "TOTAL": "80 GiB",
+            "TEMP": "64 °C",
+            "POWER": "700 W",
+        },
     ),
     "replicas": (
         lambda: replica_table(REPLICAS),
@@ -115,6 +134,16 @@ def test_on_eighty_columns_the_replicas_of_a_node_are_there_and_what_matters_les
     header, *lines = drawn(node_table([NODE]), 80)
     assert header.split() == ["NODE", "STATE", "DEVICE", "BUSY", "AVAILABLE", "REPLICAS"]
     assert "demo-0 demo-2 demo-4" in lines[1]
+
+
+def test_a_gpu_that_cannot_be_used_says_why() -> None:
+    lost = node_pb2.Gpu(state=node_pb2.GPU_STATE_FAILED, state_reason=node_pb2.GPU_STATE_REASON_OFF_BUS)
+    lines = drawn(node_table([node_pb2.Node(name="nodes/a", gpus=[lost])]), 200)
+    assert "failed: off bus" in lines[2]
+
+
+def test_what_a_host_can_still_take_is_what_is_called_available() -> None:
+    assert "401 GiB" in drawn(node_table([NODE]), 200)[1]
 
 
 def test_long_words_in_the_middle_end_with_an_ellipsis_and_the_last_column_is_folded() -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from roundhouse.cli.flags import deployment_flags, deployment_of
 from roundhouse.client import deployment
-from roundhouse.client.specify import EngineSettings
+from roundhouse.client.specify import EngineSettings, PlacementSettings
 from roundhouse.kit.errors import InvalidArgument
-from roundhouse.v1.deployment_pb2 import EngineOptions
+from roundhouse.v1.deployment_pb2 import ANTI_AFFINITY_SCOPE_GPU, AntiAffinity, EngineOptions, PlacementPolicy
 
+APART = AntiAffinity(deployment_labels={"a": "b"}, scope=ANTI_AFFINITY_SCOPE_GPU)
 SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "max_model_len": ("--max-model-len 64", {"max_model_len": 64}, {"max_model_len": 64}),
     "batch_size": ("--batch-size 4", {"batch_size": 4}, {"batch_size": 4}),
@@ -39,13 +40,45 @@ SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"speculation": "draft_model", "draft_model": "/d"},
         {"speculation": {"method": "SPECULATION_METHOD_DRAFT_MODEL", "draft_model": {"path": "/d"}}},
     ),
+    "thinking": ("--enable-thinking", {"enable_thinking": True}, {"enable_thinking": True}),
+    "no thinking": ("--no-enable-thinking", {"enable_thinking": False}, {"enable_thinking": False}),
+    "a context that fits": ("--max-model-len auto", {"fit_max_model_len": True}, {"fit_max_model_len": True}),
+    "a cache that fits": ("--kv-cache-memory auto", {"fit_kv_cache_memory": True}, {"fit_kv_cache_memory": True}),
+    "an engine's own": (
+        "--engine-argument swap_space 4",
+        {"arguments": {"swap_space": "4"}},
+        {"arguments": [{"name": "swap_space", "value": "4"}]},
+    ),
     "nothing": ("", {}, {}),
+}
+PLACES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a strategy": ("--strategy spread", {"strategy": "spread"}, {"strategy": "spread"}),
+    "gpu_count": ("--gpu-count 2", {"gpu_count": 2}, {"gpu_count": 2}),
+    "memory": ("--memory 1GiB", {"memory_bytes": 1 << 30}, {"memory_bytes": 1 << 30}),
+    "a share": ("--memory-fraction 0.5", {"memory_fraction": 0.5}, {"memory_fraction": 0.5}),
+    "sharing": ("--allow-shared-gpu", {"allow_shared_gpu": True}, {"allow_shared_gpu": True}),
+    "a gang": ("--n-gpu 2", {"gpus_per_replica": 2}, {"gpus_per_replica": 2}),
+    "processors": ("--gpus-per-replica none", {"gpus_per_replica": 0}, {"gpus_per_replica": 0}),
+    "any number": ("--n-gpu auto", {}, {}),
+    "GPUs": (
+        "--allow-gpu one:0,1 --allow-gpu one:GPU-1 --allow-gpu two:3 --allow-gpu two",
+        {"allowed_gpus": {"one": [0, 1, "GPU-1"], "two": []}},
+        {"allowed_gpus": [{"node": "nodes/one", "indexes": [0, 1], "uuids": ["GPU-1"]}, {"node": "nodes/two"}]},
+    ),
+    "labels": ("--node-label zone=a", {"node_labels": {"zone": "a"}}, {"node_labels": {"zone": "a"}}),
+    "taints": (
+        "--tolerate spot --tolerate team=x",
+        {"tolerations": {"spot": None, "team": "x"}},
+        {"tolerations": [{"key": "spot"}, {"key": "team", "value": "x"}]},
+    ),
+    "apart": ("--apart gpu:a=b", {"anti_affinity": [APART]}, {"anti_affinity": [APART]}),
 }
 
 
 @click.command()
 @deployment_flags
 def written(**flags: Any) -> Any:
+    flags.pop("worker_ip"), flags.pop("gpu_idx")
     return deployment_of(**flags)
 
 
@@ -56,13 +89,23 @@ def test_a_setting_is_the_same_by_flag_and_by_keyword(flags: str, keywords: Any,
     assert by_flag.engine_options == by_keyword.engine_options == EngineOptions(**options)
 
 
-NOT_SERVED = {"fit_max_model_len", "fit_kv_cache_memory", "arguments", "enable_thinking"}
+@pytest.mark.parametrize(("flags", "keywords", "policy"), PLACES.values(), ids=PLACES)
+def test_a_place_is_the_same_by_flag_and_by_keyword(flags: str, keywords: Any, policy: Any) -> None:
+    by_flag = written.main(["-n", "demo", *flags.split()], standalone_mode=False)
+    by_keyword = deployment("demo", builtin="demo", **keywords)
+    assert by_flag.placement == by_keyword.placement == PlacementPolicy(**policy)
 
 
 def test_every_setting_of_the_contract_can_be_said_both_ways() -> None:
     said = {name for _, _, options in SETTINGS.values() for name in options}
-    assert said == {field.name for field in EngineOptions.DESCRIPTOR.fields} - NOT_SERVED
+    assert said == {field.name for field in EngineOptions.DESCRIPTOR.fields}
     assert {name for _, keywords, _ in SETTINGS.values() for name in keywords} == set(EngineSettings.__annotations__)
+
+
+def test_every_place_of_the_contract_can_be_said_both_ways() -> None:
+    said = {name for _, _, policy in PLACES.values() for name in policy}
+    assert said == {field.name for field in PlacementPolicy.DESCRIPTOR.fields}
+    assert said == set(PlacementSettings.__annotations__)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +114,11 @@ def test_every_setting_of_the_contract_can_be_said_both_ways() -> None:
         ({"speculation": "eagle"}, "speculation"),
         ({"batch_sise": 4}, "deployment"),
         ({"batch_size": 2**40}, "deployment"),
+        ({"family": "qwen3"}, "model"),
+        ({"size_in_billions": "4"}, "model"),
+        ({"revision": "main"}, "model"),
     ],
-    ids=["a method of nothing", "a name of nothing", "a number that does not fit"],
+    ids=["a method", "a name", "a number that does not fit", "a second model", "a size of ours", "a version of ours"],
 )
 def test_what_the_contract_cannot_hold_is_refused(keywords: Any, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:

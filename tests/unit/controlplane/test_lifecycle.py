@@ -66,6 +66,13 @@ def test_a_placed_replica_is_what_its_node_says(
     assert {each.type: each.status for each in replica.conditions}["Reported"] == status
 
 
+def test_what_is_wanted_now_changes_nothing_of_a_replica_that_has_an_engine() -> None:
+    newer = Deployment(name=WANTED.name, uid="d", generation=5, replica_count=9)
+    seen = Sighting(IS_READY, reported(READY))
+    shown = [lifecycle.placed_replica(each, PLACED, seen, before=None, now_s=100) for each in (WANTED, newer)]
+    assert shown[0] == shown[1]
+
+
 def test_the_time_of_a_state_is_the_nodes_where_it_says_it_and_ours_elsewhere() -> None:
     ready = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY, reported(READY)), before=None, now_s=100)
     assert from_timestamp(ready.state_time) == 7

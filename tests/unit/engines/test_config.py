@@ -65,6 +65,12 @@ def test_a_bundle_is_read_as_the_agent_writes_it(tmp_path: Path) -> None:
     assert str(KEY) not in repr(config)
 
 
+def test_the_chat_template_of_a_family_comes_with_what_was_computed(tmp_path: Path) -> None:
+    computed = {"arguments": [{"name": "chat_template", "value": "{{ messages }}"}]}
+    assert configured(tmp_path, spec=spec(computed=computed)).chat_template == "{{ messages }}"
+    assert configured(tmp_path).chat_template == ""
+
+
 def test_defaults_are_those_of_the_device(tmp_path: Path) -> None:
     cpu, cuda = configured(tmp_path), configured(tmp_path, device="cuda")
     assert (cpu.options.batch_size, cpu.options.max_batched_tokens) == (32, 512)
@@ -73,6 +79,7 @@ def test_defaults_are_those_of_the_device(tmp_path: Path) -> None:
     assert (cpu.options.max_waiting, cpu.options.max_model_len) == (1024, None)
     assert (cpu.options.shares_prefixes, cpu.options.attention, cpu.options.is_compiled) == (True, "auto", False)
     assert (cpu.options.quantization, cpu.options.speculation) == ("none", None)
+    assert cpu.options.enable_thinking is None
     assert (cpu.model, list(cpu.ports)) == (Builtin("demo"), [0])
 
 
@@ -118,12 +125,14 @@ def test_every_setting_reaches_the_engine(tmp_path: Path) -> None:
         "compile": True,
         "quantization": "int8",
         "speculation": {"method": "SPECULATION_METHOD_DRAFT_MODEL", "draftModel": {"path": "/d"}, "tokenCount": 3},
+        "enableThinking": False,
     }
     options = configured(tmp_path, spec=spec(options=stated)).options
     assert (options.max_model_len, options.max_batched_tokens, options.kv_cache_bytes) == (64, 32, 1024)
     assert (options.block_size, options.dtype, options.max_waiting) == (8, "bfloat16", 3)
     assert (options.shares_prefixes, options.attention, options.is_compiled) == (False, "torch", True)
     assert (options.quantization, options.speculation) == ("int8", Speculation(3, Path("/d")))
+    assert options.enable_thinking is False
 
 
 @pytest.mark.parametrize(
@@ -219,3 +228,41 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_bytes(b"\xff{")
     with pytest.raises(Usage, match=r"spec\.json"):
         read_config(tmp_path, {})
+
+
+COMPUTED = {"max_model_len": 512, "kv_cache_memory_bytes": "1048576"}
+AUTO = {"ROUNDHOUSE_MAX_MODEL_LEN": "auto", "ROUNDHOUSE_KV_CACHE_MEMORY": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "fields"),
+    [
+        ({}, {"options": {"fit_max_model_len": True, "fit_kv_cache_memory": True}}),
+        (AUTO, {"env": [{"name": name, "value": value} for name, value in AUTO.items()]}),
+        ({"ROUNDHOUSE_MAX_MODEL_LEN": "64"}, {"options": {"fit_max_model_len": True}}),
+    ],
+    ids=["by option", "by the deployment's environment", "by option over the agent's environment"],
+)
+def test_what_was_fitted_is_what_the_control_plane_computed(tmp_path: Path, environ: Any, fields: Any) -> None:
+    options = configured(tmp_path, environ, spec=spec(computed=COMPUTED, **fields)).options
+    assert (options.max_model_len, options.kv_cache_bytes) == (512, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("environ", "fields", "says"),
+    [
+        (AUTO, {"computed": COMPUTED}, "ROUNDHOUSE_MAX_MODEL_LEN is auto, which only a deployment can ask for"),
+        ({}, {"options": {"fit_max_model_len": True}}, "fit_max_model_len was not computed"),
+    ],
+    ids=["the agent's environment", "nobody has computed"],
+)
+def test_what_nobody_has_fitted_is_refused(tmp_path: Path, environ: Any, fields: Any, says: str) -> None:
+    with pytest.raises(Usage, match=says):
+        configured(tmp_path, environ, spec=spec(**fields))
+
+
+def test_a_number_of_the_deployment_holds_over_what_its_environment_wants_fitted(tmp_path: Path) -> None:
+    fields = spec(
+        computed=COMPUTED, options={"max_model_len": 64}, env=[{"name": name, "value": "auto"} for name in AUTO]
+    )
+    assert configured(tmp_path, AUTO, spec=fields).options.max_model_len == 64

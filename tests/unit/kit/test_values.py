@@ -11,6 +11,7 @@ from roundhouse.kit.config import parse_bool, parse_bytes, setting
 from roundhouse.kit.errors import InvalidArgument, Usage
 from roundhouse.kit.fields import MAX_VIOLATIONS, FieldCheck
 from roundhouse.kit.names import NamePattern, is_id
+from roundhouse.kit.pace import Pace
 from roundhouse.kit.times import from_duration, from_timestamp, to_duration, to_timestamp
 from roundhouse.kit.units import format_bytes
 
@@ -94,6 +95,15 @@ def test_a_delay_grows_and_stays_within_its_bounds(attempt: int, random: float) 
     backoff = Backoff(first_s=1, cap_s=300, jitter=0.5)
     assert 0.5 <= backoff.delay_s(attempt, random) <= 300
     assert backoff.delay_s(attempt) <= backoff.delay_s(attempt + 1)
+
+
+@given(st.floats(0, 100), st.floats(0.01, 1), st.floats(0, 10))
+def test_work_with_its_rest_takes_its_share_of_the_time_unless_the_rest_would_be_too_long(
+    worked_s: float, most_fraction: float, cap_s: float
+) -> None:
+    rest_s = Pace(most_fraction, cap_s).rest_s(worked_s)
+    assert 0 <= rest_s <= cap_s
+    assert rest_s == cap_s or worked_s == pytest.approx(most_fraction * (worked_s + rest_s))
 
 
 def test_every_violation_of_a_request_is_named_in_one_error() -> None:

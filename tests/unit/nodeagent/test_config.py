@@ -28,6 +28,7 @@ def test_everything_can_be_said() -> None:
     config = parsed(
         *("--state-dir", "/s", "--node-id", "a", "--simulate-gpus", "2x24GiB", "--label", "zone=x", "--label", "rack="),
         *("--engine-host", "10.0.0.5", "--insecure", "--engine-ports", "6000-6010", "--sample-period", "0.1"),
+        *("--taint", "spot", "--taint", "owner=me", "--taint", "spot"),
         *("--tls-ca", "/ca.pem", "--log-level", "debug", "--stop-engines-on-exit", "10"),
     )
     assert config == Config(
@@ -37,6 +38,7 @@ def test_everything_can_be_said() -> None:
         simulation=Simulation(2, 24 * GIB),
         stop_grace_s=10.0,
         labels={"zone": "x", "rack": ""},
+        taints=(("owner", "me"), ("spot", "")),
         engine_host="10.0.0.5",
         engine_ports=(6000, 6010),
         sample_period_s=0.1,
@@ -61,6 +63,12 @@ def test_simulated_gpus_are_a_count_and_a_size(text: str, simulation: Simulation
     assert parse_simulation(text) == simulation
 
 
+def test_a_file_that_is_there_is_a_script_of_simulated_gpus(tmp_path: Path) -> None:
+    script = tmp_path / "gpus.jsonl"
+    script.write_text("")
+    assert parsed("--simulate-gpus", str(script)).simulation == script
+
+
 @pytest.mark.parametrize("text", ["", "2", "x24GiB", "2x", "0x24GiB", "65x24GiB", "2x24parsec", "-1x24GiB", "2x1KiB"])
 def test_other_ways_to_write_simulated_gpus_are_refused(text: str) -> None:
     with pytest.raises(Usage, match=r"simulated|size"):
@@ -75,6 +83,9 @@ REFUSED = {
     "a period that is not a number": (["--sample-period", "nan"], "0.1 to 60"),
     "a label without a value": (["--label", "zone"], "KEY=VALUE"),
     "a label without a key": (["--label", "=x"], "KEY=VALUE"),
+    "a taint without a key": (["--taint", "=x"], "KEY=VALUE"),
+    "a taint that is too long": (["--taint", "k" * 64], "KEY=VALUE"),
+    "too many taints": ([f"--taint=k{number}" for number in range(65)], "at most 64"),
     "a range of ports that is empty": (["--engine-ports", "6010-6000"], "LOW-HIGH"),
     "a port that cannot be": (["--engine-ports", "65535-65536"], "LOW-HIGH"),
     "one port": (["--engine-ports", "6000"], "LOW-HIGH"),

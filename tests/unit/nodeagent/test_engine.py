@@ -9,12 +9,13 @@ import pytest
 from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.engine import Engine
 from nodeagent.hearing import Status
-from nodeagent.model import Assigned, Desired, Exit, State
+from nodeagent.model import Assigned, Desired, Exit, Measured, State
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import from_timestamp
 from tests.support.clock import FakeClock
 
 ASSIGNED = Assigned("deployments/chat/replicas/0", "r-1", 1, 1, Desired.RUNNING, b"", (), 0, 0.0)
+NOTHING = Measured(0, 0)
 SERVING = Status(State.READY, "serving", address="127.0.0.1:1")
 SILENT = Status(State.STARTING, "the engine does not answer", address="127.0.0.1:1")
 
@@ -83,22 +84,23 @@ def test_a_crash_loop_is_reported_from_the_third_death_until_the_engine_has_reco
     seen = []
     for _ in range(3):
         live(engine, clock, ready_for_s=None)
-        seen.append(engine.report(0).is_crash_loop)
+        seen.append(engine.report(NOTHING).is_crash_loop)
     engine.prepare()
     engine.hear(SERVING)
-    seen.append(engine.report(0).is_crash_loop)
+    seen.append(engine.report(NOTHING).is_crash_loop)
     clock.advance(10.0)
-    seen.append(engine.report(0).is_crash_loop)
+    seen.append(engine.report(NOTHING).is_crash_loop)
     assert seen == [False, False, True, True, False]
 
 
 def test_restarts_are_counted_and_the_time_of_the_next_is_reported(engine: Engine, clock: FakeClock) -> None:
     live(engine, clock, ready_for_s=None)
-    assert (engine.report(0).restart_count, from_timestamp(engine.report(0).next_start_time)) == (0, clock.now() + 1)
+    report = engine.report(NOTHING)
+    assert (report.restart_count, from_timestamp(report.next_start_time)) == (0, clock.now() + 1)
     live(engine, clock, ready_for_s=None)
-    assert engine.report(0).restart_count == 1
+    assert engine.report(NOTHING).restart_count == 1
     engine.prepare()
-    assert not engine.report(0).HasField("next_start_time")
+    assert not engine.report(NOTHING).HasField("next_start_time")
 
 
 def test_the_wait_goes_on_where_the_last_agent_left_it(engine: Engine, clock: FakeClock, bundle: Bundle) -> None:
@@ -107,8 +109,8 @@ def test_the_wait_goes_on_where_the_last_agent_left_it(engine: Engine, clock: Fa
     clock.advance(3.0)
     again = restored(clock, bundle)
     assert wait_s(again, clock) == 5.0
-    assert (again.report(0).restart_count, again.report(0).is_crash_loop) == (3, True)
-    assert again.report(0).last_exit.exit_code == 1
+    assert (again.report(NOTHING).restart_count, again.report(NOTHING).is_crash_loop) == (3, True)
+    assert again.report(NOTHING).last_exit.exit_code == 1
 
 
 def test_an_orphan_does_not_become_younger_with_the_agent(engine: Engine, clock: FakeClock, bundle: Bundle) -> None:
@@ -125,7 +127,7 @@ def test_what_was_being_stopped_is_no_death(engine: Engine, clock: FakeClock, bu
     engine.stop(30.0)
     assert restored(clock, bundle).state is State.STOPPED
     engine.die(Exit(signal=9), "")
-    assert (engine.state, engine.report(0).HasField("last_exit")) == (State.DRAINING, False)
+    assert (engine.state, engine.report(NOTHING).HasField("last_exit")) == (State.DRAINING, False)
     engine.vanish()
     assert engine.known().state is State.STOPPED
 
@@ -165,7 +167,7 @@ def test_an_engine_that_is_silent_is_not_ready_meanwhile(engine: Engine, clock: 
     for status in (SERVING, SILENT, SERVING):
         clock.advance(100.0)
         engine.hear(status)
-        seen.append((engine.state, clock.now() - from_timestamp(engine.report(0).state_time)))
+        seen.append((engine.state, clock.now() - from_timestamp(engine.report(NOTHING).state_time)))
     assert seen == [(State.READY, 0.0), (State.STARTING, 0.0), (State.READY, 0.0)]
 
 
@@ -205,4 +207,4 @@ def test_a_failed_replica_is_not_gone_before_its_remains_are(engine: Engine) -> 
 def test_a_death_is_told_in_a_sentence(engine: Engine, exit_: Exit, fault: str, message: str) -> None:
     engine.prepare()
     engine.die(exit_, fault)
-    assert engine.report(0).message == message
+    assert engine.report(NOTHING).message == message

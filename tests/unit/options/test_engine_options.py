@@ -37,6 +37,7 @@ READ: dict[str, tuple[str, EngineOptions]] = {
     "ROUNDHOUSE_QUANTIZATION": ("int8", EngineOptions(quantization="int8")),
     "ROUNDHOUSE_SPECULATION": ("ngram", EngineOptions(speculation=Speculation(method=SPECULATION_METHOD_NGRAM))),
     "ROUNDHOUSE_SPECULATION_TOKENS": ("8", EngineOptions(speculation=Speculation(token_count=8))),
+    "ROUNDHOUSE_ENABLE_THINKING": ("0", EngineOptions(enable_thinking=False)),
     "ROUNDHOUSE_DRAFT_MODEL": ("/m", EngineOptions(speculation=Speculation(draft_model=ModelSource(path="/m")))),
 }
 
@@ -46,12 +47,25 @@ def test_every_setting_has_its_variable(variable: str, text: str, options: Engin
     assert options_in({variable: text, "HOME": "/root"}) == options
 
 
-NOT_SERVED = {"fit_max_model_len", "fit_kv_cache_memory", "arguments", "enable_thinking"}
+@pytest.mark.parametrize(
+    ("variable", "options"),
+    [
+        ("ROUNDHOUSE_MAX_MODEL_LEN", EngineOptions(fit_max_model_len=True)),
+        ("ROUNDHOUSE_KV_CACHE_MEMORY", EngineOptions(fit_kv_cache_memory=True)),
+    ],
+)
+def test_what_fits_can_be_asked_for_in_place_of_a_number(variable: str, options: EngineOptions) -> None:
+    assert options_in({variable: "auto"}) == options
+    [problem] = problems_in({variable: "Auto"})
+    assert problem.description.endswith(", or auto")
+
+
+WITHOUT_VARIABLE = {"fit_max_model_len", "fit_kv_cache_memory", "arguments"}  # the first two share that of the number
 
 
 def test_all_settings_of_the_contract_can_be_set_by_a_variable() -> None:
     set_by_variables = {field.name for _, options in READ.values() for field, _ in options.ListFields()}
-    assert set_by_variables == {field.name for field in EngineOptions.DESCRIPTOR.fields} - NOT_SERVED
+    assert set_by_variables == {field.name for field in EngineOptions.DESCRIPTOR.fields} - WITHOUT_VARIABLE
 
 
 @pytest.mark.parametrize(
@@ -124,6 +138,10 @@ def test_every_variable_that_cannot_be_used_is_found_at_once() -> None:
             {"speculation": {"method": "SPECULATION_METHOD_OFF"}},
             id="off",
         ),
+        pytest.param({"fit_max_model_len": True}, {"max_model_len": 64}, {"max_model_len": 64}, id="a number"),
+        pytest.param(
+            {"kv_cache_memory_bytes": 64}, {"fit_kv_cache_memory": True}, {"fit_kv_cache_memory": True}, id="what fits"
+        ),
     ],
 )
 def test_what_is_laid_over_holds(under: Any, over: Any, both: Any) -> None:
@@ -136,7 +154,14 @@ def test_what_is_laid_over_holds(under: Any, over: Any, both: Any) -> None:
         ({"batch_interval": {"seconds": 1, "nanos": -1}}, "batch_interval"),
         ({"batch_interval": {"nanos": 10**9}}, "batch_interval"),
         ({"attention": "x" * 1000}, "attention"),
+        ({"fit_max_model_len": True, "max_model_len": 64}, "fit_max_model_len"),
+        ({"fit_kv_cache_memory": True, "kv_cache_memory_bytes": 64}, "fit_kv_cache_memory"),
         ({"speculation": {"method": 9}}, "speculation.method"),
+        ({"arguments": [{"name": "a"}] * 65}, "arguments"),
+        ({"arguments": [{"name": "a", "value": "x" * 9000}]}, "arguments"),
+        ({"arguments": [{"name": "a"}, {"name": "Swap-space"}]}, "arguments[1].name"),
+        ({"arguments": [{"name": "a" * 64}]}, "arguments[0].name"),
+        ({"arguments": [{"name": "a"}, {"name": "a"}]}, "arguments[1].name"),
         ({"speculation": {"method": "SPECULATION_METHOD_NGRAM", "token_count": 0}}, "speculation.token_count"),
     ],
 )

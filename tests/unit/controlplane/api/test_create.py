@@ -10,7 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from controlplane.api.admission import Admission
 from controlplane.api.creating import Creating
+from controlplane.api.families import Families
 from controlplane.api.mutations import Mutations
+from controlplane.api.outlook import Outlook
+from controlplane.api.resolving import Resolving
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
 from controlplane.config import PlacementDefaults
@@ -31,7 +34,15 @@ from roundhouse.kit.errors import (
 )
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1 import deployment_service_pb2 as pb
-from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, ModelSource, PlacementPolicy, Speculation
+from roundhouse.v1.deployment_pb2 import (
+    Deployment,
+    EngineArgument,
+    EngineOptions,
+    EnvVar,
+    ModelSource,
+    PlacementPolicy,
+    Speculation,
+)
 from tests.support.clock import FakeClock
 from tests.support.plane import Plane, plane_on, reason_of, refused, wanted
 from tests.support.scripted_agent import GIB, ScriptedAgent
@@ -171,6 +182,12 @@ UNKNOWN: dict[str, tuple[dict[str, Any], type[RoundhouseError], str, str]] = {
     ),
     "secret": ({"env": env(name="A", secret_value="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_value"),
     "secret_ref": ({"env": env(name="A", secret_ref="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_ref"),
+    "argument": (
+        {"engine_options": EngineOptions(arguments=[EngineArgument(name="swap_space", value="4")])},
+        InvalidArgument,
+        "FIELD_INVALID",
+        "deployment.engine_options.arguments[0].name",
+    ),
     "path": ({"model": ModelSource(path="/nowhere")}, NotFound, "MODEL_NOT_FOUND", ""),
     "builtin": ({"model": ModelSource(builtin="nothing")}, NotFound, "MODEL_NOT_FOUND", ""),
     "broken": ({"model": ModelSource(path="/broken")}, InvalidArgument, "MODEL_BROKEN", "deployment.model.path"),
@@ -323,10 +340,10 @@ async def test_what_may_wait_is_stored_though_it_does_not_fit(plane: Plane) -> N
 async def test_one_deployment_too_many_with_a_large_env_is_refused_and_all_others_go_on(plane: Plane) -> None:
     large = env(name="LARGE", value="x" * 16_000)
     async with ScriptedAgent("one", gpu_bytes=400 * GIB).joined(plane.address):
-        created = [(await plane.create(f"d{number}", env=large)).name for number in range(48)]
+        created = [(await plane.create(f"d{number}", env=large)).name for number in range(44)]
         error = await refused(plane.create("one-too-many", env=large))
         assert isinstance(error, NoCapacity)
-        assert "768 KiB: shorten env" in str(error)
+        assert "704 KiB: shorten env" in str(error)
         assert reason_of(error) == "SPECS_TOO_LARGE"
         # Every one of them is on the same node, and that node could be told.
         await plane.until(lambda all_: [each.name for each in all_.values() if each.state == READY] == sorted(created))
@@ -394,12 +411,13 @@ def creating(store: Any) -> Creating:
     """Serves `CreateDeployment` in a fleet without nodes."""
     clock = FakeClock()
     registry, intent = Registry(clock, "cluster"), Intent(store)
+    admission = Admission(intent, Outlook(intent, registry))
     return Creating(
         store,
         Mutations(store, intent, clock, lambda: None),
         Statuses(intent, registry, epoch=store.epoch, clock=clock),
-        Sizing(registry, Models(registry)),
-        Admission(intent, registry),
+        Sizing(registry, Resolving(Families(store, clock), Models(registry)), admission),
+        admission,
         PlacementDefaults("idle_first"),
         clock,
     )

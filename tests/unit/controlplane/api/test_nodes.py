@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roundhouse.internal.v1.agent_service_pb2 import Order
+from roundhouse.kit.channel import open_channel
 from roundhouse.kit.errors import InvalidArgument, NotFound
-from roundhouse.v1 import node_pb2
+from roundhouse.v1 import deployment_pb2, node_pb2, node_service_pb2_grpc
 from roundhouse.v1 import node_service_pb2 as pb
 from roundhouse.v1.deployment_pb2 import PlacementPolicy
 from tests.support.plane import Plane, plane_on, reason_of, refused
@@ -48,6 +50,38 @@ async def test_a_cpu_node_reserves_in_its_own_memory(plane: Plane) -> None:
         await plane.until(lambda all_: any(each.ready_replica_count == 1 for each in all_.values()))
         shown = await node(plane, "cpu")
         assert (list(shown.gpus), shown.host.reserved_memory_bytes) == ([], GIB)
+
+
+async def test_memory_of_a_loaded_engine_counts_once_on_its_host(plane: Plane) -> None:
+    agent = ScriptedAgent("cpu", gpu_count=0)  # of 24 GiB, 4 are in use
+    async with agent.joined(plane.address):
+        await plane.create(placement=PlacementPolicy(memory_bytes=3 * GIB))
+        await plane.until(lambda all_: any(each.ready_replica_count == 1 for each in all_.values()))
+        shown = await node(plane, "cpu")
+        assert (shown.host.foreign_memory_bytes, shown.host.placeable_memory_bytes) == (4 * GIB, 17 * GIB)
+        agent.become(deployment_pb2.REPLICA_STATE_READY, measured_memory_bytes=2 * GIB)
+        async with plane.watching(plane.nodes.WatchNodes(pb.WatchNodesRequest())) as events:
+            async for event in events:
+                if event.changed.host.foreign_memory_bytes == 2 * GIB:
+                    break
+        shown = await node(plane, "cpu")
+        assert shown.host.placeable_memory_bytes == 19 * GIB  # 24 - 2 that are not ours - 3 that are reserved
+
+
+async def test_what_a_node_says_of_itself_is_shown(plane: Plane) -> None:
+    agent = ScriptedAgent("one")
+    agent.driver_version = "595.45.04"
+    agent.taints = [node_pb2.Taint(key="spot"), node_pb2.Taint(key="owner", value="me")]
+    gpu = agent.gpus[0]
+    gpu.processes.add(pid=7, name="python", used_memory_bytes=GIB)
+    gpu.links.add(peer_index=1, kind=node_pb2.GPU_LINK_KIND_NVLINK)
+    gpu.nvlink_island = 0
+    async with agent.joined(plane.address):
+        shown = await node(plane)
+        assert shown.driver_version == "595.45.04"
+        assert [(each.key, each.value) for each in shown.taints] == [("owner", "me"), ("spot", "")]
+        assert (list(shown.gpus[0].processes), list(shown.gpus[0].links)) == (list(gpu.processes), list(gpu.links))
+        assert shown.gpus[0].nvlink_island == 0
 
 
 async def test_a_gpu_that_fails_is_said_to(plane: Plane) -> None:
@@ -93,6 +127,39 @@ async def test_a_watch_begins_with_all_and_follows_every_report(plane: Plane) ->
                 async for event in events:
                     if event.changed.name == "nodes/two" and event.changed.gpus[0].utilization_fraction == 0.5:
                         break
+
+
+async def watts_in(events: AsyncIterator[pb.NodeEvent]) -> AsyncIterator[float]:
+    """The power of the first GPU of whatever node is shown."""
+    async for event in events:
+        if event.HasField("changed"):
+            yield event.changed.gpus[0].power_watts
+
+
+async def test_a_reader_that_is_behind_slows_nobody_and_gets_the_newest(plane: Plane) -> None:
+    agent, count = ScriptedAgent("one"), 200
+    agent.period_s = 60.0
+    agent.gpus[0].state_message = "x" * 20_000  # so that nothing between the two holds many of them
+    # Without a probe the window of the reader stays as small as it begins: what it holds for us is little.
+    channel = open_channel(plane.address, options=[("grpc.http2.bdp_probe", 0)])
+    async with agent.joined(plane.address), channel:
+        call = node_service_pb2_grpc.NodeServiceStub(channel).WatchNodes(pb.WatchNodesRequest())
+        async with plane.watching(call) as late:
+            assert (await anext(late)).changed.name == "nodes/one"
+            async with plane.watching(plane.nodes.WatchNodes(pb.WatchNodesRequest())) as prompt:
+                shown = watts_in(prompt)
+                for number in range(1, count + 1):
+                    agent.gpus[0].power_watts = number
+                    agent.report()
+                    while await anext(shown) != number:
+                        continue
+            held = []
+            async for watts in watts_in(late):
+                held.append(watts)
+                if watts == count:
+                    break
+            assert held == sorted(held)
+            assert len(held) < count / 10
 
 
 async def test_a_watch_of_one_node_shows_no_other(plane: Plane) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane import wire
 from controlplane.api.sizing import COMPUTED_BYTES, engine_spec, sized
-from controlplane.placement.need import EngineDevice
+from controlplane.placement.model_size import EngineDevice
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar
 from tests.support.plane import wanted

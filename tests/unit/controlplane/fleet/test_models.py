@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from controlplane.fleet.models import Models
+from controlplane.fleet.models import Models, Survey
 from controlplane.fleet.registry import Registry, Session
 from roundhouse.internal.v1 import agent_service_pb2 as pb
 from roundhouse.kit.errors import DeadlineExceeded, NotReady
@@ -45,9 +45,14 @@ def answer(session: Session, state: pb.ModelState | None, message: str = "") -> 
     session.record(report)
 
 
+def best(survey: Survey) -> pb.ModelFacts:
+    assert survey.best is not None
+    return survey.best
+
+
 @contextlib.asynccontextmanager
-async def asking(models: Models, timeout_s: float = 20.0) -> AsyncIterator[asyncio.Task[pb.ModelFacts]]:
-    task = asyncio.create_task(models.facts(SOURCE, timeout_s))
+async def asking(models: Models, timeout_s: float = 20.0) -> AsyncIterator[asyncio.Task[Survey]]:
+    task = asyncio.create_task(models.find(SOURCE, timeout_s))
     asked = asyncio.Event()
     with models.changes.to(lambda _: asked.set()):
         await asked.wait()
@@ -60,7 +65,7 @@ async def test_the_first_whole_model_is_enough(registry: Registry, models: Model
     with joined(registry, "one") as one, joined(registry, "two"):
         async with asking(models) as facts:
             answer(one, OK)
-            assert (await facts).state == OK
+            assert best(await facts).state == OK
 
 
 async def test_all_nodes_are_heard_before_a_model_is_given_up(registry: Registry, models: Models) -> None:
@@ -69,7 +74,7 @@ async def test_all_nodes_are_heard_before_a_model_is_given_up(registry: Registry
             answer(one, NOT_FOUND)
             answer(two, None)
             answer(two, BROKEN, "config.json is missing")
-            assert (await facts).message == "config.json is missing"  # it says more than that another has none
+            assert best(await facts).message == "config.json is missing"  # it says more than that another has none
 
 
 async def test_an_answer_from_before_the_question_does_not_count(registry: Registry, models: Models) -> None:
@@ -77,12 +82,12 @@ async def test_an_answer_from_before_the_question_does_not_count(registry: Regis
         answer(one, BROKEN)
         async with asking(models) as facts:
             answer(one, OK)
-            assert (await facts).state == OK
+            assert best(await facts).state == OK
 
 
 async def test_silence_is_a_deadline_and_names_the_node(registry: Registry, models: Models) -> None:
     with joined(registry, "one"), pytest.raises(DeadlineExceeded, match='"one"'):
-        await models.facts(SOURCE, 0.01)
+        await models.find(SOURCE, 0.01)
     assert list(models.probes) == []
 
 
@@ -90,22 +95,22 @@ async def test_who_answered_in_time_counts_though_another_did_not(registry: Regi
     with joined(registry, "one") as one, joined(registry, "two"):
         async with asking(models, timeout_s=0.2) as facts:
             answer(one, NOT_FOUND)
-            assert (await facts).state == NOT_FOUND
+            assert best(await facts).state == NOT_FOUND
 
 
 async def test_without_a_node_nobody_can_be_asked(models: Models) -> None:
     with pytest.raises(NotReady):
-        await models.facts(SOURCE, 1.0)
+        await models.find(SOURCE, 1.0)
 
 
 async def test_two_who_ask_the_same_share_a_question(registry: Registry, models: Models) -> None:
     with joined(registry, "one") as one:
         async with asking(models) as first:
-            second = asyncio.create_task(models.facts(SOURCE, 20.0))
+            second = asyncio.create_task(models.find(SOURCE, 20.0))
             await asyncio.sleep(0)
             assert list(models.probes) == [SOURCE]
             answer(one, OK)
-            assert (await first).state == (await second).state == OK
+            assert best(await first).state == best(await second).state == OK
 
 
 async def test_who_gives_up_withdraws_the_question(registry: Registry, models: Models) -> None:

@@ -9,34 +9,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.model import Need
-from controlplane.placement.need import (
-    BLOCK_SIZES,
-    MIB,
-    OVERHEAD_BYTES,
-    CacheOptions,
-    EngineDevice,
-    ModelSize,
-    OptionInvalid,
-    Resolved,
-    compute_need,
-)
+from controlplane.placement.model_size import MIB, RUNTIME_BYTES, EngineDevice, ModelSize
+from controlplane.placement.need import BLOCK_SIZES, CacheOptions, OptionInvalid, Resolved, compute_need
 
 # Numbers that come out round: a token takes 1 KiB of elements, a block of 16 tokens 64 KiB in float32.
 MODEL = ModelSize(
     parameter_count=100 * MIB, weight_bytes=200 * MIB, dtype="bfloat16", context_tokens=2048, kv_elements_per_token=1024
 )
 
+WIDE = replace(
+    MODEL,
+    linear_parameter_count=60 * MIB,
+    tied_parameter_count=32 * MIB,
+    largest_tensor_parameter_count=32 * MIB,
+    hidden_size=1024,
+    intermediate_size=4096,
+    query_size=1024,
+    vocabulary_size=32 * 1024,
+    layer_count=8,
+)
+
 
 def test_on_a_cpu_everything_is_float32_and_32_sequences_fit() -> None:
     need, resolved = compute_need(MODEL, CacheOptions(), "cpu")
     assert resolved == Resolved(2048, 32, 16, 256 * MIB, "float32")
-    assert need == Need((400 + 256) * MIB + OVERHEAD_BYTES, 400 * MIB, 256 * MIB, OVERHEAD_BYTES, device="cpu")
+    assert need == Need((400 + 256) * MIB + RUNTIME_BYTES, 400 * MIB, 256 * MIB, RUNTIME_BYTES, device="cpu")
 
 
 def test_on_cuda_everything_is_as_the_checkpoint_and_the_cache_is_bounded() -> None:
     need, resolved = compute_need(MODEL, CacheOptions(dtype="auto"), "cuda")
     assert resolved == Resolved(2048, 256, 16, 1024 * MIB, "bfloat16")
-    assert need == Need((200 + 1024) * MIB + OVERHEAD_BYTES, 200 * MIB, 1024 * MIB, OVERHEAD_BYTES, device="cuda")
+    assert need == Need((200 + 1024) * MIB + RUNTIME_BYTES, 200 * MIB, 1024 * MIB, RUNTIME_BYTES, device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -68,10 +71,81 @@ def test_an_option_that_is_stated_decides(options: CacheOptions, resolved: Resol
     assert need.kv_cache_bytes == resolved.kv_cache_memory_bytes
 
 
-def test_a_total_that_is_stated_is_taken_and_the_parts_stay_as_computed() -> None:
-    computed, _ = compute_need(MODEL, CacheOptions(), "cpu")
-    need, _ = compute_need(MODEL, CacheOptions(), "cpu", stated_bytes=5)
-    assert need == replace(computed, total_bytes=5, is_stated=True)
+BLOCK = 64 * 1024
+
+
+def test_of_a_total_that_is_stated_the_cache_gets_what_is_left() -> None:
+    stated = 2000 * MIB + 5
+    need, resolved = compute_need(MODEL, CacheOptions(), "cpu", stated_bytes=stated)
+    left = 2000 * MIB - 400 * MIB - RUNTIME_BYTES
+    assert need == Need(stated, 400 * MIB, left, RUNTIME_BYTES, is_stated=True, device="cpu")
+    assert resolved == Resolved(2048, 32, 16, left, "float32")
+
+
+def test_a_total_and_a_cache_that_are_stated_both_hold() -> None:
+    need, _ = compute_need(MODEL, CacheOptions(kv_cache_memory_bytes=64 * MIB), "cpu", stated_bytes=2000 * MIB)
+    assert need == Need(2000 * MIB, 400 * MIB, 64 * MIB, RUNTIME_BYTES, is_stated=True, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("cache_bytes", "says"),
+    [(None, "one sequence of 2048 tokens"), (100 * MIB, "a KV cache of 100 MiB")],
+    ids=["what is left", "a cache that is stated"],
+)
+def test_a_total_that_does_not_hold_what_it_must_is_refused_with_the_least_that_does(
+    cache_bytes: int | None, says: str
+) -> None:
+    options = CacheOptions(kv_cache_memory_bytes=cache_bytes)
+    least = 400 * MIB + RUNTIME_BYTES + (cache_bytes or 2064 * 4096)
+    for stated in (5, least - 1):
+        with pytest.raises(OptionInvalid, match=f"use at least {least}") as caught:
+            compute_need(MODEL, options, "cpu", stated_bytes=stated)
+        assert caught.value.field == "memory_bytes"
+        assert says in caught.value.description
+    need, _ = compute_need(MODEL, options, "cpu", stated_bytes=least)
+    assert need.total_bytes == least
+
+
+@pytest.mark.parametrize("gpu_count", [1, 2, 3, 8])
+def test_gpus_of_a_replica_divide_weights_and_cache_and_each_has_the_overhead(gpu_count: int) -> None:
+    need, _ = compute_need(WIDE, CacheOptions(), "cpu", gpu_count=gpu_count)
+    parts = -(-need.weight_bytes // gpu_count) + -(-need.kv_cache_bytes // gpu_count)
+    assert need.total_bytes == parts + need.overhead_bytes
+    assert need.gpu_count == gpu_count
+    stated, _ = compute_need(WIDE, CacheOptions(), "cpu", gpu_count=gpu_count, stated_bytes=need.total_bytes)
+    assert need.kv_cache_bytes - gpu_count * BLOCK <= stated.kv_cache_bytes <= need.kv_cache_bytes
+
+
+def test_in_the_memory_of_a_host_nothing_is_divided() -> None:
+    on_host, _ = compute_need(WIDE, CacheOptions(), "cpu", gpu_count=0)
+    on_gpu, _ = compute_need(WIDE, CacheOptions(), "cpu")
+    assert on_host == replace(on_gpu, gpu_count=0)
+
+
+@settings(deadline=None)
+@given(
+    stated_mib=st.integers(1, 20_000),
+    gpu_count=st.integers(0, 8),
+    is_int8=st.booleans(),
+    tokens=st.sampled_from([16, 512, 65536]),
+    drafts=st.booleans(),
+)
+def test_what_a_stated_total_is_divided_into_never_exceeds_it(
+    stated_mib: int, gpu_count: int, is_int8: bool, tokens: int, drafts: bool
+) -> None:
+    options = CacheOptions(is_int8=is_int8, max_num_batched_tokens=tokens)
+    draft = MODEL if drafts else None
+    try:
+        need, _ = compute_need(
+            WIDE, options, "cpu", gpu_count=gpu_count, stated_bytes=stated_mib * MIB + 1, draft=draft
+        )
+    except OptionInvalid as refused:
+        least = int(refused.description.partition("use at least ")[2].partition(",")[0])
+        assert stated_mib * MIB + 1 < least
+        need, _ = compute_need(WIDE, options, "cpu", gpu_count=gpu_count, stated_bytes=least, draft=draft)
+    shares = max(1, gpu_count)
+    parts = -(-need.weight_bytes // shares) + -(-need.kv_cache_bytes // shares)
+    assert parts + need.overhead_bytes <= need.total_bytes
 
 
 @pytest.mark.parametrize(
@@ -122,12 +196,9 @@ def test_an_option_that_this_model_cannot_have_is_refused_by_name(options: Cache
     ],
     ids=["a cache that is stated", "a cache that is computed", "weights"],
 )
-@pytest.mark.parametrize("stated_bytes", [None, MIB])
-def test_what_no_message_holds_is_refused(
-    model: ModelSize, options: CacheOptions, field: str, stated_bytes: int | None
-) -> None:
+def test_what_no_message_holds_is_refused(model: ModelSize, options: CacheOptions, field: str) -> None:
     with pytest.raises(OptionInvalid, match="more than can be counted") as caught:
-        compute_need(model, options, "cpu", stated_bytes=stated_bytes)
+        compute_need(model, options, "cpu")
     assert caught.value.field == field
 
 

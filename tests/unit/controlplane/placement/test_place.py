@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 
 import pytest
 
-from controlplane.model import Node, Placement, Wanted
+from controlplane.model import Need, Node, Placement, Wanted
 from controlplane.placement.fit import MAX_NODE_REPLICAS
 from controlplane.placement.place import Places
-from tests.support.fleets import engine, gpu, node, place, placement, wanted, where
+from tests.support.fleets import GIB, engine, gpu, node, place, placement, wanted, where
 
 
 def put(wanted: Wanted, nodes: Sequence[Node], placements: Sequence[Placement] = ()) -> Places:
     standing = {each.index for each in placements if each.deployment_uid == wanted.uid and not each.is_stopping}
     missing = [index for index in range(wanted.replica_count) if index not in standing]
-    exclusive = [] if wanted.allows_sharing else [wanted.uid]
-    return place(wanted, missing, placements=placements, nodes=nodes, exclusive=exclusive)
+    return place(wanted, missing, placements=placements, nodes=nodes)
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Case:
     placements: Sequence[Placement] = field(default=())
 
 
+SOLO = wanted("solo", allows_sharing=False)
 LOADED = placement("chat-0", "a-0", gib=10)
 SEED = [
     Case("three_replicas_share_the_one_gpu", wanted(replica_count=3), [node("a")], ["a-0", "a-0", "a-0"]),
@@ -161,41 +161,60 @@ FIT = [
         [placement("chat-0", "a-0", gib=1)],
     ),
 ]
+ON_HOST = wanted(replica_count=3, gpus_per_replica=0)
+OLD = wanted(replica_count=2, gpus_per_replica=None)
 HOSTS = [
+    Case("on_the_processors_hosts_take_turns", ON_HOST, [node("a", 0), node("b", 0)], ["a", "b", "a"]),
+    Case("the_host_of_a_gpu_is_one_of_them", ON_HOST, [node("a", 0), node("b", 2)], ["a", "b", "a"]),
+    Case("a_host_takes_nothing_that_needs_a_gpu", wanted(replica_count=2), [node("a", 0), node("b")], ["b-0"] * 2),
+    Case("not_even_what_no_gpu_can_hold", wanted(need_gib=30), [node("a", 0), node("b")], []),
     Case(
-        "without_any_gpu_hosts_take_turns",
-        wanted(replica_count=3),
+        "nor_when_every_gpu_has_failed",
+        wanted(),
+        [node("a", 0), node("b", [gpu("b", 0, is_healthy=False)])],
+        [],
+    ),
+    Case(
+        "on_the_processors_no_gpu_is_looked_at",
+        ON_HOST,
+        [node("a", 0), node("b", [gpu("b", 0, is_healthy=False)])],
+        ["a", "b", "a"],
+    ),
+    Case("a_host_has_its_memory_and_no_more", replace(ON_HOST, need=Need(30 * GIB)), [node("a", 0)], ["a", "a"]),
+    Case(
+        "hosts_are_shared_whatever_is_said_of_gpus",
+        replace(ON_HOST, allows_sharing=False),
         [node("a", 0), node("b", 0)],
         ["a", "b", "a"],
     ),
-    Case("a_host_takes_nothing_while_there_is_a_gpu", wanted(replica_count=2), [node("a", 0), node("b")], ["b-0"] * 2),
-    Case("not_even_what_no_gpu_can_hold", wanted(need_gib=30), [node("a", 0), node("b")], []),
     Case(
-        "a_host_is_used_when_every_gpu_has_failed",
-        wanted(),
-        [node("a", 0), node("b", [gpu("b", 0, is_healthy=False)])],
+        "what_runs_on_a_host_holds_its_memory",
+        replace(ON_HOST, need=Need(30 * GIB)),
+        [node("a", 0)],
         ["a"],
+        [placement("x-0", "a", gib=5)],
     ),
+    Case("what_was_stored_without_a_number_goes_to_hosts_without_gpus", OLD, [node("a", 0), node("b", 0)], ["a", "b"]),
+    Case("and_to_gpus_where_there_are_any", OLD, [node("a", 0), node("b")], ["b-0", "b-0"]),
     Case(
-        "a_host_is_used_while_the_only_gpus_do_not_report",
-        wanted(),
+        "and_to_hosts_while_the_only_gpus_do_not_report",
+        OLD,
         [node("a", 0), node("b", is_ready=False)],
-        ["a"],
+        ["a", "a"],
     ),
     Case(
-        "not_by_a_deployment_that_was_sized_for_gpus",
-        wanted(is_for_gpus=True),
+        "unless_it_was_sized_for_gpus",
+        replace(OLD, is_for_gpus=True),
         [node("a", 0), node("b", is_ready=False)],
         [],
     ),
     Case(
-        "but_by_one_that_stands_on_hosts_too",
-        wanted(replica_count=3),
+        "whatever_it_stands_on",
+        replace(OLD, replica_count=3),
         [node("a", 0), node("b", is_ready=False)],
         ["a"],
         [placement("chat-0", "b-0"), placement("chat-1", "a")],
     ),
-    Case("a_host_has_its_memory_and_no_more", wanted(replica_count=3, need_gib=30), [node("a", 0)], ["a", "a"]),
 ]
 # All but one of the replicas that a node can be told of, some on a GPU that it has no more.
 NEARLY_FULL = [placement(f"x-{index}", f"a-{index % 3}", gib=0.001) for index in range(MAX_NODE_REPLICAS - 1)]
@@ -245,7 +264,7 @@ GPU_COUNT = [
         "counts_differ_more_only_where_memory_forces_them_to",
         wanted(replica_count=4, gpu_count=2),
         [node("a", [gpu("a", 0, used_gib=18), gpu("a", 1)])],
-        ["a-0", "a-1", "a-1", "a-1"],
+        ["a-1", "a-0", "a-1", "a-1"],
     ),
     Case(
         "of_the_even_sets_the_idlest_is_taken",
@@ -299,8 +318,8 @@ GPU_COUNT = [
         ["a-0", "a-1"],
     ),
     Case(
-        "hosts_count_as_gpus_where_there_are_none",
-        wanted(replica_count=3, gpu_count=2),
+        "on_the_processors_hosts_count_as_gpus",
+        replace(ON_HOST, gpu_count=2),
         [node("a", 0), node("b", 0), node("c", 0)],
         ["a", "b", "a"],
     ),
@@ -320,7 +339,7 @@ def test_replicas_go(case: Case) -> None:
 
 def test_a_replica_of_one_that_shares_with_nobody_keeps_all_others_off() -> None:
     alone = [placement("solo-0", "a-0", gib=1)]
-    places = place(wanted(replica_count=2), [0, 1], placements=alone, nodes=[node("a", 2)], exclusive=["uid-solo"])
+    places = place(wanted(replica_count=2), [0, 1], placements=alone, nodes=[node("a", 2)], others=[SOLO])
     assert where(places.proposals) == ["a-1", "a-1"]
 
 
@@ -340,4 +359,5 @@ def test_a_replica_that_is_placed_anew_does_not_hold_on_to_its_old_gpu() -> None
 def test_an_unknown_strategy_places_nothing_and_says_which_are_known() -> None:
     places = put(wanted(strategy="by_taste"), [node("a")])
     assert places.proposals == ()
-    assert places.unplaced[0].reason == 'the strategy "by_taste" is unknown: use idle_first'
+    known = "idle_first, spread, binpack, memory_first"
+    assert places.unplaced[0].reason == f'the strategy "by_taste" is unknown: use one of {known}'

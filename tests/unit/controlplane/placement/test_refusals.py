@@ -16,15 +16,14 @@ def reasons(
     wanted: Wanted,
     nodes: Sequence[Node],
     placements: Sequence[Placement] = (),
-    exclusive: Collection[str] = (),
+    others: Collection[Wanted] = (),
     avoid: Collection[Place] = (),
 ) -> list[str]:
-    places = place(
-        wanted, range(wanted.replica_count), placements=placements, nodes=nodes, exclusive=exclusive, avoid=avoid
-    )
+    places = place(wanted, range(wanted.replica_count), placements=placements, nodes=nodes, others=others, avoid=avoid)
     return [each.reason for each in places.unplaced]
 
 
+SOLO = wanted("solo", allows_sharing=False)
 FULL = [placement(f"x-{index}", "a-0", gib=0.001) for index in range(MAX_NODE_REPLICAS)]
 STATED = replace(wanted(need_gib=30), need=Need(30 * GIB, GIB, GIB, GIB, is_stated=True))
 COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * GIB))
@@ -66,7 +65,7 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             id="arithmetic",
         ),
         pytest.param(
-            wanted(need_gib=70),
+            wanted(need_gib=70, gpus_per_replica=0),
             [node("a", 0), node("b", 0)],
             [],
             'replica "chat-0" needs 70 GiB; node a has 64 GiB available, the most of 2 nodes: '
@@ -98,11 +97,11 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             id="node_that_can_be_told_of_no_more",
         ),
         pytest.param(
-            wanted(is_for_gpus=True),
+            wanted(),
             [node("b", 0)],
             [],
-            'replica "chat-0" needs 5 GiB; node b has no GPU, and "chat" was sized for GPUs: '
-            "add a node with a GPU, or delete it and create it again for hosts",
+            'replica "chat-0" needs 5 GiB; node b has no GPU, and "chat" goes to GPUs: '
+            "add a node with a GPU, or delete it and create it again with gpus_per_replica 0",
             id="hosts_only",
         ),
         pytest.param(
@@ -134,7 +133,7 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
 def test_a_refusal_gives_the_numbers_and_the_cure(
     wanted: Wanted, nodes: Sequence[Node], placements: Sequence[Placement], reason: str
 ) -> None:
-    (said,) = reasons(wanted, nodes, placements, exclusive=["uid-solo"])
+    (said,) = reasons(wanted, nodes, placements, others=[SOLO])
     assert said.startswith(reason)
 
 
@@ -191,6 +190,6 @@ def test_every_gpu_has_a_sentence_of_its_own() -> None:
     assert unplaced.lacks == (
         ("nodes/a/gpus/0", "GPU 0 of node a has failed"),
         ("nodes/a/gpus/1", "GPU 1 of node a has 1 GiB available (24 GiB - 23 GiB used by others)"),
-        ("nodes/b", "node b has no GPU, and other nodes have"),
+        ("nodes/b", 'node b has no GPU, and "chat" goes to GPUs'),
         ("nodes/c/gpus/0", "node c does not report"),
     )

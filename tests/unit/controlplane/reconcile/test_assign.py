@@ -81,15 +81,35 @@ def test_all_specs_and_as_many_replicas_as_a_node_is_told_of_are_one_value_of_th
             placement(f"{'d' * 63}-{index}", f"n-{index}", uid="uid", gib=2**17, is_stopping=True),
             replica_uid=ReplicaUid(f"{index:036}"),
             epoch=2**31,
-            gpus=(GpuUuid(f"SIM-{longest}-1023"),),
+            gpus=tuple(GpuUuid(f"SIM-{longest}-{(index + part) % 1024:04}") for part in range(1008, 1024)),
             drain_grace_s=3599.999999,
         )
         for index in range(MAX_NODE_REPLICAS)
     ]
     stored = wire.assignment_record(assign(here, record))
     of_spec = AssignmentRecord(specs=stored.specs).ByteSize()
-    assert stored.ByteSize() - of_spec < MAX_NODE_REPLICAS * 256
-    assert MAX_SPECS_BYTES + MAX_NODE_REPLICAS * 256 < MAX_VALUE_BYTES
+    assert len(stored.gpu_uuids) > 1000
+    assert stored.ByteSize() - of_spec + MAX_SPECS_BYTES < MAX_VALUE_BYTES
+
+
+def test_a_record_holds_every_gpu_once_and_gives_every_replica_its_own_back_in_order() -> None:
+    here = [
+        replace(placement(f"chat-{index}", "a-0", gib=1), gpus=tuple(map(GpuUuid, gpus)))
+        for index, gpus in enumerate([("a-1", "a-0"), ("a-0", "a-1"), (), ("a-7",)])
+    ]
+    engines = assign(here, deployment_record())
+    stored = wire.assignment_record(engines)
+    assert list(stored.gpu_uuids) == ["a-1", "a-0", "a-7"]
+    assert wire.assigned_engines(stored) == engines
+
+
+def test_a_record_that_was_written_before_there_was_a_table_of_gpus_is_read_as_it_was_meant() -> None:
+    engines = assign([placement("chat-0", "a-1")], deployment_record())
+    stored = wire.assignment_record(engines)
+    stored.engines[0].gpu_uuids[:] = stored.gpu_uuids
+    stored.ClearField("gpu_uuids")
+    stored.ClearField("gpu_indexes")
+    assert wire.assigned_engines(stored) == engines
 
 
 def test_a_record_holds_the_spec_of_many_replicas_once_and_gives_every_replica_its_own_back() -> None:

@@ -14,8 +14,8 @@ import structlog
 from controlplane import wire
 from controlplane.model import Node, NodeId, Placement
 from controlplane.placement.fit import MAX_NODE_REPLICAS
+from controlplane.plan import MOST_MOVES
 from controlplane.reconcile.loop import Reconciler
-from controlplane.reconcile.plan import MOST_MOVES
 from controlplane.store.protocol import Compare, Listing, Store
 from controlplane.store.sqlite import open_sqlite
 from nodeagent.model import Order

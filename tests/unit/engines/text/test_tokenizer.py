@@ -62,6 +62,28 @@ def test_a_conversation_is_written_by_the_template(directory: Path, tokenizer: T
     assert tokenizer.has_chat_template
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"), [({}, "unsaid"), ({"enable_thinking": True}, "on"), ({"enable_thinking": False}, "off")]
+)
+def test_a_template_is_told_what_is_said_and_nothing_else(
+    tmp_path: Path, variables: dict[str, object], words: str
+) -> None:
+    template = (
+        "{% if enable_thinking is not defined %}unsaid{% else %}{{ 'on' if enable_thinking else 'off' }}{% endif %}"
+    )
+    directory = write_tokenizer(tmp_path, byte_level_tokenizer(), chat_template=template)
+    tokenizer = load_tokenizer(directory, variables)
+    assert tokenizer.decode(tokenizer.render_chat(MESSAGES)) == words
+
+
+def test_another_template_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    directory = write_tokenizer(tmp_path, byte_level_tokenizer())
+    tokenizer = load_tokenizer(directory, chat_template="{{ messages[0].content }}, they say")
+    assert tokenizer.decode(tokenizer.render_chat([("user", "the fox")])) == "the fox, they say"
+    bare = load_tokenizer(write_tokenizer(tmp_path / "bare", byte_level_tokenizer(), chat_template=None), None, "the")
+    assert bare.has_chat_template
+
+
 def test_a_conversation_that_the_template_refuses_is_the_callers_to_mend(tokenizer: Tokenizer) -> None:
     with pytest.raises(InvalidArgument, match=r"messages: .* no tools here"):
         tokenizer.render_chat([("tool", "42")])

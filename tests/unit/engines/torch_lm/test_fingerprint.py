@@ -2,6 +2,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,14 @@ def test_the_same_files_have_the_same_fingerprint_wherever_they_are(
     assert len(given) == 64
 
 
-@pytest.mark.parametrize("change", ["weights", "tokenizer", "template", "dtype", "numerics", "quantization"])
+@pytest.mark.parametrize(
+    "change", ["weights", "tokenizer", "template", "dtype", "numerics", "quantization", "variables", "chat_template"]
+)
 def test_what_decides_the_output_changes_the_fingerprint(
     model_directory: Callable[[str], Path], tmp_path: Path, change: str
 ) -> None:
-    directory, dtype, ways = tmp_path / "copy", "float32", {"numerics": "fused", "quantization": ""}
+    directory, dtype, told = tmp_path / "copy", "float32", dict[str, object]()
+    ways: dict[str, Any] = {"numerics": "fused", "quantization": ""}
     shutil.copytree(model_directory("qwen3"), directory)
     before = fingerprint(directory, dtype=dtype, device=CPU, **ways)
     match change:
@@ -42,6 +46,8 @@ def test_what_decides_the_output_changes_the_fingerprint(
             (directory / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
         case "dtype":
             dtype = "bfloat16"
+        case "variables":
+            told["enable_thinking"] = False
         case _:
             ways[change] = "another"
-    assert fingerprint(directory, dtype=dtype, device=CPU, **ways) != before
+    assert fingerprint(directory, dtype=dtype, device=CPU, template_variables=told, **ways) != before

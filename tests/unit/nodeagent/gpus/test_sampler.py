@@ -11,7 +11,7 @@ import pytest
 
 from nodeagent.gpus.release import memory_released
 from nodeagent.gpus.sampler import HANG_S, Mean, Sampler
-from nodeagent.model import HostReading, Occupant, Reading, Sample
+from nodeagent.model import Failure, HostReading, Measured, Occupant, Reading, Sample
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.latest import Latest
 from tests.support.clock import FakeClock
@@ -19,6 +19,8 @@ from tests.support.clock import FakeClock
 
 class ScriptedGpus:
     """One GPU that says what it is told to, and hangs as long as it is told to."""
+
+    driver_version = "595.45.04"
 
     def __init__(self) -> None:
         self.reading = Reading("g", 0, "", is_simulated=True, total_bytes=10, utilization_fraction=0.0)
@@ -36,19 +38,35 @@ class ScriptedGpus:
 
 
 class ScriptedHost:
-    """A host that is half busy."""
+    """A host that is half busy, and on which each engine uses one byte more with every look."""
 
-    def read(self) -> HostReading:
-        return HostReading(cpu_count=2, cpu_fraction=0.5, total_bytes=8, available_bytes=4)
+    def __init__(self) -> None:
+        self.cpu_fraction = 0.5
+        self.used_bytes = 0
+
+    def read(self, occupants: Sequence[Occupant]) -> HostReading:
+        self.used_bytes += 1
+        measured = {each.replica_uid: self.used_bytes for each in occupants}
+        return HostReading(2, self.cpu_fraction, total_bytes=8, available_bytes=4, measured_bytes=measured)
 
 
 class Bench:
     """A sampler with everything around it in hand."""
 
     def __init__(self, period_s: float) -> None:
-        self.gpus, self.clock = ScriptedGpus(), FakeClock()
+        self.gpus, self.host, self.clock = ScriptedGpus(), ScriptedHost(), FakeClock()
+        self.occupants: Latest[tuple[Occupant, ...]] = Latest(())
         self.samples: Latest[Sample | None] = Latest(None)
-        self.sampler = Sampler(self.gpus, ScriptedHost(), Latest(()), self.samples, period_s=period_s, clock=self.clock)
+        self.told: list[Sample | None] = []
+        self.sampler = Sampler(
+            self.gpus,
+            self.host,
+            self.occupants,
+            self.samples,
+            period_s=period_s,
+            clock=self.clock,
+            on_sample=lambda: self.told.append(self.samples.get()),
+        )
 
     async def first(self) -> Sample:
         await self.sampler.first()
@@ -80,8 +98,11 @@ def hasty() -> Iterator[Bench]:
 
 async def test_a_sample_holds_gpus_host_and_time(bench: Bench) -> None:
     sample = await bench.take()
-    reading = replace(bench.gpus.reading, mean_utilization_fraction=0.0)
-    assert sample == Sample(bench.clock.now(), ScriptedHost().read(), (reading,), gpu_time_s=bench.clock.now())
+    now_s = bench.clock.now()
+    reading = replace(bench.gpus.reading, mean_utilization_fraction=0.0, state_time_s=now_s)
+    host = replace(ScriptedHost().read(()), mean_cpu_fraction=0.5)
+    assert sample == Sample(now_s, host, (reading,), gpu_time_s=now_s, driver_version="595.45.04")
+    assert bench.told == [sample], "it is told once the sample is there"
 
 
 async def test_a_driver_that_hangs_fails_its_gpus_and_stops_no_sample(hasty: Bench) -> None:
@@ -94,6 +115,7 @@ async def test_a_driver_that_hangs_fails_its_gpus_and_stops_no_sample(hasty: Ben
     hasty.clock.advance(HANG_S + 1)
     third = await hasty.take()
     assert third.gpus[0].failure == "nvml has not answered for 6 s"
+    assert third.gpus[0].failure_kind is Failure.DRIVER_HANGS
     assert hasty.gpus.call_count == 2, "a driver that hangs is not asked again meanwhile"
     hasty.gpus.answers.set()
     assert (await hasty.first()).gpus[0].failure == ""
@@ -136,6 +158,65 @@ async def test_a_gpu_that_does_not_tell_its_utilization_has_no_average(bench: Be
     assert (gpu.utilization_fraction, gpu.mean_utilization_fraction) == (None, None)
 
 
+async def test_the_host_and_the_memory_of_gpus_are_averaged_as_well(bench: Bench) -> None:
+    reading = Reading("g", 0, "", is_simulated=False, total_bytes=10, memory_utilization_fraction=0.0)
+    bench.gpus.reading = reading
+    await bench.take()
+    bench.gpus.reading, bench.host.cpu_fraction = replace(reading, memory_utilization_fraction=1.0), 1.0
+    bench.clock.advance(10.0)
+    sample = await bench.take()
+    assert sample.gpus[0].mean_memory_utilization_fraction == pytest.approx(1 - 1 / math.e)
+    assert sample.host.cpu_fraction == 1.0
+    assert sample.host.mean_cpu_fraction == pytest.approx(1 - 0.5 / math.e)
+
+
+async def test_the_time_of_a_state_is_when_it_began(bench: Bench) -> None:
+    start_s = bench.clock.now()
+    fine = bench.gpus.reading
+    times_s = []
+    for reading in (
+        fine,
+        fine,
+        fine.failed(Failure.OFF_BUS, "lost"),
+        fine.failed(Failure.OFF_BUS, "lost again"),
+        fine.failed(Failure.RESET_REQUIRED, "lost"),
+        fine,
+    ):
+        bench.gpus.reading = reading
+        times_s.append((await bench.take()).gpus[0].state_time_s - start_s)
+        bench.clock.advance(1.0)
+    assert times_s == [0, 0, 2, 2, 4, 5]
+
+
+async def test_memory_of_an_engine_is_that_on_the_fullest_of_its_gpus(bench: Bench) -> None:
+    bench.gpus.reading = replace(bench.gpus.reading, measured_bytes={"r": 7, "s": 5})
+    bench.occupants.set((Occupant("r", ("g",), 9, pid=1),))
+    assert (await bench.take()).engines == {"r": Measured(7, 7)}
+    bench.gpus.reading = replace(bench.gpus.reading, measured_bytes={"r": 3})
+    assert (await bench.take()).engines == {"r": Measured(3, 7)}
+
+
+async def test_memory_of_an_engine_without_gpus_is_that_in_the_host_and_its_peak_that_of_one_life(
+    bench: Bench,
+) -> None:
+    bench.occupants.set((Occupant("r", (), 9, pid=1),))
+    assert (await bench.take()).engines == {"r": Measured(1, 1)}
+    assert (await bench.take()).engines == {"r": Measured(2, 2)}
+    bench.host.used_bytes = 0
+    assert (await bench.take()).engines == {"r": Measured(1, 2)}
+    bench.host.used_bytes = -1
+    bench.occupants.set((Occupant("r", (), 9),))
+    assert (await bench.take()).engines == {"r": Measured(0, 2)}, "what is left of a life belongs to it"
+    bench.occupants.set((Occupant("r", (), 9, pid=2),))
+    assert (await bench.take()).engines == {"r": Measured(1, 1)}
+
+
+async def test_the_host_is_not_asked_about_engines_that_compute_on_gpus(bench: Bench) -> None:
+    bench.gpus.reading = replace(bench.gpus.reading, is_simulated=False)
+    bench.occupants.set((Occupant("on gpu", ("g",), 9, pid=1), Occupant("elsewhere", ("x",), 9, pid=2)))
+    assert set((await bench.take()).host.measured_bytes) == {"elsewhere"}
+
+
 def test_an_average_forgets_by_time_and_not_by_count() -> None:
     often, rarely = Mean(10.0), Mean(10.0)
     for time_s in range(21):
@@ -147,7 +228,7 @@ def test_an_average_forgets_by_time_and_not_by_count() -> None:
 
 def sample(time_s: float, **measured_bytes: int) -> Sample:
     reading = Reading("g", 0, "", is_simulated=False, total_bytes=10, measured_bytes=measured_bytes)
-    return Sample(time_s, ScriptedHost().read(), (reading,), gpu_time_s=time_s)
+    return Sample(time_s, ScriptedHost().read(()), (reading,), gpu_time_s=time_s)
 
 
 async def test_memory_counts_as_released_once_a_later_sample_shows_none() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from nodeagent.models.directory import Model, read_model
 from nodeagent.models.safetensors import Broken, Weights
+from nodeagent.models.sizes import Sizes
 from tests.support.model_files import CONFIG, write_raw, write_weights
 
 INDEX = "model.safetensors.index.json"
@@ -42,7 +43,18 @@ def configure(**changes: Any) -> Callable[[Path], object]:
 
 
 def test_a_whole_directory_is_understood(directory: Path) -> None:
-    assert read_model(directory) == Model("qwen3", Weights(24, 12, {"bfloat16": 24}), 2048, 2 * 4 * 2 * 32)
+    sizes = Sizes(
+        linear_parameter_count=0,
+        tied_parameter_count=0,
+        largest_tensor_parameter_count=6,
+        hidden_size=192,
+        intermediate_size=4 * 192,
+        query_size=8 * 32,
+        vocabulary_size=0,
+        layer_count=4,
+        quantization_method="",
+    )
+    assert read_model(directory) == Model("qwen3", Weights(24, 12, {"bfloat16": 24}), 2048, 2 * 4 * 2 * 32, sizes)
 
 
 def test_a_model_in_several_files_is_the_sum_of_them(directory: Path) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from engines.demo_model import MODEL_DIR
+from nodeagent.models.cache import HubCache
 from nodeagent.models.lookup import Models, builtin_directory
 from roundhouse.internal.v1 import agent_service_pb2 as wire
-from roundhouse.v1.deployment_pb2 import ModelSource
+from roundhouse.v1.deployment_pb2 import HubRepository, ModelSource
+from tests.support.hub_cache import cache_model
 from tests.support.model_files import CONFIG, write_weights
 
 PATIENCE_S = 20.0
@@ -24,7 +26,7 @@ class Asked:
 
     def __init__(self, folder: Path) -> None:
         self._changed = asyncio.Event()
-        self.models = Models({"demo": folder}.get, on_change=self._changed.set)
+        self.models = Models({"demo": folder}.get, HubCache(folder / "hub"), on_change=self._changed.set)
 
     async def answer(self, source: ModelSource, state: wire.ModelState) -> wire.ModelFacts:
         async with asyncio.timeout(PATIENCE_S):
@@ -55,16 +57,16 @@ async def test_a_directory_is_answered_with_its_facts(asked: Asked, tmp_path: Pa
     source = ModelSource(path=str(tmp_path))
     asked.models.probe([source])
     facts = await asked.answer(source, wire.MODEL_STATE_OK)
-    assert facts == wire.ModelFacts(
-        source=source,
-        state=wire.MODEL_STATE_OK,
-        model_type="qwen3",
-        weight_bytes=12,
-        parameter_count=6,
-        dtype="bfloat16",
-        context_tokens=2048,
-        kv_elements_per_token=512,
-    )
+    expected = {
+        "path": str(tmp_path),
+        "model_type": "qwen3",
+        "weight_bytes": 12,
+        "parameter_count": 6,
+        "dtype": "bfloat16",
+        "context_tokens": 2048,
+        "kv_elements_per_token": 512,
+    }  # and sizes, see test_sizes.py
+    assert {name: getattr(facts, name) for name in expected} == expected
 
 
 async def test_who_mends_a_directory_gets_another_answer(asked: Asked, tmp_path: Path) -> None:
@@ -90,6 +92,23 @@ async def test_who_mends_a_directory_gets_another_answer(asked: Asked, tmp_path:
 async def test_what_is_not_there_is_not_found(asked: Asked, source: ModelSource, said: str) -> None:
     asked.models.probe([source])
     assert said in (await asked.answer(source, wire.MODEL_STATE_NOT_FOUND)).message
+
+
+async def test_a_repository_is_looked_for_in_the_cache_until_it_is_whole(asked: Asked, tmp_path: Path) -> None:
+    source = ModelSource(repository=HubRepository(id="acme/tiny"))
+    asked.models.probe([source])
+    missing = await asked.answer(source, wire.MODEL_STATE_NOT_FOUND)
+    assert missing.message == f"the cache {tmp_path / 'hub'} has no models--acme--tiny"
+    files = tmp_path / "files"
+    files.mkdir()
+    fill(files)
+    snapshot = cache_model(tmp_path / "hub", "acme/tiny", files)
+    whole = await asked.answer(source, wire.MODEL_STATE_OK)
+    assert (whole.path, whole.model_type) == (str(snapshot), "qwen3")
+    (snapshot / "model.safetensors").resolve().unlink()
+    broken = await asked.answer(source, wire.MODEL_STATE_BROKEN)
+    assert broken.message == f"{snapshot} is not whole: it lacks model.safetensors"
+    assert broken.missing_files == ["model.safetensors"]
 
 
 async def test_a_model_with_numbers_that_no_message_holds_is_broken(asked: Asked, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from itertools import count
 import pytest
 
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Wanted
-from controlplane.reconcile.plan import (
+from controlplane.placement.strategies import STRATEGIES, Candidate, Strategy
+from controlplane.plan import (
     MOST_MOVES,
     Action,
     Forget,
@@ -34,6 +35,7 @@ def planned(
     nodes: Sequence[Node],
     refused: Spots | None = None,
     turn: int = 0,
+    strategies: Mapping[str, Strategy] = STRATEGIES,
 ) -> Plan:
     orders: Mapping[NodeId, Order] = {each.id: ORDER for each in nodes}
     fresh = count(1)
@@ -44,6 +46,7 @@ def planned(
         orders=orders,
         refused=refused or {},
         new_uid=lambda: ReplicaUid(f"new-{next(fresh)}"),
+        strategies=strategies,
         turn=turn,
     )
 
@@ -110,6 +113,24 @@ def test_a_deployment_that_shares_with_nobody_keeps_others_off_its_gpu() -> None
     solo = wanted("solo", allows_sharing=False)
     found = planned([wanted(replica_count=2), solo], [placement("solo-0", "a-0", gib=1)], [node("a", 2)])
     assert outline(found.actions) == ["place chat-0 on a-1", "place chat-1 on a-1"]
+
+
+def test_a_strategy_that_fails_holds_up_only_its_own_deployments() -> None:
+    def unlucky(candidate: Candidate) -> Sequence[tuple[str, float]]:
+        raise ZeroDivisionError(candidate.node)
+
+    ours, others = wanted("ours", strategy="unlucky"), wanted("others")
+    found = planned([ours, others], [], [node("a")], strategies={**STRATEGIES, "unlucky": unlucky})
+    assert outline(found.actions) == ["place others-0 on a-0"]
+    assert [(each.deployment, each.reason.partition(":")[0]) for each in found.unplaced] == [
+        ("ours", 'the strategy "unlucky" failed, ZeroDivisionError')
+    ]
+
+
+def test_a_refused_replica_of_several_gpus_moves_whole_and_keeps_off_all_of_them() -> None:
+    refused = placement("chat-0", "a-0+a-1")
+    found = planned([wanted(gpus_per_replica=2)], [refused], [replace(refusing("a", refused), gpus=node("a", 4).gpus)])
+    assert outline(found.actions) == ["stop chat-0 on a-0+a-1", "place chat-0 on a-2+a-3"]
 
 
 def test_the_highest_indexes_are_stopped_when_fewer_are_wanted() -> None:
@@ -224,7 +245,8 @@ def test_a_replica_does_not_go_back_to_where_it_was_refused_lately() -> None:
     refused = placement("chat-0", "b")
     nodes = [node("a", 0), replace(node("b", 0), refused={refused.replica_uid: "no"}), node("c", 0)]
     lately: Spots = {("uid-chat", 0): [(NodeId("a"), None)]}
-    assert outline(planned([wanted()], [refused], nodes, lately).actions) == ["stop chat-0 on b", "place chat-0 on c"]
+    found = planned([wanted(gpus_per_replica=0)], [refused], nodes, lately)
+    assert outline(found.actions) == ["stop chat-0 on b", "place chat-0 on c"]
 
 
 def test_a_refusal_of_a_node_that_no_longer_reports_moves_nothing() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.model import Engine, GpuUuid, Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
-from controlplane.reconcile.plan import Action, Forget, plan
+from controlplane.placement.strategies import STRATEGIES
+from controlplane.plan import Action, Forget, plan
 from controlplane.reconcile.refused import Refused
 from tests.support.fleets import GIB, gpu, node, wanted
 
@@ -132,6 +133,7 @@ class Cluster:
             orders={name: (TERM, each.revision) for name, each in self.nodes.items()},
             refused=self._refused.spots,
             new_uid=lambda: ReplicaUid(f"uid-{next(self._uids)}"),
+            strategies=STRATEGIES,
         )
         for action in planned.actions:
             if isinstance(action, Forget):

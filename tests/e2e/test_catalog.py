@@ -1,0 +1,94 @@
+"""Models by name: from a file that registers a family, over the caches of nodes, to tokens; and files that go again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roundhouse.client import deployment
+from roundhouse.kit.errors import NotFound, NotReady
+from roundhouse.kit.status import reason_name
+from tests.support.cluster import PATIENCE_S, Cluster, cluster
+from tests.support.hub_cache import COMMIT, cache_model
+from tests.support.tiny_models import write_tiny_model
+
+pytestmark = pytest.mark.timeout(300)
+
+REPOSITORY = "acme/tiny-qwen3"
+TEMPLATE = "the quick brown fox"  # whatever the messages say, so that it shows which template wrote the prompt
+FAMILY = {
+    "name": "tiny1.5-chat",
+    "model_type": "qwen3",
+    "chat_template": TEMPLATE,
+    "variants": [
+        {"size_in_billions": "0.1", "locations": [{"repository": {"id": REPOSITORY}}]},
+        {"size_in_billions": "0.1", "format": "gptq", "quantization": "Int4", "locations": [{"path": "/nowhere"}]},
+    ],
+}
+
+
+def roundhouse(it: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "roundhouse.cli", "--address", it.address, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+async def test_a_family_is_registered_resolved_served_and_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub"
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+    (tmp_path / "family.json").write_text(json.dumps(FAMILY))
+    async with cluster(tmp_path / "cluster") as (it, client):
+        registered = roundhouse(it, "catalog", "register", str(tmp_path / "family.json"))
+        assert (registered.returncode, registered.stdout) == (0, "tiny1.5-chat is registered with 2 variants\n")
+        wanted = deployment("tiny", family="tiny1.5-chat", size_in_billions="0_1", max_model_len=128)
+
+        with pytest.raises(NotFound) as refused:
+            await client.deployments.create(wanted)
+        assert reason_name(refused.value.own_reason) == "MODEL_NOT_CACHED"
+        assert f"the cache {hub} has no models--acme--tiny-qwen3" in refused.value.message
+
+        snapshot = cache_model(hub, REPOSITORY, write_tiny_model(tmp_path / "files", "qwen3"))
+        resolved = roundhouse(it, "catalog", "resolve", "tiny1.5-chat", "-s", "0.1")
+        assert str(snapshot) in resolved.stdout
+        created = await client.deployments.create(wanted)
+        assert created.resolved_repository.id == REPOSITORY
+        assert created.resolved_repository.revision == COMMIT
+        await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S)
+        plain = client.generate("tiny", TEMPLATE, temperature=0, max_tokens=4)
+        chat = client.chat("tiny", "hello?", temperature=0, max_tokens=4)
+        assert await plain.text() == await chat.text()
+        assert plain.usage is not None
+        assert chat.usage is not None
+        assert plain.usage.prompt_token_count == chat.usage.prompt_token_count
+        assert chat.usage.output_token_count == 4
+
+        # A change of the count leaves the engine as it is, though it was told a path, and not a repository.
+        [before] = (await client.replicas.list("tiny")).replicas
+        changed = await client.deployments.scale("tiny", 2)
+        after = (await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S, wanted=changed)).replicas
+        assert before.engine_uuid in {each.engine_uuid for each in after}
+
+        listed = roundhouse(it, "cache", "list")
+        assert REPOSITORY in listed.stdout
+        assert "tiny-0 tiny-1" in listed.stdout
+        [cached] = (await client.cached_models.list()).cached_models
+        with pytest.raises(NotReady) as in_use:
+            await client.cached_models.delete(cached.name)
+        assert reason_name(in_use.value.own_reason) == "CACHED_MODEL_IN_USE"
+        await client.deployments.delete("tiny", drain_grace_s=0)
+        await client.deployments.wait_gone("tiny", PATIENCE_S)
+        node = cached.name.split("/")[1]
+        deleted = roundhouse(it, "cache", "delete", node, REPOSITORY)
+        assert deleted.returncode == 0, deleted.stderr
+        assert list(hub.iterdir()) == []
+        assert roundhouse(it, "cache", "list").stdout == "no node keeps files of a model\n"

@@ -1,0 +1,98 @@
+"""What weights and steps of a model take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.placement.model_size import (
+    MIB,
+    EngineDevice,
+    Format,
+    ModelSize,
+    Step,
+    loading_bytes,
+    step_bytes,
+    weight_bytes,
+)
+from controlplane.placement.need import DEFAULT_BATCH_SIZE, DEFAULT_BATCHED_TOKENS, DEFAULT_BLOCK_SIZE
+from engines import config
+
+MODEL = ModelSize(
+    parameter_count=100 * MIB,
+    weight_bytes=200 * MIB,
+    dtype="bfloat16",
+    context_tokens=2048,
+    kv_elements_per_token=8 * 1024,
+    linear_parameter_count=60 * MIB,
+    largest_tensor_parameter_count=32 * MIB,
+    hidden_size=1024,
+    intermediate_size=4096,
+    query_size=1024,
+    vocabulary_size=32 * 1024,
+    layer_count=8,
+)
+TIED = replace(MODEL, tied_parameter_count=32 * MIB)
+STORED = Format("cuda", "bfloat16", is_as_stored=True)
+FLOAT = Format("cpu", "float32", is_as_stored=False)
+INT8 = replace(FLOAT, is_int8=True)
+SCALES = 92 * MIB // 1024 * 4  # one for each output of layers with 1,024 inputs or more
+STEP = Step(token_count=512, sequence_count=32, context_tokens=2048)
+
+WEIGHTS = {
+    "as stored": (MODEL, STORED, 200 * MIB),
+    "in float32": (MODEL, FLOAT, 400 * MIB),
+    "an output layer that is packed beside the embeddings": (TIED, FLOAT, 528 * MIB),
+    "one that is not": (TIED, STORED, 200 * MIB),
+    "quantized, but for embeddings and norms": (MODEL, INT8, (8 * 4 + 92) * MIB + SCALES),
+    "quantized apart from the embeddings": (TIED, INT8, (40 * 4 + 92) * MIB + SCALES),
+    "quantized on a GPU": (MODEL, replace(STORED, is_int8=True), (8 * 2 + 92) * MIB + SCALES),
+}
+
+
+@pytest.mark.parametrize(("model", "form", "size"), WEIGHTS.values(), ids=WEIGHTS)
+def test_weights_take_what_their_format_says(model: ModelSize, form: Format, size: int) -> None:
+    assert weight_bytes(model, form) == size
+
+
+def test_loading_takes_the_weights_as_they_were_and_what_is_being_changed() -> None:
+    assert loading_bytes(MODEL, FLOAT) == (400 + 128) * MIB
+    assert loading_bytes(MODEL, INT8) == (400 + 128) * MIB
+
+
+def test_a_file_in_the_format_of_the_engine_is_mapped_and_takes_no_memory_beside_the_weights() -> None:
+    stored = replace(MODEL, dtype="float32", weight_bytes=400 * MIB)
+    assert loading_bytes(stored, INT8) == weight_bytes(stored, INT8) + 128 * MIB
+
+
+@pytest.mark.parametrize("grown", ["token_count", "context_tokens"])
+def test_a_larger_step_takes_more(grown: str) -> None:
+    assert step_bytes(MODEL, FLOAT, replace(STEP, **{grown: 10_000})) > step_bytes(MODEL, FLOAT, STEP)
+
+
+@pytest.mark.parametrize("widened", ["hidden_size", "intermediate_size", "query_size", "vocabulary_size"])
+def test_a_wider_model_takes_more_for_a_step(widened: str) -> None:
+    wider = replace(MODEL, **{widened: 4 * getattr(MODEL, widened)})
+    assert step_bytes(wider, FLOAT, STEP) > step_bytes(MODEL, FLOAT, STEP)
+
+
+@given(st.integers(1, 8192), st.integers(1, 4096))
+def test_on_a_host_there_is_room_for_the_logits_of_every_token(tokens: int, sequences: int) -> None:
+    assert step_bytes(MODEL, FLOAT, Step(tokens, sequences, 2048)) > tokens * 32 * 1024 * 4
+
+
+def test_of_a_model_that_an_old_agent_has_looked_at_only_the_weights_are_known() -> None:
+    old = ModelSize(100 * MIB, 200 * MIB, "bfloat16", 2048, 8 * 1024)
+    assert weight_bytes(old, FLOAT) == 400 * MIB
+    assert weight_bytes(old, INT8) == 400 * MIB
+    assert (loading_bytes(old, FLOAT), step_bytes(old, FLOAT, STEP)) == (0, 0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_not_stated_is_what_an_engine_takes(device: EngineDevice) -> None:
+    assert DEFAULT_BATCH_SIZE[device] == config.BATCH_SIZE[device]
+    assert DEFAULT_BATCHED_TOKENS[device] == config.MAX_BATCHED_TOKENS[device]
+    assert DEFAULT_BLOCK_SIZE == config.BLOCK_SIZE
