@@ -1,4 +1,4 @@
-"""The comparison runs, from its models to its table."""
+"""Benchmarks run, from their first process to their results."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ def test_a_quick_run_measures_us_alone_and_says_so(tmp_path: Path) -> None:
     assert loads == {"mixed", "decode-1", "decode-8", "decode-32", "open-80"}
     assert all(record["figures"]["tokens_per_s"] > 0 for record in records if record["kind"] == "load")
     assert "| decode-32 |" in table.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_fleet_is_held_seen_and_given_its_replicas(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.fleet", "--quick", "--agents", "5", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    records = read(raw)
+    steady = {record["load"]: record for record in records if record["kind"] == "steady"}
+    assert steady.keys() == {"empty", "watched", "replicas"}
+    assert all(record["plane_cpu_fraction"] > 0 and record["reports_per_s"] > 0 for record in steady.values())
+    assert steady["watched"]["watch"]["node_count"] == 5
+    placings = [(record["load"], record["replica_count"]) for record in records if record["kind"] == "placing"]
+    assert placings == [("cold", 5), ("warm", 4), ("warm", 5), ("cold", 5)]
