@@ -58,7 +58,7 @@ class Step:
     """The most that is computed at a time."""
 
     token_count: int
-    sequence_count: int
+    logits_count: int  # tokens of which the logits are wanted
     context_tokens: int  # of the longest sequence
 
 
@@ -81,6 +81,8 @@ def loading_bytes(model: ModelSize, form: Format) -> int:
         return 0
     size = DTYPE_BYTES[form.dtype]
     changing = max(model.largest_tensor_parameter_count, 2 * model.hidden_size * model.intermediate_size) * size
+    if form.is_int8:  # from numbers, their absolutes and quotients, beside all that is quantized already
+        changing = 3 * changing + model.linear_parameter_count
     whole = weight_bytes(model, Format(form.device, form.dtype, form.is_as_stored))
     return changing + (weight_bytes(model, form) if _is_mapped(model, form) else whole)
 
@@ -99,7 +101,7 @@ def unreturned_bytes(model: ModelSize, form: Format) -> int:
     others = _other_count(model)  # norms and positions are few: many are experts, or the only layers that there are
     linears = model.linear_parameter_count or others
     experts = others if model.linear_parameter_count and others > model.parameter_count // 10 else 0
-    packed = 3 * linears // max(1, model.layer_count) * size if is_small else 0
+    packed = linears * min(3, model.layer_count) // max(1, model.layer_count) * size if is_small else 0
     if _is_mapped(model, form):
         return packed
     quantized = model.linear_parameter_count * size if form.is_int8 else 0
@@ -118,10 +120,7 @@ def step_bytes(model: ModelSize, form: Format, step: Step) -> int:
 
 
 def _logits_bytes(model: ModelSize, form: Format, step: Step) -> int:
-    # Whoever scores a prompt wants the logits of every token. On a GPU, where that is refused if memory is short and
-    # nothing else suffers, one for each sequence has its place; a host ends the process.
-    rows = step.token_count if form.device == "cpu" else min(step.token_count, step.sequence_count)
-    logits = rows * model.vocabulary_size
+    logits = step.logits_count * model.vocabulary_size
     part = _DRAWN_AT_ONCE[form.device]
     return (logits + _DRAWN_COPIES * min(logits, part)) * FLOAT_BYTES
 

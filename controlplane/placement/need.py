@@ -26,6 +26,7 @@ DEFAULT_BATCH_SIZE: Mapping[EngineDevice, int] = {"cpu": 32, "cuda": 256}
 DEFAULT_BATCHED_TOKENS: Mapping[EngineDevice, int] = {"cpu": 512, "cuda": 8192}
 DEFAULT_BLOCK_SIZE = 16
 BLOCK_SIZES = (8, 16, 32, 64, 128)
+SCORED_TOKENS = 128  # of one prompt whose logits are wanted in one step
 BLOCK_BYTES = 512  # what the engine notes of a block, and of what it holds
 SHORTEST_CONTEXT = 16
 MOST_BYTES = 2**63 - 1  # what a field of a message holds
@@ -179,7 +180,13 @@ def _frame(
         raise OptionInvalid("batch_size", f"{batch_size} sequences is out of range: use 1 or more")
     if block_size not in BLOCK_SIZES:
         raise OptionInvalid("block_size", f"{block_size} is not served: use {', '.join(map(str, BLOCK_SIZES))}")
-    step = Step(options.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS[device], batch_size, max_model_len)
+    tokens = options.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS[device]
+    # Whoever has prompts scored wants the logits of many tokens. On a GPU, where a step for which memory is short is
+    # refused and nothing else suffers, one for each sequence has its place; a host ends the process.
+    logits = batch_size * (SCORED_TOKENS if device == "cpu" else 1)
+    steps = [
+        Step(tokens, min(tokens, count), max_model_len) for count in (logits, batch_size)
+    ]  # a draft scores nothing
     is_stored = device == "cuda" and options.dtype in _AUTO
     form = Format(device, dtype, is_stored or dtype == model.dtype, options.is_int8)
     parts = [(model, form)]
@@ -201,7 +208,10 @@ def _frame(
         note_bytes=BLOCK_BYTES if model.is_known else 0,
         weight_bytes=sum(weights),
         loading_bytes=max(loading),
-        step_bytes=sum(step_bytes(each, kept, step) + unreturned_bytes(each, kept) for each, kept in parts),
+        step_bytes=sum(
+            step_bytes(each, kept, step) + unreturned_bytes(each, kept)
+            for (each, kept), step in zip(parts, steps, strict=False)
+        ),
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from controlplane.placement import need
 from controlplane.placement.model_size import (
     MIB,
     EngineDevice,
@@ -16,10 +15,18 @@ from controlplane.placement.model_size import (
     Step,
     loading_bytes,
     step_bytes,
+    unreturned_bytes,
     weight_bytes,
 )
-from controlplane.placement.need import DEFAULT_BATCH_SIZE, DEFAULT_BATCHED_TOKENS, DEFAULT_BLOCK_SIZE
+from controlplane.placement.need import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_BATCHED_TOKENS,
+    DEFAULT_BLOCK_SIZE,
+    CacheOptions,
+    compute_need,
+)
 from engines import config
+from engines.batching.rows import SCORED_TOKENS
 
 MODEL = ModelSize(
     parameter_count=100 * MIB,
@@ -40,7 +47,7 @@ STORED = Format("cuda", "bfloat16", is_as_stored=True)
 FLOAT = Format("cpu", "float32", is_as_stored=False)
 INT8 = replace(FLOAT, is_int8=True)
 SCALES = 92 * MIB // 1024 * 4  # one for each output of layers with 1,024 inputs or more
-STEP = Step(token_count=512, sequence_count=32, context_tokens=2048)
+STEP = Step(token_count=512, logits_count=512, context_tokens=2048)
 
 WEIGHTS = {
     "as stored": (MODEL, STORED, 200 * MIB),
@@ -60,15 +67,15 @@ def test_weights_take_what_their_format_says(model: ModelSize, form: Format, siz
 
 def test_loading_takes_the_weights_as_they_were_and_what_is_being_changed() -> None:
     assert loading_bytes(MODEL, FLOAT) == (400 + 128) * MIB
-    assert loading_bytes(MODEL, INT8) == (400 + 128) * MIB
+    assert loading_bytes(MODEL, INT8) == (400 + 3 * 128 + 60) * MIB
 
 
 def test_a_file_in_the_format_of_the_engine_is_mapped_and_takes_no_memory_beside_the_weights() -> None:
     stored = replace(MODEL, dtype="float32", weight_bytes=400 * MIB)
-    assert loading_bytes(stored, INT8) == weight_bytes(stored, INT8) + 128 * MIB
+    assert loading_bytes(stored, INT8) == weight_bytes(stored, INT8) + (3 * 128 + 60) * MIB
 
 
-@pytest.mark.parametrize("grown", ["token_count", "context_tokens"])
+@pytest.mark.parametrize("grown", ["token_count", "logits_count", "context_tokens"])
 def test_a_larger_step_takes_more(grown: str) -> None:
     assert step_bytes(MODEL, FLOAT, replace(STEP, **{grown: 10_000})) > step_bytes(MODEL, FLOAT, STEP)
 
@@ -79,11 +86,6 @@ def test_a_wider_model_takes_more_for_a_step(widened: str) -> None:
     assert step_bytes(wider, FLOAT, STEP) > step_bytes(MODEL, FLOAT, STEP)
 
 
-@given(st.integers(1, 8192), st.integers(1, 4096))
-def test_on_a_host_there_is_room_for_the_logits_of_every_token(tokens: int, sequences: int) -> None:
-    assert step_bytes(MODEL, FLOAT, Step(tokens, sequences, 2048)) > tokens * 32 * 1024 * 4
-
-
 def test_of_a_model_that_an_old_agent_has_looked_at_only_the_weights_are_known() -> None:
     old = ModelSize(100 * MIB, 200 * MIB, "bfloat16", 2048, 8 * 1024)
     assert weight_bytes(old, FLOAT) == 400 * MIB
@@ -91,8 +93,36 @@ def test_of_a_model_that_an_old_agent_has_looked_at_only_the_weights_are_known()
     assert (loading_bytes(old, FLOAT), step_bytes(old, FLOAT, STEP)) == (0, 0)
 
 
+def test_on_a_host_there_is_room_for_the_logits_of_all_that_is_scored() -> None:
+    def overhead(device: EngineDevice, batch_size: int) -> int:
+        found, _ = compute_need(MODEL, CacheOptions(batch_size=batch_size, max_num_batched_tokens=1024), device)
+        return found.overhead_bytes
+
+    row = 32 * 1024 * 4
+    assert overhead("cpu", 4) - overhead("cpu", 2) >= 2 * SCORED_TOKENS * row
+    assert overhead("cpu", 64) - overhead("cpu", 8) < SCORED_TOKENS * row, "a step has no more tokens"
+    assert overhead("cuda", 4) - overhead("cuda", 2) < SCORED_TOKENS * row
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_is_not_stated_is_what_an_engine_takes(device: EngineDevice) -> None:
     assert DEFAULT_BATCH_SIZE[device] == config.BATCH_SIZE[device]
     assert DEFAULT_BATCHED_TOKENS[device] == config.MAX_BATCHED_TOKENS[device]
     assert DEFAULT_BLOCK_SIZE == config.BLOCK_SIZE
+    assert need.SCORED_TOKENS == SCORED_TOKENS
+
+
+KEPT = {
+    "three layers that are packed": (MODEL, FLOAT, 3 * 60 * MIB // 8 * 4),
+    "nothing of large pieces": (replace(MODEL, intermediate_size=64 * 1024), FLOAT, 0),
+    "all that was quantized": (MODEL, INT8, 60 * MIB * 4),
+    "all experts": (replace(MODEL, parameter_count=200 * MIB), FLOAT, 3 * 60 * MIB // 8 * 4 + 76 * MIB * 4),
+    "one layer alone": (replace(MODEL, layer_count=1), FLOAT, 60 * MIB * 4),
+    "layers that torch does not call linear": (replace(MODEL, linear_parameter_count=0), FLOAT, 3 * 36 * MIB // 8 * 4),
+    "nothing on a GPU": (MODEL, STORED, 0),
+}
+
+
+@pytest.mark.parametrize(("model", "form", "size"), KEPT.values(), ids=KEPT)
+def test_what_the_allocator_keeps_of_loading_has_its_place(model: ModelSize, form: Format, size: int) -> None:
+    assert unreturned_bytes(model, form) == size
