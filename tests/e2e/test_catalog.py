@@ -12,7 +12,7 @@ import pytest
 from roundhouse.client import deployment
 from roundhouse.kit.errors import NotFound, NotReady
 from roundhouse.kit.status import reason_name
-from tests.support.cluster import PATIENCE_S, Cluster, cluster
+from tests.support.cluster import PATIENCE_S, Cluster, cluster, eventually
 from tests.support.hub_cache import COMMIT, cache_model
 from tests.support.tiny_models import write_tiny_model
 
@@ -78,9 +78,9 @@ async def test_a_family_is_registered_resolved_served_and_deleted(
         after = (await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S, wanted=changed)).replicas
         assert before.engine_uuid in {each.engine_uuid for each in after}
 
-        listed = roundhouse(it, "cache", "list")
-        assert REPOSITORY in listed.stdout
-        assert "tiny-0 tiny-1" in listed.stdout
+        # A node looks into its cache every 30 s.
+        await eventually(lambda: REPOSITORY in roundhouse(it, "cache", "list").stdout, "the node has seen the files")
+        assert "tiny-0 tiny-1" in roundhouse(it, "cache", "list").stdout
         [cached] = (await client.cached_models.list()).cached_models
         with pytest.raises(NotReady) as in_use:
             await client.cached_models.delete(cached.name)

@@ -207,6 +207,7 @@ SERVICES = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "roundhouse.internal.v1.AgentService",
+    "roundhouse.v1.CatalogService",
     "roundhouse.v1.DeploymentService",
     "roundhouse.v1.InferenceService",
     "roundhouse.v1.NodeService",

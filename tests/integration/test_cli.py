@@ -223,7 +223,7 @@ BAD = {
     "no gpu that fits": (["launch", "big", "-n", "demo", "--memory", "30GiB"], "30 GiB"),
     "model missing": (["launch", "lost", "-mp", "/nowhere/model"], "/nowhere/model"),
     "model broken": (["launch", "torn", "-mp", "/dev"], "config.json"),
-    "unknown builtin": (["launch", "-n", "qwen"], "demo"),
+    "unknown family": (["launch", "-n", "qwen"], "did you mean qwen3"),
     "unknown strategy": (["launch", "best", "-n", "demo", "--strategy", "best"], "idle_first"),
     "prompt too long": (["generate", "demo", "again and " * 3000], "context"),
     "max_tokens of 0": (["generate", "demo", "hi", "--max-tokens", "0"], "max_tokens"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,14 @@ from tests.support.clock import FakeClock
 
 GIB = 1024**3
 PLAIN = Script(2, 24 * GIB)
+
+
+@pytest.fixture
+def other_pid() -> Iterator[int]:
+    """The same of another one."""
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as process:
+        yield process.pid
+        process.kill()
 
 
 @pytest.fixture
@@ -54,9 +61,9 @@ def test_names_tell_node_and_index() -> None:
     ]
 
 
-def test_an_engine_is_charged_what_is_reserved_for_it_on_each_of_its_gpus(engine_pid: int) -> None:
+def test_an_engine_is_charged_what_is_reserved_for_it_on_each_of_its_gpus(engine_pid: int, other_pid: int) -> None:
     gpus = SimulatedGpus("a", PLAIN)
-    one = Occupant("r", ("SIM-a-0",), 4 * GIB, pid=os.getsid(0), replica="chat/0")
+    one = Occupant("r", ("SIM-a-0",), 4 * GIB, pid=other_pid, replica="chat/0")
     two = Occupant("s", ("SIM-a-0", "SIM-a-1"), 5 * GIB, pid=engine_pid, replica="chat/1")
     first, second = gpus.sample([one, two])
     assert (first.used_bytes, first.free_bytes, first.foreign_bytes) == (9 * GIB, 15 * GIB, 0)
@@ -75,9 +82,9 @@ def test_more_than_there_is_cannot_be_used(engine_pid: int) -> None:
     assert (first.used_bytes, first.free_bytes) == (24 * GIB, 0)
 
 
-def test_utilization_is_what_the_engines_on_it_spend_in_steps_and_at_most_all(engine_pid: int) -> None:
+def test_utilization_is_what_the_engines_on_it_spend_in_steps_and_at_most_all(engine_pid: int, other_pid: int) -> None:
     here = Occupant("r", ("SIM-a-0",), GIB, pid=engine_pid, busy_fraction=0.25)
-    both = Occupant("s", ("SIM-a-0", "SIM-a-1"), GIB, pid=os.getsid(0), busy_fraction=0.875)
+    both = Occupant("s", ("SIM-a-0", "SIM-a-1"), GIB, pid=other_pid, busy_fraction=0.875)
     first, second = SimulatedGpus("a", PLAIN).sample([here, both])
     assert (first.utilization_fraction, second.utilization_fraction) == (1.0, 0.875)
     assert first.memory_utilization_fraction is None
