@@ -16,7 +16,7 @@ from tests.support.cluster import PATIENCE_S, Cluster, cluster, eventually
 from tests.support.hub_cache import COMMIT, cache_model
 from tests.support.tiny_models import write_tiny_model
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 REPOSITORY = "acme/tiny-qwen3"
 TEMPLATE = "the quick brown fox"  # whatever the messages say, so that it shows which template wrote the prompt

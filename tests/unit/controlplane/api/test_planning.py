@@ -41,7 +41,7 @@ def kinds(answer: pb.PlanDeploymentResponse) -> dict[tuple[str, int], pb.DeviceV
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(FLEETS, CALLS, st.sampled_from(NAMES), st.integers(0, 3), st.sampled_from([1, 2, 3, 5, 8]))
 def test_what_a_plan_says_is_what_the_reconciler_then_does(
     gpus: Sequence[Sequence[tuple[int, float]]], calls: Sequence[Call], name: str, replica_count: int, need_gib: int
