@@ -31,7 +31,6 @@ BLOCK_SIZE = 16
 MAX_WAITING = 1024
 KV_CACHE_BYTES = 1 << 30  # the control plane computes what is needed, up to this; alone, an engine takes all of it
 GUESSES = 4
-CHAT_TEMPLATE = "chat_template"  # the argument by which the control plane gives the template of a family
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
         listen_host=spec.listen_host,
         ports=range(spec.lowest_port, max(spec.lowest_port, spec.highest_port) + 1),
         options=_options(_settings(spec.spec, environ), device, spec.spec.draft_kv_cache_memory_bytes or None),
-        chat_template=next((each.value for each in spec.spec.computed.arguments if each.name == CHAT_TEMPLATE), ""),
+        chat_template=spec.spec.chat_template,
     )
 
 

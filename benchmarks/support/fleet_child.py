@@ -58,7 +58,9 @@ async def child(module: str, arguments: Mapping[str, Any], cores: Collection[int
     try:
         yield Child(process, log)
     finally:
-        await _end(process)
+        if process.stdin is not None:
+            process.stdin.close()
+        await wait_or_kill(process, STOP_S)
 
 
 async def answer(methods: Mapping[str, Answering]) -> None:
@@ -81,11 +83,10 @@ def on_cores(cores: Collection[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
+async def wait_or_kill(process: asyncio.subprocess.Process, longest_s: float) -> None:
+    """Waits for a process that was told to end, and ends it if that takes too long."""
     try:
-        async with asyncio.timeout(STOP_S):
+        async with asyncio.timeout(longest_s):
             await process.wait()
     except TimeoutError:
         process.kill()

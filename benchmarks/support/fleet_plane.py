@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.support.fleet_child import ChildFailed, on_cores
+from benchmarks.support.fleet_child import ChildFailed, on_cores, wait_or_kill
 from benchmarks.support.paths import ROOT
 
 START_S = 30.0
@@ -71,7 +71,9 @@ async def plane(state_dir: Path, cores: Collection[int], log: Path) -> AsyncIter
             raise ChildFailed(f"the control plane does not start ({log})")
         yield Plane(process.pid, (state_dir / "address").read_text(encoding="utf-8").strip())
     finally:
-        await _end(process)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await wait_or_kill(process, STOP_S)
         await logging
 
 
@@ -83,14 +85,3 @@ async def _log(source: asyncio.StreamReader, log: Path, serving: asyncio.Event) 
             if _SERVING in line:
                 serving.set()
     serving.set()  # or it never will
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -26,7 +26,6 @@ from roundhouse.v1.catalog_pb2 import ModelFamily, ModelLocation, ModelVariant
 from roundhouse.v1.deployment_pb2 import FamilyModel, HubRepository, ModelSource
 
 LOOKUP_S = 5.0  # a node looks at the headers of a model in milliseconds, and reports every second
-CHAT_TEMPLATE = "chat_template"  # the argument with which an engine is told another template than its files have
 ENGINE_FORMATS: Mapping[str, frozenset[str]] = {"torch": frozenset({"pytorch"})}
 # Who takes the others; none of them is here yet.
 _OTHER_ENGINES = {"ggufv2": "llama.cpp", "gguf": "llama.cpp", "mlx": "MLX"}
@@ -114,8 +113,7 @@ def point_at(spec: EngineSpec, model: Resolved, draft: Resolved | None) -> None:
     # One that is named in the environment is a path, and stays it.
     if draft is not None and spec.options.speculation.HasField("draft_model"):
         spec.options.speculation.draft_model.CopyFrom(draft.source)
-    if model.chat_template:
-        spec.computed.arguments.add(name=CHAT_TEMPLATE, value=model.chat_template)
+    spec.chat_template = model.chat_template
 
 
 def _source(location: ModelLocation) -> ModelSource:

@@ -51,7 +51,7 @@ class Board:
         places that are not to be taken. moving: uids of the replicas that give up where they are.
         Raises StrategyFailed.
         """
-        self.gpus_per_replica = gpus_per_replica
+        self.gpus_per_replica, self.own = gpus_per_replica, own
         self._wanted, self._strategy = wanted, strategy
         on_hosts = gpus_per_replica == 0
         self._rules = Rules(wanted, on_hosts=on_hosts, avoid=avoid, moving=moving)

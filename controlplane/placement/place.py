@@ -48,10 +48,9 @@ def place_on(
     devices: as they stand, by node. own: the placements of the deployment. strategies: those that exist, by name.
     avoid: places that are not to be taken.
     """
-    standing, on_hand = list(own), list(devices)
     try:
-        board = open_board(on_hand, wanted, indexes, own=standing, strategies=strategies, avoid=avoid)
-        return _fill(board, wanted, indexes, _counts(standing, indexes, _order(on_hand)))
+        board = open_board(devices, wanted, indexes, own=list(own), strategies=strategies, avoid=avoid)
+        return _fill(board, wanted, indexes)
     except StrategyFailed as error:
         reason = f'the strategy "{wanted.strategy}" failed, {error}: mend it, or create the deployment with another'
     except KeyError as error:
@@ -80,25 +79,20 @@ def open_board(
         on_hand,
         strategies[wanted.strategy],
         gpus_per_replica=_gpus_per_replica(wanted, on_hand),
-        own=_counts(own, indexes, _order(on_hand)),
+        own=_counts(own, indexes, on_hand),
         avoid=avoid,
         moving={each.replica_uid for each in own if not each.is_stopping and each.index in indexes},
     )
 
 
-def _counts(own: Iterable[Placement], indexes: Collection[int], order: Mapping[GpuUuid, int]) -> Counter[Slot]:
-    """Returns how many replicas of a deployment stay on each slot when those that `indexes` names are placed anew.
-
-    order: indexes of GPUs.
-    """
+def _counts(own: Iterable[Placement], indexes: Collection[int], devices: Iterable[Device]) -> Counter[Slot]:
+    """Returns how many replicas of a deployment stay on each slot when those that `indexes` names are placed anew."""
     moving = frozenset(indexes)
-    staying = (each for each in own if not each.is_stopping and each.index not in moving)
+    staying = [each for each in own if not each.is_stopping and each.index not in moving]
     # The same GPUs are the same slot, in whatever order they were given: indexes may change with a boot.
+    has_gangs = any(len(each.gpus) > 1 for each in staying)
+    order = {each.gpu: each.index for each in devices if each.gpu is not None} if has_gangs else {}
     return Counter((each.node, tuple(sorted(each.gpus, key=lambda gpu: order.get(gpu, 0)))) for each in staying)
-
-
-def _order(devices: Iterable[Device]) -> Mapping[GpuUuid, int]:
-    return {each.gpu: each.index for each in devices if each.gpu is not None}
 
 
 def _gpus_per_replica(wanted: Wanted, devices: Iterable[Device]) -> int:
@@ -109,17 +103,17 @@ def _gpus_per_replica(wanted: Wanted, devices: Iterable[Device]) -> int:
     return int(any(each.gpu is not None and each.obstacle is None for each in devices))
 
 
-def _fill(board: Board, wanted: Wanted, indexes: Sequence[int], counts: Mapping[Slot, int]) -> Places:
+def _fill(board: Board, wanted: Wanted, indexes: Sequence[int]) -> Places:
     chosen: GpuSet | None = None
     if wanted.gpu_count and indexes:
         slot_count = wanted.gpu_count // max(1, board.gpus_per_replica)
-        chosen = choose_gpu_set(board, counts, len(indexes), slot_count)
+        chosen = choose_gpu_set(board, board.own, len(indexes), slot_count)
         if chosen.missing_count and chosen.slots and wanted.replica_count < slot_count:
             # All of them are for as many replicas: fewer go where they can, as evenly as that allows.
-            chosen = choose_gpu_set(board, counts, len(indexes), len(chosen.slots))
+            chosen = choose_gpu_set(board, board.own, len(indexes), len(chosen.slots))
     waiting_count = 0 if chosen is None else chosen.missing_count
     going = indexes[: len(indexes) - waiting_count]
-    picks = Anywhere(board, len(going)) if chosen is None else Within(board, chosen, counts)
+    picks = Anywhere(board, len(going)) if chosen is None else Within(board, chosen, board.own)
     proposals: list[Proposal] = []
     for index in going:
         slot = picks.take(f"{wanted.deployment}-{index}")

@@ -9,7 +9,7 @@ from controlplane.placement.board import Board
 from controlplane.placement.constraints import missing_labels, untolerated
 from controlplane.placement.fit import MAX_NODE_REPLICAS, Device, Obstacle, places_of
 from controlplane.placement.gpu_sets import GpuSet
-from roundhouse.kit.units import format_bytes
+from roundhouse.kit.units import format_bytes, format_sum
 
 SHARE_SETTING = "ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU"
 # What stands in the way of the least is told first: it is the nearest to being cured.
@@ -216,11 +216,8 @@ def _available(device: Device) -> str:
 
 
 def _arithmetic(need: Need) -> str:
-    total = format_bytes(need.total_bytes)
-    if need.is_stated or not need.weight_bytes:
-        return total
-    parts = f"{format_bytes(need.weight_bytes)} weights + {format_bytes(need.kv_cache_bytes)} KV cache"
-    return f"{total} ({parts} + {format_bytes(need.overhead_bytes)} overhead)"
+    parts = {"weights": need.weight_bytes, "KV cache": need.kv_cache_bytes, "overhead": need.overhead_bytes}
+    return format_sum(need.total_bytes, {} if need.is_stated or not need.weight_bytes else parts)
 
 
 def _number(count: int, devices: Sequence[Device]) -> str:

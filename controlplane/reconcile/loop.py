@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict, RoundhouseError
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.pace import Pace
 
 log = structlog.get_logger()
 
 _PAUSE = Backoff(first_s=0.1, cap_s=5.0)  # between rounds that fail
+_PACE = Pace(most_fraction=0.5)  # of rounds that nobody waits for
 
 
 class Records(Protocol):
@@ -95,7 +96,7 @@ class Reconciler:
         while True:
             self._hinted.clear()  # before the reading, so that no change falls between
             self._called.clear()
-            start_s, pause_s = time.monotonic(), self._period_s
+            start_s, pause_s = self._clock.monotonic(), self._period_s
             try:
                 await self.round()
                 failed_count = 0
@@ -107,9 +108,9 @@ class Reconciler:
                 failed_count += 1
                 is_fault = not isinstance(error, RoundhouseError)
                 log.error("round failed", error=str(error), attempt=failed_count, exc_info=error if is_fault else None)
-            took_s = time.monotonic() - start_s
+            rest_s = _PACE.rest_s(self._clock.monotonic() - start_s)
             await _wait(self._hinted, pause_s)
-            await _wait(self._called, min(took_s, self._period_s))
+            await _wait(self._called, rest_s)
 
     async def round(self) -> None:
         """Looks once and writes what is to be done; raises Conflict if somebody wrote at the same time."""

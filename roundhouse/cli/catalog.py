@@ -13,7 +13,7 @@ from roundhouse.cli.output import console, print_json
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.units import count_of
-from roundhouse.client.names import family_name
+from roundhouse.client.names import family_name, node_id
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import catalog_pb2, catalog_service_pb2
 
@@ -151,13 +151,13 @@ def node_table(resolved: catalog_service_pb2.ResolveModelResponse) -> Grid:
     """Returns one line for each node: where it has the files, or what it lacks."""
     rows = [
         (
-            each.node.removeprefix("nodes/"),
+            node_id(each.node),
             format_bytes(each.weight_bytes) if each.path else "",
             each.path or each.message,
         )
         for each in resolved.nodes
     ]
-    rows += [(name.removeprefix("nodes/"), "", "has not answered") for name in resolved.unreachable]
+    rows += [(node_id(name), "", "has not answered") for name in resolved.unreachable]
     return table(("NODE", "WEIGHTS", "FILES"), rows, right=("WEIGHTS",), first_to_go=())
 
 

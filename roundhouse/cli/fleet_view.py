@@ -13,7 +13,7 @@ from roundhouse.cli.output import short_enum, state_text
 from roundhouse.cli.replicas import note, order, where
 from roundhouse.cli.tables import Cell, Grid, table
 from roundhouse.cli.units import count_of, format_share
-from roundhouse.client.names import enum_name, replica_label
+from roundhouse.client.names import enum_name, node_id, replica_label
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2, node_pb2
 
@@ -76,7 +76,7 @@ class FleetView:
 
 def _device_rows(node: node_pb2.Node) -> list[Row]:
     host = node.host
-    name, state = node.name.removeprefix("nodes/"), short_enum(enum_name(node_pb2.NodeState, node.state))
+    name, state = node_id(node.name), short_enum(enum_name(node_pb2.NodeState, node.state))
     on_gpus = {each for gpu in node.gpus for each in gpu.replicas}
     used_bytes = host.total_memory_bytes - host.available_memory_bytes
     ours_bytes = min(host.reserved_memory_bytes, host.total_memory_bytes)

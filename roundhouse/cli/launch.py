@@ -13,7 +13,7 @@ from roundhouse.cli.arguments import PassingOn, endpoint_option
 from roundhouse.cli.fitted import fitted_line
 from roundhouse.cli.flags import deployment_flags, deployment_of
 from roundhouse.cli.output import console, print_json
-from roundhouse.cli.placing import Gpus, allowed_of, node_at
+from roundhouse.cli.placing import Gpus, allowed_of, keep_to_worker
 from roundhouse.cli.progress import waiting_display
 from roundhouse.cli.replicas import replica_table
 from roundhouse.cli.session import Session, asynchronous, json_option
@@ -21,7 +21,7 @@ from roundhouse.cli.units import count_of, format_seconds
 from roundhouse.cli.values import seconds
 from roundhouse.cli.xinference import xinference_flags
 from roundhouse.client import EngineFailed
-from roundhouse.client.names import deployment_id, node_name
+from roundhouse.client.names import deployment_id
 from roundhouse.kit.errors import DeadlineExceeded
 
 
@@ -64,9 +64,7 @@ async def launch(
     wanted = deployment_of(**flags, allowed_gpus=allowed_of(gpu_idx, allowed_gpus, worker_ip))
     start_s = time.monotonic()
     async with session.at(endpoint).client() as client:
-        if worker_ip is not None:
-            node = await node_at(worker_ip, (await client.nodes.list()).nodes)
-            wanted.placement.allowed_gpus[0].node = node_name(node)
+        await keep_to_worker(wanted, worker_ip, client)
         deployment = await client.deployments.create(wanted, allow_pending=allow_pending)
         name = deployment_id(deployment.name)
         if not no_wait:

@@ -12,7 +12,7 @@ from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.units import format_share
 from roundhouse.cli.watch import show_watch
-from roundhouse.client.names import enum_name, replica_label
+from roundhouse.client.names import enum_name, node_id, replica_label
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import node_pb2
 
@@ -53,7 +53,7 @@ def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
     host = node.host
     on_gpus = {name for gpu in node.gpus for name in gpu.replicas}
     return (
-        node.name.removeprefix("nodes/"),
+        node_id(node.name),
         state_text(short_enum(enum_name(node_pb2.NodeState, node.state))),
         f"host, {host.cpu_count} cpu",
         format_share(host.cpu_fraction),

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from roundhouse.cli.values import int32, pairs, size
-from roundhouse.v1.deployment_pb2 import AntiAffinity, AntiAffinityScope
+from roundhouse.client import Client
+from roundhouse.client.names import node_id, node_name
+from roundhouse.v1.deployment_pb2 import AntiAffinity, AntiAffinityScope, Deployment
 from roundhouse.v1.node_pb2 import Node
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -139,19 +141,25 @@ def allowed_of(gpu_idx: Sequence[int] | None, allowed: Gpus, worker: str | None)
     return allowed
 
 
+async def keep_to_worker(wanted: Deployment, host: str | None, client: Client) -> None:
+    """Puts the node that `--worker-ip` means in the place that `allowed_of` has kept for it."""
+    if host is not None:
+        wanted.placement.allowed_gpus[0].node = node_name(await node_at(host, (await client.nodes.list()).nodes))
+
+
 async def node_at(host: str, nodes: Sequence[Node]) -> str:
     """Returns the id of the node with this id, name of its host, or address; raises click.UsageError if none is it.
 
     Addresses are those that names of hosts have for whoever asks. A port, as in Xinference, says nothing here.
     """
     host = host.partition(":")[0]
-    found = [each for each in nodes if host in (each.name.removeprefix("nodes/"), each.hostname)]
+    found = [each for each in nodes if host in (node_id(each.name), each.hostname)]
     if not found:
         found = [each for each in nodes if host in await _addresses(each.hostname)]
     if len(found) != 1:
-        known = ", ".join(each.name.removeprefix("nodes/") for each in found or nodes) or "none"
+        known = ", ".join(node_id(each.name) for each in found or nodes) or "none"
         raise click.UsageError(f"--worker-ip {host} is {len(found)} nodes: give the id of one, of {known}")
-    return found[0].name.removeprefix("nodes/")
+    return node_id(found[0].name)
 
 
 async def _addresses(hostname: str) -> set[str]:

@@ -12,13 +12,13 @@ from roundhouse.cli.arguments import PassingOn, endpoint_option
 from roundhouse.cli.exits import DONE, REFUSED
 from roundhouse.cli.flags import deployment_flags, deployment_of
 from roundhouse.cli.output import console, print_json
-from roundhouse.cli.placing import Gpus, allowed_of, node_at
+from roundhouse.cli.placing import Gpus, allowed_of, keep_to_worker
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.values import int32, size
 from roundhouse.cli.xinference import xinference_flags
-from roundhouse.client.names import node_name
-from roundhouse.kit.units import format_bytes
+from roundhouse.client.names import node_id, node_name
+from roundhouse.kit.units import format_bytes, format_sum
 from roundhouse.v1 import deployment_service_pb2 as pb
 
 _WORDS = {
@@ -83,9 +83,7 @@ async def plan(
             found = await client.deployments.plan(existing, replica_count=count, imagined_gpus=imagined)
         else:
             wanted = deployment_of(**flags, allowed_gpus=allowed_of(gpu_idx, allowed_gpus, worker_ip))
-            if worker_ip is not None:
-                node = await node_at(worker_ip, (await client.nodes.list()).nodes)
-                wanted.placement.allowed_gpus[0].node = node_name(node)
+            await keep_to_worker(wanted, worker_ip, client)
             found = await client.deployments.plan(wanted, imagined_gpus=imagined)
     if as_json:
         print_json(found)
@@ -106,7 +104,7 @@ def _show(found: pb.PlanDeploymentResponse) -> None:
     out.print()
     out.print(f"each replica needs {_arithmetic(found)}")
     for each in found.replicas:
-        where = f"{_bare(each.node)}{_gpus(each)}" if each.node else each.message
+        where = f"{node_id(each.node)}{_gpus(each)}" if each.node else each.message
         standing = " (stands)" if each.is_standing else ""
         out.print(f"  {each.index}  {where}{standing}", style="" if each.node else "red")
     for name in found.displaced_replicas:
@@ -130,7 +128,7 @@ def _rows(found: pb.PlanDeploymentResponse) -> Iterator[Sequence[str | Text]]:
             count = f" {device.placed_count}" if device.placed_count else ""
             score = ", ".join(f"{term.name} {term.value:.4g}" for term in device.score)
             yield (
-                f"{_bare(node.node)}{' (imagined)' if node.is_imagined else ''}",
+                f"{node_id(node.node)}{' (imagined)' if node.is_imagined else ''}",
                 str(device.gpu_index) if device.gpu_uuid else "host",
                 Text(f"{word}{count}", style=style),
                 format_bytes(device.total_memory_bytes),
@@ -143,16 +141,9 @@ def _rows(found: pb.PlanDeploymentResponse) -> Iterator[Sequence[str | Text]]:
 
 def _arithmetic(found: pb.PlanDeploymentResponse) -> str:
     need = found.memory_need
-    total = format_bytes(need.total_bytes)
-    if need.is_stated or not need.weight_bytes:
-        return total
-    parts = f"{format_bytes(need.weight_bytes)} weights + {format_bytes(need.kv_cache_bytes)} KV cache"
-    return f"{total} ({parts} + {format_bytes(need.overhead_bytes)} overhead)"
+    parts = {"weights": need.weight_bytes, "KV cache": need.kv_cache_bytes, "overhead": need.overhead_bytes}
+    return format_sum(need.total_bytes, {} if need.is_stated or not need.weight_bytes else parts)
 
 
 def _gpus(replica: pb.PlannedReplica) -> str:
     return f", GPU {', '.join(str(each.index) for each in replica.gpus)}" if replica.gpus else ""
-
-
-def _bare(name: str) -> str:
-    return name.rpartition("/")[2]

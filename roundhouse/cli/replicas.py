@@ -10,7 +10,7 @@ from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.watch import show_watch
-from roundhouse.client.names import enum_name, replica_label
+from roundhouse.client.names import enum_name, node_id, replica_label
 from roundhouse.client.replicas import ALL
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
@@ -53,7 +53,7 @@ def replica_table(items: Iterable[deployment_pb2.Replica]) -> Grid:
             (
                 replica_label(each.name),
                 state_text(short_enum(enum_name(deployment_pb2.ReplicaState, each.state))),
-                each.node.removeprefix("nodes/"),
+                node_id(each.node),
                 _gpus(each) or ("cpu" if each.node else ""),
                 format_bytes(each.reserved_memory_bytes) if each.node else "",
                 str(each.engine_pid or ""),

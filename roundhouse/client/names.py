@@ -20,6 +20,11 @@ def node_name(node: str) -> str:
     return node if "/" in node else f"nodes/{node}"
 
 
+def node_id(node: str) -> str:
+    """Returns `a` for `nodes/a`."""
+    return node.removeprefix("nodes/")
+
+
 def family_name(family: str) -> str:
     """Returns `families/qwen3` for `qwen3`."""
     return family if "/" in family else f"families/{family}"

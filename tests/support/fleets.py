@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from controlplane.model import (
     AntiAffinity,
@@ -26,6 +27,18 @@ from controlplane.placement.place import Places, Proposal
 from controlplane.placement.strategies import STRATEGIES, Strategy
 
 GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wanted of a fleet, and where it should go."""
+
+    name: str
+    wanted: Wanted
+    nodes: Sequence[Node]
+    want: Sequence[str]
+    placements: Sequence[Placement] = ()
+    others: Sequence[Wanted] = ()  # deployments of the placements
 
 
 def gpu(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -25,6 +25,7 @@ from tests.support.records import deployment_record
 from tests.support.scripted_agent import GIB, ScriptedAgent, simulated_gpu
 
 NAMES = ["ant", "mid", "zoo"]
+Call = tuple[str, int, int, int | None, bool] | None  # None: the reconciler looks
 
 
 class Memory:
@@ -85,6 +86,15 @@ class Cluster:
         self._records[name] = record
         return True
 
+    async def play(self, calls: Iterable[Call]) -> None:
+        """Asks for one thing after the other, and lets the reconciler look where a call is None."""
+        for call in calls:
+            if call is None:
+                await self.reconcile()
+            else:
+                name, replica_count, need_gib, gpu_count, shares = call
+                await self.ask(name, replica_count, need_gib, gpu_count, shares=shares)
+
     async def require(self, name: str, replica_count: int) -> DeploymentRecord:
         """Returns what a deployment would be with so many replicas; raises NoCapacity if that is refused."""
         record = DeploymentRecord()
@@ -141,7 +151,6 @@ FLEETS = st.lists(
     min_size=1,
     max_size=3,
 )
-Call = tuple[str, int, int, int | None, bool] | None  # None: the reconciler looks
 CALLS: st.SearchStrategy[list[Call]] = st.lists(
     st.none()
     | st.tuples(

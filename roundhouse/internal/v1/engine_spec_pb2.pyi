@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EngineSpec(_message.Message):
-    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes")
+    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes", "chat_template")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class EngineSpec(_message.Message):
     ENV_FIELD_NUMBER: _ClassVar[int]
     COMPUTED_FIELD_NUMBER: _ClassVar[int]
     DRAFT_KV_CACHE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     engine: str
     model: _deployment_pb2.ModelSource
@@ -23,7 +24,8 @@ class EngineSpec(_message.Message):
     env: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.EnvVar]
     computed: _deployment_pb2.EngineOptions
     draft_kv_cache_memory_bytes: int
-    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ...) -> None: ...
+    chat_template: str
+    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ..., chat_template: _Optional[str] = ...) -> None: ...
 
 class EngineBundle(_message.Message):
     __slots__ = ("engine_uuid", "replica", "replica_uid", "placement_epoch", "deployment_generation", "spec", "gpu_uuids", "reserved_memory_bytes", "device", "listen_host", "lowest_port", "highest_port", "start_time", "cluster_id")

@@ -66,8 +66,7 @@ def test_a_bundle_is_read_as_the_agent_writes_it(tmp_path: Path) -> None:
 
 
 def test_the_chat_template_of_a_family_comes_with_what_was_computed(tmp_path: Path) -> None:
-    computed = {"arguments": [{"name": "chat_template", "value": "{{ messages }}"}]}
-    assert configured(tmp_path, spec=spec(computed=computed)).chat_template == "{{ messages }}"
+    assert configured(tmp_path, spec=spec(chat_template="{{ messages }}")).chat_template == "{{ messages }}"
     assert configured(tmp_path).chat_template == ""
 
 

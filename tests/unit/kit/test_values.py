@@ -13,7 +13,7 @@ from roundhouse.kit.fields import MAX_VIOLATIONS, FieldCheck
 from roundhouse.kit.names import NamePattern, is_id
 from roundhouse.kit.pace import Pace
 from roundhouse.kit.times import from_duration, from_timestamp, to_duration, to_timestamp
-from roundhouse.kit.units import format_bytes
+from roundhouse.kit.units import format_bytes, format_sum
 
 BOOK = NamePattern("shelves/{shelf}/books/{book}")
 IDS = st.from_regex(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
@@ -55,6 +55,11 @@ def test_a_size_that_is_none_is_refused_by_name(text: str) -> None:
 )
 def test_a_size_is_written_as_people_read_it(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+def test_a_sum_is_written_with_its_parts() -> None:
+    assert format_sum(3 << 30, {"weights": 2 << 30, "cache": 1 << 30}) == "3 GiB (2 GiB weights + 1 GiB cache)"
+    assert format_sum(3 << 30, {}) == "3 GiB"
 
 
 @pytest.mark.parametrize(

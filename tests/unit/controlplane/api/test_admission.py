@@ -28,12 +28,7 @@ from tests.support.records import deployment_record
 def test_whatever_is_acknowledged_is_placed(gpus: Sequence[Sequence[tuple[int, float]]], calls: Sequence[Call]) -> None:
     async def play() -> None:
         cluster = Cluster(gpus)
-        for call in calls:
-            if call is None:
-                await cluster.reconcile()
-            else:
-                name, replica_count, need_gib, gpu_count, shares = call
-                await cluster.ask(name, replica_count, need_gib, gpu_count, shares=shares)
+        await cluster.play(calls)
         _, found = await cluster.planned()
         assert [each.reason for each in found.unplaced] == []
 

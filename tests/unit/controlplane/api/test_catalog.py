@@ -179,7 +179,7 @@ async def test_a_family_comes_to_a_repository_at_a_commit(plane: Plane, joined: 
     assert created.model == wants(size_in_billions="4")  # what was asked for stays readable
     [engine] = (await joined.assigned(lambda each: len(each.engines) == 1)).engines
     assert engine.spec.model.repository == created.resolved_repository
-    assert [(each.name, each.value) for each in engine.spec.computed.arguments] == [("chat_template", "{{ messages }}")]
+    assert engine.spec.chat_template == "{{ messages }}"
     assert engine.spec.computed.max_model_len == 1024
 
 

@@ -48,12 +48,7 @@ def test_what_a_plan_says_is_what_the_reconciler_then_does(
 ) -> None:
     async def play() -> None:
         cluster = Cluster(gpus)
-        for call in calls:
-            if call is None:
-                await cluster.reconcile()
-            else:
-                which, count, need, gpu_count, shares = call
-                await cluster.ask(which, count, need, gpu_count, shares=shares)
+        await cluster.play(calls)
         stored = cluster.store.entries.get(wire.deployment_key(name))
         record = deployment_record(name, replica_count, need_gib=need_gib)
         if stored is not None:

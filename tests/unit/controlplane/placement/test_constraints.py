@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
 
 import pytest
 
-from controlplane.model import AntiAffinity, GpuUuid, Node, NodeGpus, NodeId, Placement, Taint, Toleration, Wanted
-from tests.support.fleets import gpu, node, place, placement, wanted, where
+from controlplane.model import AntiAffinity, GpuUuid, Node, NodeGpus, NodeId, Taint, Toleration, Wanted
+from tests.support.fleets import Case, gpu, node, place, placement, wanted, where
 
 A, B = NodeId("a"), NodeId("b")
 SELF, SELF_ON_GPU = AntiAffinity(frozenset()), AntiAffinity(frozenset(), on_gpu=True)
@@ -18,16 +18,6 @@ FROM_BATCH_ON_GPU = replace(FROM_BATCH, on_gpu=True)
 BATCH = wanted("batch", labels={"kind": "batch", "team": "x"})
 SHY = wanted("shy", anti_affinity=[AntiAffinity(frozenset({("app", "chat")}))])
 TAINTED = node("a", taints=[Taint("batch", "night")])
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    wanted: Wanted
-    nodes: Sequence[Node]
-    want: Sequence[str]
-    placements: Sequence[Placement] = field(default=())
-    others: Sequence[Wanted] = field(default=())
 
 
 TWO = [node("a", 2), node("b", 2)]

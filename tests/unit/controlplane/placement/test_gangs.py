@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 from random import Random
 
 import pytest
 
-from controlplane.model import Node, Placement, Wanted
-from tests.support.fleets import gpu, node, place, placement, wanted, where
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    wanted: Wanted
-    nodes: Sequence[Node]
-    want: Sequence[str]
-    placements: Sequence[Placement] = field(default=())
+from controlplane.model import Node, Wanted
+from tests.support.fleets import Case, gpu, node, place, placement, wanted, where
 
 
 def pair(replica_count: int = 1, **others: object) -> Wanted:

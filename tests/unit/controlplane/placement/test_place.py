@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from operator import attrgetter
 
 import pytest
@@ -11,22 +11,13 @@ import pytest
 from controlplane.model import Need, Node, Placement, Wanted
 from controlplane.placement.fit import MAX_NODE_REPLICAS
 from controlplane.placement.place import Places
-from tests.support.fleets import GIB, engine, gpu, node, place, placement, wanted, where
+from tests.support.fleets import GIB, Case, engine, gpu, node, place, placement, wanted, where
 
 
 def put(wanted: Wanted, nodes: Sequence[Node], placements: Sequence[Placement] = ()) -> Places:
     standing = {each.index for each in placements if each.deployment_uid == wanted.uid and not each.is_stopping}
     missing = [index for index in range(wanted.replica_count) if index not in standing]
     return place(wanted, missing, placements=placements, nodes=nodes)
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    wanted: Wanted
-    nodes: Sequence[Node]
-    want: Sequence[str]
-    placements: Sequence[Placement] = field(default=())
 
 
 SOLO = wanted("solo", allows_sharing=False)

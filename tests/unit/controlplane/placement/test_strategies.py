@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from operator import attrgetter
 
 import pytest
 
-from controlplane.model import Node, Placement, Unplaced, Wanted
+from controlplane.model import Unplaced
 from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, Candidate, canonical_strategy
-from tests.support.fleets import engine, gpu, node, place, placement, wanted, where
+from tests.support.fleets import Case, engine, gpu, node, place, placement, wanted, where
 
 
 @pytest.mark.parametrize(
@@ -32,15 +31,6 @@ def test_a_name_that_an_extension_brings_is_known_where_it_is_said_to_be() -> No
 
 def test_the_default_is_known() -> None:
     assert DEFAULT_STRATEGY in STRATEGIES
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    wanted: Wanted
-    nodes: Sequence[Node]
-    want: Sequence[str]
-    placements: Sequence[Placement] = field(default=())
 
 
 X = placement("x-0", "a-0", gib=6)

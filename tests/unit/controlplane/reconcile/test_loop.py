@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -314,11 +314,14 @@ async def test_nothing_is_placed_before_a_node_has_joined(store: Store) -> None:
     assert not loop.unplaced
 
 
-async def test_a_hint_is_looked_into_at_once(store: Store) -> None:
+@pytest.mark.parametrize("hint", [Reconciler.hint, Reconciler.hint_soon])
+async def test_a_hint_is_looked_into_before_the_period_is_over(
+    store: Store, hint: Callable[[Reconciler], None]
+) -> None:
     loop = reconciler(store, Fleet(node("a")))
     async with running(loop), asyncio.timeout(10):
         await want(store, deployment_record(replica_count=2))
-        loop.hint()
+        hint(loop)
         await placed(store, 2)
 
 
