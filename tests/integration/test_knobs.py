@@ -144,6 +144,7 @@ async def test_what_the_environment_says_changes_the_engine(tiny: Path, tmp_path
         assert events[-1].usage.queue_duration.ToNanoseconds() >= 1_500_000_000
 
 
+@pytest.mark.slow  # starts one engine after the other
 async def test_what_decides_the_output_is_part_of_the_fingerprint_and_guessing_ahead_is_not(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -181,6 +182,7 @@ async def prompt_size(channel: grpc.aio.Channel) -> int:
     return int(events[-1].usage.prompt_token_count)
 
 
+@pytest.mark.slow  # starts one engine after the other
 async def test_what_is_said_of_thinking_reaches_the_chat_template(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "model", "qwen3")
     template = (
