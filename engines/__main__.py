@@ -25,6 +25,7 @@ from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.config import READY_FILE, Builtin, Config, Options, read_config
 from engines.demo_model import MODEL_DIR
+from engines.heap import frugal_heap
 from engines.loop import Proposer, StepLoop
 from engines.service.drain import Drain
 from engines.service.identity import Identity, identified
@@ -156,23 +157,24 @@ def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
     from engines.backends.torch_lm.load import load_model
     from engines.backends.torch_lm.speculation import make_proposer
 
-    loaded = load_model(
-        directory,
-        device=config.device,
-        dtype=options.dtype,
-        quantization="" if options.quantization == "none" else options.quantization,
-        attention=options.attention,
-        is_compiled=options.is_compiled,
-        block_size=options.block_size,
-        kv_cache_bytes=options.kv_cache_bytes,
-        max_model_len=options.max_model_len,
-        batch_size=options.batch_size,
-        max_batched_tokens=options.max_batched_tokens,
-        template_variables=_template_variables(options),
-        chat_template=config.chat_template,
-        on_stage=tell,
-    )
-    proposer = make_proposer(options, draft_directory, loaded, tell)
+    with frugal_heap():
+        loaded = load_model(
+            directory,
+            device=config.device,
+            dtype=options.dtype,
+            quantization="" if options.quantization == "none" else options.quantization,
+            attention=options.attention,
+            is_compiled=options.is_compiled,
+            block_size=options.block_size,
+            kv_cache_bytes=options.kv_cache_bytes,
+            max_model_len=options.max_model_len,
+            batch_size=options.batch_size,
+            max_batched_tokens=options.max_batched_tokens,
+            template_variables=_template_variables(options),
+            chat_template=config.chat_template,
+            on_stage=tell,
+        )
+        proposer = make_proposer(options, draft_directory, loaded, tell)
     tell("reading the vocabulary")
     grammars = _grammars(loaded)
     gc.collect()

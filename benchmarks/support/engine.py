@@ -14,6 +14,7 @@ from engines.backends.torch_lm.load import Loaded, load_model
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.config import MAX_BATCHED_TOKENS
+from engines.heap import frugal_heap
 from engines.loop import Proposer, Runner, StepLoop
 from engines.model import End, Event, FinishReason, Sampling, Tokens, Work
 
@@ -32,16 +33,17 @@ class Engine:
     ) -> None:
         """What `wrap` returns stands between the loop and the runner; what `guess` returns guesses tokens ahead."""
         max_batched_tokens = int(setup.options.get("budget", MAX_BATCHED_TOKENS["cpu"]))
-        self.loaded: Loaded = load_model(
-            Path(setup.model),
-            device="cpu",
-            dtype=setup.dtype,
-            quantization=str(setup.options.get("quantization", "")),
-            kv_cache_bytes=setup.kv_cache_bytes,
-            max_model_len=setup.max_model_len,
-            batch_size=setup.batch_size,
-            max_batched_tokens=max_batched_tokens,
-        )
+        with frugal_heap():  # this and what follows as the engine's process does it
+            self.loaded: Loaded = load_model(
+                Path(setup.model),
+                device="cpu",
+                dtype=setup.dtype,
+                quantization=str(setup.options.get("quantization", "")),
+                kv_cache_bytes=setup.kv_cache_bytes,
+                max_model_len=setup.max_model_len,
+                batch_size=setup.batch_size,
+                max_batched_tokens=max_batched_tokens,
+            )
         self.pool = BlockPool(self.loaded.total_blocks, self.loaded.block_size)
         self.scheduler = Scheduler(self.pool, batch_size=setup.batch_size, max_batched_tokens=max_batched_tokens)
         self.steps = StepLoop(
@@ -52,7 +54,7 @@ class Engine:
             proposer=guess(self.loaded),
         )
         gc.collect()
-        gc.freeze()  # as the engine's process does behind a load
+        gc.freeze()
         self.steps.start()
         self.notes = self.loaded.numerics
         self._run_count = 0

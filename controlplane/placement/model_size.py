@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 # An interpreter with torch, transformers and gRPC takes 480 MiB of memory, a CUDA context with its libraries less.
 RUNTIME_BYTES = 512 * MIB
-_RETURNED_BYTES = 32 * MIB  # DEFAULT_MMAP_THRESHOLD_MAX of glibc, to which freeing such a piece raises its threshold
+_KEPT_BYTES = 32 * MIB  # that an engine's allocator keeps of the small pieces which loading has freed
 FLOAT_BYTES = 4  # of logits, of what they are drawn with, and of rows that are laid out for C
 
 
@@ -68,44 +68,35 @@ def weight_bytes(model: ModelSize, form: Format) -> int:
     # On a CPU the output layer is packed, so it shares nothing with the embeddings any more; quantized, nowhere.
     untied = model.tied_parameter_count if form.device == "cpu" or form.is_int8 else 0
     stored = model.weight_bytes if form.is_as_stored else model.parameter_count * size
+    # Embeddings are used where they are, and what is mapped is no memory of ours. All else is packed.
+    mapped = min(model.hidden_size * model.vocabulary_size, model.parameter_count) if _is_mapped(model, form) else 0
     quantized = _quantized_count(model) if form.is_int8 else 0
-    return stored + (untied - quantized) * size + quantized + _scale_bytes(model, quantized)
+    return stored + (untied - mapped - quantized) * size + quantized + _scale_bytes(model, quantized)
 
 
 def loading_bytes(model: ModelSize, form: Format) -> int:
-    """Returns the most that the weights take while they are loaded: as they will be, and what is being changed twice.
-
-    Files whose number format is kept are mapped, and what is mapped is no memory of ours.
-    """
+    """Returns the most that loading takes: the weights as they will be, and what is being changed twice."""
     if not model.is_known:
         return 0
-    size = DTYPE_BYTES[form.dtype]
-    changing = max(model.largest_tensor_parameter_count, 2 * model.hidden_size * model.intermediate_size) * size
-    if form.is_int8:  # from numbers, their absolutes and quotients, beside all that is quantized already
-        changing = 3 * changing + model.linear_parameter_count
+    size, after = DTYPE_BYTES[form.dtype], weight_bytes(model, form)
+    layer = 2 * model.hidden_size * model.intermediate_size * size
+    largest = max(model.largest_tensor_parameter_count * size, layer)
+    if not form.is_int8:
+        return after + largest
+    # Layer by layer, by way of numbers, their absolutes and quotients: the first beside all that is not quantized yet,
+    # the output layer, which is the last, beside all that is.
+    if _is_mapped(model, form):
+        return after + _INT8_COPIES * largest
     whole = weight_bytes(model, Format(form.device, form.dtype, form.is_as_stored))
-    return changing + (weight_bytes(model, form) if _is_mapped(model, form) else whole)
+    return max(whole + largest, whole + _INT8_COPIES * layer, after + (_INT8_COPIES + 1) * largest)
+
+
+_INT8_COPIES = 3
 
 
 def unreturned_bytes(model: ModelSize, form: Format) -> int:
-    """Returns what the allocator keeps of a host's memory that loading has freed.
-
-    glibc gives back what was taken in pieces of more than 32 MiB, and of smaller ones little. What is measured: three
-    layers of those that are packed one after the other; all that was quantized, which Python lets go of when the cache
-    is there already; and all experts, which are put together from pieces of their own.
-    """
-    if not model.is_known or form.device != "cpu":
-        return 0
-    size = DTYPE_BYTES[form.dtype]
-    is_small = model.hidden_size * model.intermediate_size * size <= _RETURNED_BYTES
-    others = _other_count(model)  # norms and positions are few: many are experts, or the only layers that there are
-    linears = model.linear_parameter_count or others
-    experts = others if model.linear_parameter_count and others > model.parameter_count // 10 else 0
-    packed = linears * min(3, model.layer_count) // max(1, model.layer_count) * size if is_small else 0
-    if _is_mapped(model, form):
-        return packed
-    quantized = model.linear_parameter_count * size if form.is_int8 else 0
-    return max(packed, quantized) + experts * size
+    """Returns what the allocator keeps of a host's memory that loading has freed. See `engines.heap`."""
+    return _KEPT_BYTES if model.is_known and form.device == "cpu" else 0
 
 
 def step_bytes(model: ModelSize, form: Format, step: Step) -> int:
@@ -135,14 +126,6 @@ def _turns_bytes(kv_size: int, step: Step) -> int:
     return 2 * step.context_tokens * min(kv_size // 2, _WIDEST_HEAD) * FLOAT_BYTES
 
 
-def _other_count(model: ModelSize) -> int:
-    """Returns how many weights are in no linear layer, no embedding and no output layer."""
-    outer = 1 if model.tied_parameter_count else 2
-    return max(
-        0, model.parameter_count - model.linear_parameter_count - outer * model.hidden_size * model.vocabulary_size
-    )
-
-
 def _quantized_count(model: ModelSize) -> int:
     return model.linear_parameter_count + model.hidden_size * model.vocabulary_size
 
@@ -154,4 +137,5 @@ def _scale_bytes(model: ModelSize, quantized: int) -> int:
 
 
 def _is_mapped(model: ModelSize, form: Format) -> bool:
+    """Tells whether the engine maps the files, whose number format it keeps."""
     return form.device == "cpu" and form.dtype == model.dtype

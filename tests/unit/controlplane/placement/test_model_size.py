@@ -47,6 +47,7 @@ STORED = Format("cuda", "bfloat16", is_as_stored=True)
 FLOAT = Format("cpu", "float32", is_as_stored=False)
 INT8 = replace(FLOAT, is_int8=True)
 SCALES = 92 * MIB // 1024 * 4  # one for each output of layers with 1,024 inputs or more
+STORED_FLOAT = replace(MODEL, dtype="float32", weight_bytes=400 * MIB)
 STEP = Step(token_count=512, logits_count=512, context_tokens=2048)
 
 WEIGHTS = {
@@ -56,6 +57,7 @@ WEIGHTS = {
     "one that is not": (TIED, STORED, 200 * MIB),
     "quantized, but for embeddings and norms": (MODEL, INT8, (8 * 4 + 92) * MIB + SCALES),
     "quantized apart from the embeddings": (TIED, INT8, (40 * 4 + 92) * MIB + SCALES),
+    "mapped, but for the embeddings": (STORED_FLOAT, FLOAT, (400 - 128) * MIB),
     "quantized on a GPU": (MODEL, replace(STORED, is_int8=True), (8 * 2 + 92) * MIB + SCALES),
 }
 
@@ -65,14 +67,26 @@ def test_weights_take_what_their_format_says(model: ModelSize, form: Format, siz
     assert weight_bytes(model, form) == size
 
 
-def test_loading_takes_the_weights_as_they_were_and_what_is_being_changed() -> None:
-    assert loading_bytes(MODEL, FLOAT) == (400 + 128) * MIB
-    assert loading_bytes(MODEL, INT8) == (400 + 3 * 128 + 60) * MIB
+LOADING = {
+    "converted: all, and the largest tensor once more": (MODEL, FLOAT, (400 + 128) * MIB),
+    "quantized: copies of the output layer, beside all else in eight bits": (
+        MODEL,
+        INT8,
+        (8 * 4 + 92) * MIB + SCALES + 4 * 128 * MIB,
+    ),
+    "quantized with a small output layer: all, and copies of the first layer": (
+        replace(MODEL, largest_tensor_parameter_count=8 * MIB),
+        INT8,
+        (400 + 3 * 32) * MIB,
+    ),
+    "mapped: what is packed, and the largest tensor": (STORED_FLOAT, FLOAT, (400 - 128 + 128) * MIB),
+    "mapped and quantized": (STORED_FLOAT, INT8, (8 * 4 + 92 - 128) * MIB + SCALES + 3 * 128 * MIB),
+}
 
 
-def test_a_file_in_the_format_of_the_engine_is_mapped_and_takes_no_memory_beside_the_weights() -> None:
-    stored = replace(MODEL, dtype="float32", weight_bytes=400 * MIB)
-    assert loading_bytes(stored, INT8) == weight_bytes(stored, INT8) + (3 * 128 + 60) * MIB
+@pytest.mark.parametrize(("model", "form", "size"), LOADING.values(), ids=LOADING)
+def test_loading_takes_the_weights_and_what_is_being_changed(model: ModelSize, form: Format, size: int) -> None:
+    assert loading_bytes(model, form) == size
 
 
 @pytest.mark.parametrize("grown", ["token_count", "logits_count", "context_tokens"])
@@ -112,17 +126,6 @@ def test_what_is_not_stated_is_what_an_engine_takes(device: EngineDevice) -> Non
     assert need.SCORED_TOKENS == SCORED_TOKENS
 
 
-KEPT = {
-    "three layers that are packed": (MODEL, FLOAT, 3 * 60 * MIB // 8 * 4),
-    "nothing of large pieces": (replace(MODEL, intermediate_size=64 * 1024), FLOAT, 0),
-    "all that was quantized": (MODEL, INT8, 60 * MIB * 4),
-    "all experts": (replace(MODEL, parameter_count=200 * MIB), FLOAT, 3 * 60 * MIB // 8 * 4 + 76 * MIB * 4),
-    "one layer alone": (replace(MODEL, layer_count=1), FLOAT, 60 * MIB * 4),
-    "layers that torch does not call linear": (replace(MODEL, linear_parameter_count=0), FLOAT, 3 * 36 * MIB // 8 * 4),
-    "nothing on a GPU": (MODEL, STORED, 0),
-}
-
-
-@pytest.mark.parametrize(("model", "form", "size"), KEPT.values(), ids=KEPT)
-def test_what_the_allocator_keeps_of_loading_has_its_place(model: ModelSize, form: Format, size: int) -> None:
-    assert unreturned_bytes(model, form) == size
+def test_what_the_allocator_keeps_of_a_host_has_its_place() -> None:
+    assert unreturned_bytes(MODEL, FLOAT) == 32 * MIB
+    assert unreturned_bytes(MODEL, STORED) == 0
