@@ -137,10 +137,11 @@ def spots(fleet: Sequence[Node]) -> Iterator[Place]:
         yield each.id, None
 
 
-def deployments(draw: st.DrawFn, *, is_free: bool) -> Wanted:
+def deployments(draw: st.DrawFn, *, is_free: bool, sizes: Sequence[int], is_counted: bool) -> Wanted:
     replica_count = draw(st.integers(1, 6))
-    size = draw(st.sampled_from([0, 1, 1, 2, 2, 3]))
-    slots = draw(st.none() | st.integers(1, replica_count))
+    size = draw(st.sampled_from(sizes))
+    counts = st.integers(1, replica_count)
+    slots = draw(counts if is_counted else st.none() | counts)
     plain = wanted(
         replica_count=replica_count,
         need_gib=draw(st.integers(1, 8)),
@@ -164,12 +165,16 @@ def deployments(draw: st.DrawFn, *, is_free: bool) -> Wanted:
 
 
 @st.composite
-def scenes(draw: st.DrawFn, *, is_free: bool = False) -> Scene:
-    """is_free: the deployment has no constraints on where it may be."""
+def scenes(
+    draw: st.DrawFn, *, is_free: bool = False, sizes: Sequence[int] = (0, 1, 1, 2, 2, 3), is_counted: bool = False
+) -> Scene:
+    """is_free: the deployment has no constraints on where it may be. sizes: GPUs of a replica. is_counted: it has a
+    `gpu_count`.
+    """
     fleet = draw(nodes())
     if is_free:
         fleet = tuple(replace(each, taints=()) for each in fleet)
-    deployment = deployments(draw, is_free=is_free)
+    deployment = deployments(draw, is_free=is_free, sizes=sizes, is_counted=is_counted)
     everywhere = list(spots(fleet))
     placements = []
     if everywhere:
@@ -292,7 +297,7 @@ def test_without_a_gpu_count_as_many_are_placed_as_fit(scene: Scene) -> None:
 def test_counts_differ_by_at_most_one_where_memory_is_ample(
     replica_count: int, gpu_count: int, gpus: Sequence[int]
 ) -> None:
-    assume(gpu_count <= min(replica_count, sum(gpus)))
+    gpu_count = min(gpu_count, replica_count, sum(gpus))
     fleet = [node(name, count) for name, count in zip("abc", gpus, strict=False)]
     deployment = wanted(replica_count=replica_count, need_gib=1, gpu_count=gpu_count)
     places = place(deployment, range(replica_count), placements=[], nodes=fleet)
@@ -303,11 +308,11 @@ def test_counts_differ_by_at_most_one_where_memory_is_ample(
 
 
 @settings(deadline=None)
-@given(st.integers(1, 8), st.integers(1, 6), st.integers(2, 3), st.lists(st.integers(2, 6), min_size=1, max_size=3))
+@given(st.integers(1, 8), st.integers(1, 6), st.integers(2, 3), st.lists(st.integers(3, 6), min_size=1, max_size=3))
 def test_gangs_are_as_even_on_sets_of_gpus_that_have_none_in_common(
     replica_count: int, slot_count: int, size: int, gpus: Sequence[int]
 ) -> None:
-    assume(slot_count <= min(replica_count, sum(count // size for count in gpus)))
+    slot_count = min(slot_count, replica_count, sum(count // size for count in gpus))
     fleet = [node(name, count) for name, count in zip("abc", gpus, strict=False)]
     deployment = wanted(replica_count=replica_count, need_gib=1, gpu_count=slot_count * size, gpus_per_replica=size)
     places = place(deployment, range(replica_count), placements=[], nodes=fleet)
@@ -318,10 +323,9 @@ def test_gangs_are_as_even_on_sets_of_gpus_that_have_none_in_common(
 
 
 @settings(deadline=None)
-@given(scenes(is_free=True))
+@given(scenes(is_free=True, sizes=(0, 1, 1), is_counted=True))
 def test_with_a_gpu_count_the_counts_are_as_even_as_any_set_allows(scene: Scene) -> None:
     scene = replace(scene, others=(SOLO,))
-    assume(scene.wanted.gpu_count is not None and (scene.wanted.gpus_per_replica or 0) <= 1)
     rooms = scene.rooms()
     own = [each for each in scene.placements if each.deployment_uid == scene.wanted.uid]
     counts = Counter((each.node, each.gpus[0] if each.gpus else None) for each in own)
