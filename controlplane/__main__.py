@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -57,6 +58,9 @@ from roundhouse.kit.service import Service
 from roundhouse.v1 import catalog_service_pb2, deployment_service_pb2, inference_service_pb2, node_service_pb2
 
 NAME = "control plane"
+# Every report is some dozens of objects that live until the next. At Python's own threshold collections would look
+# through a fleet of them several times a second, and find nothing: what is not shared in a ring frees itself.
+GC_THRESHOLD = 50_000
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
@@ -91,6 +95,9 @@ async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIE
         address.unlink(missing_ok=True)
         async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store, strategies) as serving:
             write_atomically(address, f"{serving.address}\n".encode())
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD)
             log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
             try:
                 yield serving

@@ -103,9 +103,9 @@ class Placement:
     drain_grace_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take twice as long to make, and reports bring thousands a second
 class Gpu:
-    """A GPU as last reported."""
+    """A GPU as last reported. Nothing changes it."""
 
     uuid: GpuUuid
     index: int

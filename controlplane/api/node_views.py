@@ -10,10 +10,12 @@ from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, Registry
 from controlplane.model import GpuUuid, Placement
 from controlplane.placement.fit import Device, devices_of
+from roundhouse.kit.encoded import holding
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import condition_pb2, node_pb2
 from roundhouse.v1.condition_pb2 import Condition
 from roundhouse.v1.node_pb2 import Node
+from roundhouse.v1.node_service_pb2 import NodeEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class _View:
     known: Known | None
     placements: Sequence[Placement]
     node: Node
+    event: bytes  # a `NodeEvent` that tells it
 
 
 class NodeViews:
@@ -41,16 +44,26 @@ class NodeViews:
 
     def get(self, node: str) -> Node | None:
         """Returns a node as it is now, which others look at as well; None if it is not known at all."""
+        view = self._look(node)
+        return None if view is None else view.node
+
+    def event(self, node: str) -> bytes | None:
+        """Returns the same in a `NodeEvent`, which is encoded once, however many watch."""
+        view = self._look(node)
+        return None if view is None else view.event
+
+    def _look(self, node: str) -> _View | None:
         known, placements = self._registry.known.get(node), self._intent.placements_on(node)
         view = self._views.get(node)
         if view is not None and view.known is known and view.placements == placements:
-            return view.node
+            return view
         shown = self._make(node, known, placements)
         if shown is None:
             self._views.pop(node, None)
-        else:
-            self._views[node] = _View(known, placements, shown)
-        return shown
+            return None
+        event = holding(NodeEvent.CHANGED_FIELD_NUMBER, [shown.SerializeToString()])
+        view = self._views[node] = _View(known, placements, shown, event)
+        return view
 
     def _make(self, node: str, known: Known | None, placements: Sequence[Placement]) -> Node | None:
         if known is not None:

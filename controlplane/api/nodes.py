@@ -14,6 +14,7 @@ from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
 from controlplane.fleet.table import RowChange
 from controlplane.model import Placement
+from roundhouse.kit.encoded import holding
 from roundhouse.kit.errors import NotFound, Resource
 from roundhouse.v1 import errors_pb2, node_pb2
 from roundhouse.v1 import node_service_pb2 as pb
@@ -62,16 +63,16 @@ class NodeApi:
                 if row is not None:
                     mark(row.value.node)
 
-        def look(nodes: Sequence[str]) -> list[pb.NodeEvent]:
+        def look(nodes: Sequence[str]) -> list[bytes]:
             events = []
             for each in nodes:
-                view = self._views.get(each)
-                if view is not None:
+                event = self._views.event(each)
+                if event is not None:
                     sent.add(each)
-                    events.append(pb.NodeEvent(changed=view))
+                    events.append(event)
                 elif each in sent:
                     sent.discard(each)
-                    events.append(pb.NodeEvent(deleted=wire.NODE.format(each)))
+                    events.append(pb.NodeEvent(deleted=wire.NODE.format(each)).SerializeToString())
             return events
 
         with (
@@ -83,8 +84,9 @@ class NodeApi:
                 first=look(self._views.ids() if only is None else [only]),
                 marks=marks,
                 look=look,
-                bookmark=lambda: pb.NodeEvent(bookmark=Bookmark()),
-                message=lambda events: pb.WatchNodesResponse(events=events),
+                bookmark=lambda: pb.NodeEvent(bookmark=Bookmark()).SerializeToString(),
+                size=len,
+                message=lambda events: holding(pb.WatchNodesResponse.EVENTS_FIELD_NUMBER, events),
             )
 
     def _listed(self, node: str) -> node_pb2.Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from controlplane.store.cursors import Position, format_cursor, parse_cursor
 from roundhouse.kit.fields import FieldCheck
@@ -25,6 +25,7 @@ class Sized(Protocol):
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Sized)
+E = TypeVar("E")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,16 @@ def page(
     return Page(shown, next_token, begin.revision)
 
 
-def fitting(messages: Iterable[M], most: int) -> Iterator[M]:
+def size_of(message: Sized) -> int:
+    """Returns how many bytes a message takes."""
+    return message.ByteSize()
+
+
+def fitting(messages: Iterable[E], most: int, size: Callable[[Any], int] = size_of) -> Iterator[E]:
     """Yields the messages that go into one: at most `most`, and no more than MESSAGE_BYTES behind the first."""
     left_bytes = MESSAGE_BYTES
     for index, each in enumerate(islice(messages, most)):
-        left_bytes -= each.ByteSize()
+        left_bytes -= size(each)
         if left_bytes < 0 and index > 0:
             return
         yield each

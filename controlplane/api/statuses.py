@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 # Every report of a busy engine changes the status of its replica, and each refresh looks at all of the deployment. Who
 # asks for a status gets the newest at once; only watches wait.
-_PACE = Pace(most_fraction=0.1)
+_PACE = Pace(most_fraction=0.05, cap_s=1.0)
 _NOT_LOOKED_UP = "its model has not been looked up yet, because no node was connected"
 
 

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from controlplane.api.paging import Sized, fitting
+from controlplane.api.paging import fitting, size_of
 from controlplane.fleet.changes import Marks
 
 BOOKMARK_S = 30.0
+# After each message: what changes meanwhile goes into the next. A thousand nodes that report every second would be a
+# thousand messages, each of which costs more than what it carries.
+GATHER_S = 0.05
 _MOST = 100  # events in one message; a node with eight GPUs takes about 2 KiB, a deployment up to 64 KiB
 
 K = TypeVar("K", bound=Hashable)
-E = TypeVar("E", bound=Sized)
+E = TypeVar("E")
 
 
 async def stream(
@@ -24,27 +27,33 @@ async def stream(
     look: Callable[[Sequence[K]], Sequence[E]],
     bookmark: Callable[[], E],
     message: Callable[[Iterable[E]], Any],
+    size: Callable[[Any], int] = size_of,
     bookmark_s: float = BOOKMARK_S,
 ) -> None:
     """Writes `first` and a bookmark, then what `look` sees in the things that were marked; never ends by itself.
 
-    A bookmark comes every `bookmark_s` seconds, whatever else does.
-    Marks gather while a write waits for the reader, so one that is behind gets the newest state and no backlog.
+    A bookmark comes every `bookmark_s` seconds, whatever else does; changes at most every GATHER_S seconds.
+    Marks gather while a write waits for the reader, so one that is behind gets the newest state and no backlog. size:
+    of an event, in bytes.
     """
     now_s = asyncio.get_running_loop().time
-    await _write(context, [*first, bookmark()], message)
+    await _write(context, [*first, bookmark()], message, size)
     due_s = now_s() + bookmark_s
     while True:
         events = list(look(await marks.take(max(0.0, due_s - now_s()))))
         if now_s() >= due_s:
             events.append(bookmark())
             due_s = now_s() + bookmark_s
-        await _write(context, events, message)
+        if events:
+            await _write(context, events, message, size)
+            await asyncio.sleep(GATHER_S)
 
 
-async def _write(context: Any, events: Sequence[E], message: Callable[[Iterable[E]], Any]) -> None:
+async def _write(
+    context: Any, events: Sequence[E], message: Callable[[Iterable[E]], Any], size: Callable[[Any], int]
+) -> None:
     sent_count = 0
     while sent_count < len(events):
-        part = list(fitting(events[sent_count : sent_count + _MOST], _MOST))
+        part = list(fitting(events[sent_count : sent_count + _MOST], _MOST, size))
         await context.write(message(part))
         sent_count += len(part)

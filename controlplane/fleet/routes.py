@@ -16,7 +16,7 @@ from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY
 
 # Every report of a busy engine changes a route, and each update looks at all replicas of the deployment: a thousand of
 # them would do nothing else.
-_PACE = Pace(most_fraction=0.1)
+_PACE = Pace(most_fraction=0.05, cap_s=1.0)
 
 
 class RouteKeeper:

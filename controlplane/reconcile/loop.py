@@ -14,8 +14,8 @@ import structlog
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced
 from controlplane.placement.strategies import STRATEGIES, Strategy
 from controlplane.plan import Action, Forget, MarkStopping, Place, Plan, Remove, plan
+from controlplane.reconcile.reader import Reader
 from controlplane.reconcile.refused import Refused
-from controlplane.reconcile.snapshot import read_snapshot
 from controlplane.store.protocol import Compare, Listing
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.clock import Clock
@@ -68,10 +68,11 @@ class Reconciler:
         new_uid: Callable[[], ReplicaUid] = lambda: ReplicaUid(str(uuid.uuid4())),
         strategies: Mapping[str, Strategy] = STRATEGIES,
     ) -> None:
-        self._store, self._fleet, self._term, self._clock = store, fleet, term, clock
+        self._store, self._fleet, self._clock = store, fleet, clock
         self._period_s, self._new_uid, self._strategies = period_s, new_uid, strategies
         self._hinted = asyncio.Event()
         self._called = asyncio.Event()  # by somebody who waits for it
+        self._reader = Reader(store, term)
         self._refused = Refused()
         self._turn = 0  # counts the rounds
         self.outcome = Latest(Outcome({}, {}))
@@ -114,7 +115,7 @@ class Reconciler:
 
     async def round(self) -> None:
         """Looks once and writes what is to be done; raises Conflict if somebody wrote at the same time."""
-        seen = await read_snapshot(self._store, self._term)
+        seen = await self._reader.read()
         nodes = self._fleet.nodes()
         self._refused.note(seen.placements, nodes, self._clock.monotonic())
         planned = plan(

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
 from controlplane import wire
-from controlplane.model import Need, Node, NodeId, Placement, Wanted
+from controlplane.model import Node, NodeId, Placement, Wanted
 from controlplane.plan import Forget, Order, Plan, Remove
 from controlplane.reconcile.assign import assignment_of
-from controlplane.store.protocol import Compare, Entry, Listing
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
+from controlplane.store.protocol import Compare
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
 
-
-class Lists(Protocol):
-    """What reading needs of the store."""
-
-    async def list(self, prefix: str) -> Listing:
-        """Returns the entries under a prefix."""
+# All of which an assignment is made: its revision, the placements on its node, and the revisions of their deployments.
+Basis = tuple[int, Sequence[Placement], Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +36,9 @@ class Snapshot:
     _records: Mapping[str, DeploymentRecord]  # by uid of the deployment
     _assignments: Mapping[NodeId, AssignmentRecord]  # also of nodes that run nothing now
     _revisions: Mapping[str, int]  # of every key that was read
+    # Of nodes whose assignment was found to be in line: it still is while nothing of that has changed. Most nodes are,
+    # and a fleet has thousands.
+    _settled: MutableMapping[NodeId, Basis]
 
     def change(self, plan: Plan, nodes: Mapping[NodeId, Node]) -> Change | None:
         """Returns the commit that carries out a plan and brings the assignments in line; None if that writes nothing.
@@ -88,56 +86,21 @@ class Snapshot:
             on_node.setdefault(placement.node, []).append(placement)
         changed: dict[NodeId, AssignmentRecord | None] = {}
         for node, here in on_node.items():
-            before = self._assignments.get(node, AssignmentRecord())
-            engines = assignment_of(here, self._records, wire.assigned_engines(before))
-            after = wire.assignment_record(engines)
             if not here and node not in nodes:
                 changed[node] = None
-            elif after != before:
+                continue
+            basis = self._basis(node, here)
+            if self._settled.get(node) == basis:
+                continue
+            before = self._assignments.get(node, AssignmentRecord())
+            after = wire.assignment_record(assignment_of(here, self._records, wire.assigned_engines(before)))
+            if after != before:
                 changed[node] = after
+            else:
+                self._settled[node] = basis
         returned = [node for node, known in nodes.items() if node not in on_node and known.applied > (self._term, 0)]
         return {**changed, **dict.fromkeys(returned, AssignmentRecord())}
 
-
-async def read_snapshot(store: Lists, term: int) -> Snapshot:
-    """Reads what the store holds; kind by kind, so the compares of a change notice what was written in between."""
-    deployments = (await store.list(wire.DEPLOYMENTS)).entries
-    placements = (await store.list(wire.PLACEMENTS)).entries
-    assignments = (await store.list(wire.ASSIGNMENTS)).entries
-    records = [DeploymentRecord.FromString(each.value) for each in deployments]
-    nodes = {NodeId(each.key.removeprefix(wire.ASSIGNMENTS)): each for each in assignments}
-    return Snapshot(
-        wanted=tuple(_wanted(records, deployments)),
-        placements=tuple(wire.placement(PlacementRecord.FromString(each.value)) for each in placements),
-        orders={node: (term, each.revision) for node, each in nodes.items()},
-        _term=term,
-        _records={each.deployment.uid: each for each in records},
-        _assignments={node: AssignmentRecord.FromString(each.value) for node, each in nodes.items()},
-        _revisions={each.key: each.revision for each in (*deployments, *placements, *assignments)},
-    )
-
-
-def _wanted(records: Sequence[DeploymentRecord], entries: Sequence[Entry]) -> Iterator[Wanted]:
-    """Yields deployments as placement sees them; not one of which the need is not known, unless it is being deleted."""
-    for record, entry in zip(records, entries, strict=True):
-        known = wire.wanted(record) or _deleting(record)
-        if known is not None:
-            yield replace(known, create_revision=entry.create_revision)
-
-
-def _deleting(record: DeploymentRecord) -> Wanted | None:
-    deployment = record.deployment
-    if not deployment.HasField("delete_time"):
-        return None
-    (name,) = wire.DEPLOYMENT.parse(deployment.name)
-    return Wanted(
-        deployment=name,
-        uid=deployment.uid,
-        generation=deployment.generation,
-        replica_count=0,
-        need=Need(0),
-        strategy="",
-        gpu_count=None,
-        allows_sharing=True,
-        is_deleting=True,
-    )
+    def _basis(self, node: NodeId, here: Sequence[Placement]) -> Basis:
+        deployments = [self._revisions.get(wire.deployment_key(each.deployment), 0) for each in here]
+        return self._revisions.get(wire.assignment_key(node), 0), here, deployments

@@ -16,7 +16,8 @@ from controlplane.fleet.registry import Registry
 from controlplane.model import ReplicaUid
 from controlplane.placement.strategies import STRATEGIES
 from controlplane.plan import Plan, plan
-from controlplane.reconcile.snapshot import Snapshot, read_snapshot
+from controlplane.reconcile.reader import Reader
+from controlplane.reconcile.snapshot import Snapshot
 from controlplane.store.protocol import Batch, Entry, Listing
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.errors import NoCapacity
@@ -108,7 +109,7 @@ class Cluster:
 
     async def planned(self) -> tuple[Snapshot, Plan]:
         """Returns what the reconciler would do now."""
-        seen = await read_snapshot(self.store, term=1)
+        seen = await Reader(self.store, term=1).read()
         nodes = self.registry.nodes()
         found = plan(
             seen.wanted,
