@@ -10,6 +10,7 @@ from controlplane.api.node_views import NodeViews
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
 from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid
+from roundhouse.v1.node_service_pb2 import NodeEvent
 from tests.support.clock import FakeClock
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
@@ -48,14 +49,15 @@ class Bench:
 
 def test_a_view_is_made_once_for_each_report() -> None:
     bench = Bench()
-    first = bench.views.get("one")
-    assert bench.views.get("one") is first
+    first = bench.views.event("one")
+    assert bench.views.event("one") is first
     bench.agent.gpus[0].power_watts = 7.0
     bench.report()
-    second = bench.views.get("one")
+    second = bench.views.event("one")
     assert second is not None
-    assert second.gpus[0].power_watts == 7.0
-    assert bench.views.get("one") is second
+    assert NodeEvent.FromString(second).changed.gpus[0].power_watts == 7.0
+    assert bench.views.event("one") is second
+    assert bench.views.get("one") == NodeEvent.FromString(second).changed
 
 
 def test_a_view_changes_with_what_is_placed_and_with_the_state_of_the_node() -> None:
