@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from controlplane.model import (
     AntiAffinity,
@@ -46,6 +47,8 @@ DRAIN_GRACE_S = 30.0  # unless a deletion says otherwise
 # The states that this version knows; UNSPECIFIED is never sent.
 _REPLICA_STATES = frozenset(deployment_pb2.ReplicaState.values()) - {deployment_pb2.REPLICA_STATE_UNSPECIFIED}
 _GPU_STATES = frozenset(node_pb2.GpuState.values()) - {node_pb2.GPU_STATE_UNSPECIFIED}
+
+_STATE = attrgetter("state")
 
 # Keys of the store.
 CLUSTER_KEY = "cluster"
@@ -233,12 +236,14 @@ def assigned_engines(record: AssignmentRecord) -> list[EngineAssignment]:
 
 def settle_states(report: JoinRequest) -> None:
     """Makes of every state in a report that is not known, a newer agent's, what the contract says to treat it as."""
-    for each in report.engines:
-        if each.state not in _REPLICA_STATES:
-            each.state = deployment_pb2.REPLICA_STATE_STARTING
-    for device in report.node.gpus:
-        if device.state not in _GPU_STATES:
-            device.state = node_pb2.GPU_STATE_FAILED
+    if not _REPLICA_STATES.issuperset(map(_STATE, report.engines)):
+        for each in report.engines:
+            if each.state not in _REPLICA_STATES:
+                each.state = deployment_pb2.REPLICA_STATE_STARTING
+    if not _GPU_STATES.issuperset(map(_STATE, report.node.gpus)):
+        for device in report.node.gpus:
+            if device.state not in _GPU_STATES:
+                device.state = node_pb2.GPU_STATE_FAILED
 
 
 def node(report: JoinRequest, *, is_ready: bool, cluster_id: str) -> Node:

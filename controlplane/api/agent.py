@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 import structlog
 
-from controlplane.api.reports import check_report, check_same, choose_version
+from controlplane.api.intake import Inbox, Intake
+from controlplane.api.reports import check_report, choose_version
 from controlplane.fleet.assignments import Assignments
 from controlplane.fleet.registry import Registry, Session
 from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse
@@ -25,6 +26,7 @@ class AgentApi:
 
     def __init__(self, registry: Registry, assignments: Assignments, hint: Callable[[], None]) -> None:
         self._registry, self._assignments, self._hint = registry, assignments, hint
+        self._intake = Intake(hint)
 
     async def Join(self, _: Any, context: Any) -> None:
         """Holds the session of a node until the agent leaves or is replaced."""
@@ -46,10 +48,11 @@ class AgentApi:
 
     async def _hold(self, session: Session, first: JoinRequest, version: int, context: Any) -> None:
         """Reads and writes until the agent has left; raises Conflict if a newer call takes its place."""
-        reading = asyncio.create_task(self._read(session, first, context), name=f"reports of {session.node}")
+        inbox = Inbox(session, first)
+        reading = asyncio.create_task(self._read(inbox, context), name=f"reports of {session.node}")
         writing = asyncio.create_task(self._write(session, version, context), name=f"assignments of {session.node}")
         replaced = asyncio.create_task(session.replaced.wait(), name=f"replacement of {session.node}")
-        tasks: set[asyncio.Task[Any]] = {reading, writing, replaced}
+        tasks: set[asyncio.Future[Any]] = {reading, writing, replaced, inbox.refused}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if replaced in done:
@@ -61,12 +64,12 @@ class AgentApi:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, session: Session, first: JoinRequest, context: Any) -> None:
+    async def _read(self, inbox: Inbox, context: Any) -> None:
         while (report := await context.read()) is not grpc.aio.EOF:
-            check_same(first, report)
-            check_report(report)
-            if session.record(report):
-                self._hint()
+            self._intake.put(inbox, report)
+        self._intake.take(inbox)  # the last word of an agent that leaves
+        if inbox.refused.done():
+            inbox.refused.result()
 
     async def _write(self, session: Session, version: int, context: Any) -> None:
         with self._assignments.following(session.node) as marks:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, cycle
 from operator import attrgetter, le
 
 from controlplane import wire
@@ -43,10 +44,10 @@ class _Ranges:
         self._lowest, self._highest = zip(*ranges.values(), strict=True)
         self._values = attrgetter(*ranges)
 
-    def hold(self, holder: object) -> bool:
-        """Tells whether every value is in its range. NaN is in none."""
-        values = self._values(holder)
-        return all(map(le, self._lowest, values)) and all(map(le, values, self._highest))
+    def hold(self, holders: Iterable[object]) -> bool:
+        """Tells whether every value of all is in its range. NaN is in none."""
+        values = list(chain.from_iterable(map(self._values, holders)))
+        return all(map(le, cycle(self._lowest), values)) and all(map(le, values, cycle(self._highest)))
 
     def check(self, check: FieldCheck, holder: object, field: str) -> None:
         """Notes each value that is out of its range."""
@@ -78,6 +79,8 @@ _HOST = _Ranges(
     last_cpu_fraction=_FRACTION,
 )
 _ENGINE = _Ranges(reserved_memory_bytes=_BYTES, measured_memory_bytes=_BYTES, peak_memory_bytes=_BYTES)
+_UUID: Callable[[Gpu], str] = attrgetter("uuid")
+_PROCESSES: Callable[[Gpu], Sequence[object]] = attrgetter("processes")
 _MODEL_SIZES = ("weight_bytes", "parameter_count", "context_tokens", "kv_elements_per_token")
 _IDS = ("node_uid", "agent_uid", "machine_id")
 
@@ -139,14 +142,14 @@ def _check_taints(check: FieldCheck, taints: Iterable[Taint]) -> None:
         check.require(holds, f"node.taints[{index}]", f"is malformed: {cure}")
 
 
-def _check_gpus(check: FieldCheck, gpus: Iterable[Gpu]) -> None:
-    seen: set[str] = set()
+def _check_gpus(check: FieldCheck, gpus: Sequence[Gpu]) -> None:
+    uuids = list(map(_UUID, gpus))
+    lengths = list(map(len, uuids))
+    are_named = min(lengths, default=1) >= 1 and max(lengths, default=1) <= MAX_GPU_UUID and len({*uuids}) == len(uuids)
+    if are_named and max(map(len, map(_PROCESSES, gpus)), default=0) <= MAX_PROCESSES and _GPU.hold(gpus):
+        return
     for index, gpu in enumerate(gpus):
-        uuid = gpu.uuid
-        is_named = 1 <= len(uuid) <= MAX_GPU_UUID and uuid not in seen
-        if not (is_named and len(gpu.processes) <= MAX_PROCESSES and _GPU.hold(gpu)):
-            _name_mistakes(check, gpu, f"node.gpus[{index}]", is_twice=uuid in seen)
-        seen.add(uuid)
+        _name_mistakes(check, gpu, f"node.gpus[{index}]", is_twice=gpu.uuid in uuids[:index])
 
 
 def _name_mistakes(check: FieldCheck, gpu: Gpu, field: str, *, is_twice: bool) -> None:

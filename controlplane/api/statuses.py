@@ -72,11 +72,12 @@ class Statuses:
         self._problems: dict[str, str] = {}
         self._known: dict[str, Status] = {}
         self._stale: Marks[str] = Marks()
+        self._drifted: set[str] = set()  # of which numbers have changed since, while nobody followed them
         self.changes: Changes[str] = Changes()  # bare ids of deployments that are shown differently now
 
     def get(self, deployment: str) -> Status | None:
         """Returns the present status; None if there is no such deployment."""
-        if self._stale.forget(deployment) or deployment not in self._known:
+        if self._stale.forget(deployment) or deployment in self._drifted or deployment not in self._known:
             self._refresh(deployment)
         return self._known.get(deployment)
 
@@ -129,10 +130,14 @@ class Statuses:
 
     def _mark_node(self, change: NodeChange) -> None:
         for placement in self._intent.placements_on(change.node):
-            if change.touches(placement):
+            # When a state began is told by when it was first seen: somebody must look. Numbers can wait for a reader.
+            if change.transforms(placement) or (self.changes.has_listeners and change.moves(placement)):
                 self._stale.mark(placement.deployment)
+            elif change.moves(placement):
+                self._drifted.add(placement.deployment)
 
     def _refresh(self, deployment: str) -> None:
+        self._drifted.discard(deployment)
         before, row = self._known.get(deployment), self._intent.deployments.rows.get(deployment)
         if row is None:
             self._problems.pop(deployment, None)

@@ -17,6 +17,11 @@ class Changes(Generic[T]):
     def __init__(self) -> None:
         self._listeners: dict[object, Callable[[T], None]] = {}
 
+    @property
+    def has_listeners(self) -> bool:
+        """Tells whether anybody would hear of a change."""
+        return bool(self._listeners)
+
     def tell(self, change: T) -> None:
         """Calls every listener."""
         for each in list(self._listeners.values()):

@@ -65,11 +65,20 @@ class NodeChange:
 
     def touches(self, placement: Placement) -> bool:
         """Tells whether something else is known of a placement on this node now."""
+        return self.transforms(placement) or self.moves(placement)
+
+    def moves(self, placement: Placement) -> bool:
+        """Tells whether its engine says anything else, be it a number."""
+        before, after, uid = self.before, self.after, placement.replica_uid
+        return before is None or after is None or before.engines.get(uid) != after.engines.get(uid)
+
+    def transforms(self, placement: Placement) -> bool:
+        """Tells whether that is more than what its engine says of its load, its memory or its progress."""
         before, after = self.before, self.after
         if before is None or after is None or before.state != after.state:
             return True
         uid = placement.replica_uid
-        if before.engines.get(uid) != after.engines.get(uid):
+        if _traits(before.engines.get(uid)) != _traits(after.engines.get(uid)):
             return True
         return (before.refusals.get(uid), before.gpu_indexes) != (after.refusals.get(uid), after.gpu_indexes)
 
@@ -229,6 +238,12 @@ def _news(report: JoinRequest) -> tuple[object, ...]:
     states = {each.replica_uid: each.state for each in report.engines}
     order = report.applied_order
     return states, {each.replica_uid for each in report.refusals}, (order.cluster_id, order.term, order.generation)
+
+
+def _traits(engine: EngineReport | None) -> object:
+    if engine is None:
+        return None
+    return engine.state, engine.is_crash_loop, engine.restart_count, engine.engine_uuid, engine.address
 
 
 def _is_healthy(node: Node) -> bool:
