@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -19,6 +19,7 @@ from roundhouse.v1.node_pb2 import Node
 from roundhouse.v1.node_service_pb2 import NodeEvent
 
 _BY_INDEX: Callable[[node_pb2.Gpu], int] = attrgetter("index")
+_BY_NAME: Callable[[Placement], tuple[str, int]] = attrgetter("deployment", "index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,11 @@ def _reported(known: Known, placements: Sequence[Placement], assignable: Conditi
     node.host.reserved_memory_bytes = sum(each.reserved_bytes for each in _on_host(facts.gpus, placements))
     node.host.foreign_memory_bytes = host.foreign_bytes
     node.host.placeable_memory_bytes = host.available_bytes
-    gpus = [_entered(gpu, devices[GpuUuid(gpu.uuid)], placements) for gpu in sorted(facts.gpus, key=_BY_INDEX)]
+    replicas = _by_gpu(placements)
+    gpus = [
+        _entered(gpu, devices[GpuUuid(gpu.uuid)], replicas.get(gpu.uuid, ()))
+        for gpu in sorted(facts.gpus, key=_BY_INDEX)
+    ]
     return node.SerializeToString() + holding(Node.GPUS_FIELD_NUMBER, gpus)
 
 
@@ -119,14 +124,23 @@ def _on_host(gpus: Iterable[node_pb2.Gpu], placements: Sequence[Placement]) -> S
     return [each for each in placements if all(gpu in simulated for gpu in each.gpus)]
 
 
-def _entered(gpu: node_pb2.Gpu, device: Device, placements: Sequence[Placement]) -> bytes:
+def _by_gpu(placements: Iterable[Placement]) -> Mapping[str, Collection[str]]:
+    """Returns the names of the replicas on each GPU that has some."""
+    found: dict[str, dict[str, None]] = {}
+    for each in sorted(placements, key=_BY_NAME):
+        for gpu in each.gpus:
+            found.setdefault(gpu, {})[wire.REPLICA.format(each.deployment, each.index)] = None
+    return found
+
+
+def _entered(gpu: node_pb2.Gpu, device: Device, replicas: Collection[str]) -> bytes:
     """Returns a GPU with what the agent cannot know, which is written into the report: whatever stood there is void."""
     gpu.reserved_memory_bytes = device.reserved_bytes if device.occupants else 0
     gpu.foreign_memory_bytes = device.foreign_bytes
     gpu.available_memory_bytes = device.available_bytes
     gpu.ClearField("replicas")
-    if placements:
-        gpu.replicas.extend(_names(each for each in placements if gpu.uuid in each.gpus))
+    if replicas:
+        gpu.replicas.extend(replicas)
     return gpu.SerializeToString()
 
 
@@ -176,5 +190,5 @@ def _gpus_healthy(known: Known) -> Condition:
 
 
 def _names(placements: Iterable[Placement]) -> Sequence[str]:
-    ordered = sorted(placements, key=lambda each: (each.deployment, each.index))
+    ordered = sorted(placements, key=_BY_NAME)
     return list(dict.fromkeys(wire.REPLICA.format(each.deployment, each.index) for each in ordered))
