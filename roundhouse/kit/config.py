@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ ALIASES: Mapping[str, str] = {
 }
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\Z", re.IGNORECASE)
+_MAX_SHOWN = 100  # characters; a number without end helps nobody
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 
 
@@ -47,4 +49,6 @@ def parse_bytes(text: str, where: str) -> int:
     scale = 1024 ** ("kmgt".index(unit[0]) + 1) if unit.endswith("i") and len(unit) == 2 else _UNITS.get(unit)
     if scale is None:
         raise Usage(f'{where} is "{text}": write a size such as 24GiB or 512MiB')
-    return int(float(found[1]) * scale)
+    if (size := float(found[1]) * scale) == math.inf:
+        raise Usage(f'{where} is "{text[:_MAX_SHOWN]}...": write a size such as 24GiB or 512MiB')
+    return int(size)

@@ -131,7 +131,7 @@ def _put_interval(options: EngineOptions, text: str) -> None:
 def _put_cache(options: EngineOptions, text: str) -> None:
     try:
         size = parse_bytes(text, "")
-    except (Usage, OverflowError) as error:
+    except Usage as error:
         raise _Unreadable("write a size such as 24GiB or 512MiB") from error
     options.kv_cache_memory_bytes = min(size, RANGES["kv_cache_memory_bytes"][1])
 

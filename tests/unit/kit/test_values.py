@@ -44,7 +44,7 @@ def test_a_size_is_read_as_people_write_it(text: str, count: int) -> None:
     assert parse_bytes(text, "--memory") == count
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1", "12XB", "1 2", "1iB"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "12XB", "1 2", "1iB", pytest.param("9" * 400, id="endless")])
 def test_a_size_that_is_none_is_refused_by_name(text: str) -> None:
     with pytest.raises(Usage, match="--memory"):
         parse_bytes(text, "--memory")
