@@ -144,6 +144,7 @@ class Node:
     refused: Mapping[ReplicaUid, str] | None = None  # replicas that it will not start, with its reasons
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
+    refused_altogether: frozenset[ReplicaUid] = frozenset()  # of those, whom none of its devices would do
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,14 @@ def spots(placement: Placement) -> list[Spot]:
     return [(placement.node, gpu) for gpu in placement.gpus or (None,)]
 
 
+def refused_spots(placement: Placement, nodes: Mapping[NodeId, Node]) -> list[Spot]:
+    """Returns what a placement which its node refuses is to avoid: the devices that it has, or all of the node."""
+    node = nodes[placement.node]
+    if placement.replica_uid not in node.refused_altogether:
+        return spots(placement)
+    return [(node.id, None), *((node.id, gpu.uuid) for gpu in node.gpus)]
+
+
 def refusal(placement: Placement, nodes: Mapping[NodeId, Node]) -> str | None:
     """Returns why the node of a placement will not start it; None if it does not say so."""
     node = nodes.get(placement.node)
@@ -201,7 +209,7 @@ class _Draft:
         groups: dict[frozenset[Spot], list[Placement]] = {}
         for each in sorted(self._standing(wanted.uid), key=lambda each: each.index):
             if refusal(each, self._nodes) is not None:
-                avoid = frozenset({*spots(each), *refused.get((wanted.uid, each.index), ())})
+                avoid = frozenset({*refused_spots(each, self._nodes), *refused.get((wanted.uid, each.index), ())})
                 groups.setdefault(avoid, []).append(each)
         return [_Group(wanted, tuple(placements), avoid) for avoid, placements in groups.items()]
 

@@ -261,6 +261,7 @@ def node(report: JoinRequest, *, is_ready: bool, cluster_id: str) -> Node:
         refused={ReplicaUid(each.replica_uid): each.message for each in report.refusals},
         labels=dict(report.node.labels),
         taints=tuple(Taint(each.key, each.value) for each in report.node.taints),
+        refused_altogether=frozenset(ReplicaUid(each.replica_uid) for each in report.refusals if each.is_node_wide),
     )
 
 

@@ -8,11 +8,12 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nodeagent.aside import aside
 from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.model import Assigned, Desired, ProcessId
-from nodeagent.models.cache import HubCache, cache_root
+from nodeagent.models.cache import HubCache, NotCached, cache_root, lacking_words, missing_files
 from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import to_timestamp
@@ -48,7 +49,10 @@ class Started:
 async def launch(
     how: Launch, bundles: Bundles, assigned: Assigned, record: Record, *, device: str, cluster_id: str, time_s: float
 ) -> Started:
-    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here."""
+    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here.
+
+    That is NotCached if files of the model are not there.
+    """
     lowest, highest = how.ports
     told = engine_spec_pb2.EngineSpec.FromString(assigned.spec)
     await aside(lambda: _locate(told, HubCache(cache_root(how.environ))), "model lookup")
@@ -103,13 +107,18 @@ def _without_models(spec: engine_spec_pb2.EngineSpec) -> engine_spec_pb2.EngineS
 
 
 def _locate(spec: engine_spec_pb2.EngineSpec, cache: HubCache) -> None:
-    """Puts paths in place of repositories; raises OSError for one that is not in the cache of this node."""
+    """Puts paths in place of repositories; raises OSError, NotCached for what is not on this node."""
     sources = [spec.model]
     if spec.options.speculation.HasField("draft_model"):
         sources.append(spec.options.speculation.draft_model)
     for each in sources:
         if each.WhichOneof("source") == "repository":
-            each.path = str(cache.find(each.repository.id, each.repository.revision).path)
+            directory = cache.find(each.repository.id, each.repository.revision).path
+            if missing := missing_files(directory):
+                raise NotCached(lacking_words(directory, missing))
+            each.path = str(directory)
+        elif each.path and not Path(each.path).is_dir():
+            raise NotCached(f"there is no directory {each.path}")
 
 
 def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:

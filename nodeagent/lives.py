@@ -16,6 +16,7 @@ from nodeagent.hearing import Status
 from nodeagent.launch import Launch, Started, launch
 from nodeagent.life import Life
 from nodeagent.model import Exit, Reading, Sample, Timing
+from nodeagent.models.cache import NotCached
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
@@ -26,7 +27,8 @@ log = structlog.get_logger()
 class Lives:
     """What runs at present. A context manager: leaving it lets go of the processes, which run on.
 
-    `on_load` is called whenever an engine has said how busy it is.
+    `on_load` is called whenever an engine has said how busy it is, `on_lack` with a replica that never ran here and
+    cannot, because files of its model are not there, and with what is missing.
     """
 
     def __init__(
@@ -38,9 +40,10 @@ class Lives:
         timing: Timing,
         clock: Clock,
         on_load: Callable[[], None],
+        on_lack: Callable[[Engine, str], None],
     ) -> None:
         self._how, self._bundles, self._samples = how, bundles, samples
-        self._timing, self._clock, self._on_load = timing, clock, on_load
+        self._timing, self._clock, self._on_load, self._on_lack = timing, clock, on_load, on_lack
         self._following = Background()
         self._stops: dict[Engine, asyncio.Task[None]] = {}
 
@@ -90,6 +93,9 @@ class Lives:
             if not isinstance(error, OSError):  # an OSError is for the user to cure, and says all
                 log.error("starting an engine failed", replica=engine.assigned.replica, exc_info=error)
             engine.bundle = self._bundles.find(engine.assigned.replica_uid)
+            if isinstance(error, NotCached) and engine.bundle is None and engine.stop_grace_s is None:
+                self._on_lack(engine, str(error))
+                return
             engine.die(Exit(), f"the engine cannot be started: {error}")
             engine.vanish()
         else:

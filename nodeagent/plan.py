@@ -61,6 +61,7 @@ class Refuse:
     message: str
     available_bytes: int
     not_before_s: float
+    is_node_wide: bool = False  # no other GPU of this node would do either
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,11 @@ def _running(
     message, available_bytes = lack
     later_s = now_s + REFUSAL_S
     return (*keep, Refuse(assigned, message, available_bytes, later_s), Wait(later_s))
+
+
+def lacking(assigned: Assigned, message: str, now_s: float) -> Refuse:
+    """Returns that files of the model are not on this node, as `message` says: whoever places it takes another one."""
+    return Refuse(assigned, message, 0, now_s + REFUSAL_S, is_node_wide=True)
 
 
 def _unmentioned(orphan: Known, now_s: float) -> Sequence[Action]:

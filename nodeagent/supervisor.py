@@ -63,6 +63,7 @@ class Supervisor:
             timing=timing,
             clock=clock,
             on_load=self._publish,
+            on_lack=self._lack,
         )
 
     async def __aenter__(self) -> Self:
@@ -132,7 +133,11 @@ class Supervisor:
         """Returns what is known of every engine."""
         sample = self._samples.get()
         measured = {} if sample is None else sample.engines
-        return [each.report(measured.get(uid, Measured(0, 0))) for uid, each in self._engines.items()]
+        return [
+            each.report(measured.get(uid, Measured(0, 0)))
+            for uid, each in self._engines.items()
+            if uid not in self._refusals  # else it is only being looked whether it can be started now
+        ]
 
     def models(self) -> Sequence[deployment_pb2.ModelSource]:
         """Returns the models that engines run from, or will when they start again."""
@@ -152,6 +157,7 @@ class Supervisor:
                 gpu_uuids=each.assigned.gpu_uuids,
                 message=each.message,
                 available_memory_bytes=each.available_bytes,
+                is_node_wide=each.is_node_wide,
                 not_before_time=to_timestamp(now_s + each.not_before_s - monotonic_s),
             )
             for uid, each in self._refusals.items()
@@ -170,6 +176,15 @@ class Supervisor:
         self._refusals = {uid: each for uid, each in self._refusals.items() if uid in mentioned}
         self._changed()
 
+    def _lack(self, engine: Engine, message: str) -> None:
+        assigned = engine.assigned
+        self._engines.pop(assigned.replica_uid)
+        refused = plan.lacking(assigned, message, self._clock.monotonic())
+        if assigned.replica_uid not in self._refusals:
+            log.warning("replica refused", replica=assigned.replica, reason=message)
+        self._refusals[assigned.replica_uid] = refused
+        self._changed()
+
     def _plan(self) -> Sequence[plan.Action]:
         known = [each.known() for each in self._engines.values()]
         refused = {uid: each.not_before_s for uid, each in self._refusals.items()}
@@ -178,7 +193,9 @@ class Supervisor:
     async def _apply(self, action: plan.Action) -> None:
         match action:
             case plan.Start(assigned):
-                self._refusals.pop(assigned.replica_uid, None)
+                before = self._refusals.get(assigned.replica_uid)
+                if before is not None and not before.is_node_wide:
+                    del self._refusals[assigned.replica_uid]
                 engine = self._engines.get(assigned.replica_uid) or self._add(assigned)
                 engine.assigned = assigned
                 self._lives.start(engine, "" if self.applied is None else self.applied.cluster_id)
@@ -228,6 +245,8 @@ class Supervisor:
         return () if sample is None else sample.gpus
 
     def _changed(self) -> None:
+        started = {uid for uid, each in self._engines.items() if each.state is not State.PREPARING}
+        self._refusals = {uid: each for uid, each in self._refusals.items() if uid not in started}
         self._publish()
         self._hint.set()
         self._on_change()

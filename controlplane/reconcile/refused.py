@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from controlplane.model import Node, NodeId, Placement
 from controlplane.placement.fit import Place as Spot
-from controlplane.plan import ReplicaKey, refusal, spots
+from controlplane.plan import ReplicaKey, refusal, refused_spots
 
 REMEMBERED_S = 60.0  # then a device is worth another try
+# So is a node without files of the model, of which there may be so many that going round all of them takes minutes.
+ALTOGETHER_S = 600.0
 
 
 class Refused:
@@ -27,7 +29,9 @@ class Refused:
         for placement in placements:
             if refusal(placement, nodes) is not None:
                 of_replica = self._until_s.setdefault((placement.deployment_uid, placement.index), {})
-                of_replica.update(dict.fromkeys(spots(placement), now_s + REMEMBERED_S))
+                is_altogether = placement.replica_uid in nodes[placement.node].refused_altogether
+                until_s = now_s + (ALTOGETHER_S if is_altogether else REMEMBERED_S)
+                of_replica.update(dict.fromkeys(refused_spots(placement, nodes), until_s))
         recent = {
             replica: {spot: until_s for spot, until_s in of_replica.items() if until_s > now_s}
             for replica, of_replica in self._until_s.items()

@@ -26,7 +26,7 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json"
 MAX_CACHED = 1024  # a report goes up every second
 MAX_REFERENCES = 16
 _MAX_REPOSITORY, _MAX_REFERENCE = 200, 100  # characters, as in the contract
-_MAX_SAID = 5  # revisions that a message names
+_MAX_SAID = 5  # revisions, or files, that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +160,13 @@ def missing_files(directory: Path) -> Sequence[str]:
     weights = _weights(directory)
     missing += sorted(each for each in weights if not (directory / each).exists())
     return missing
+
+
+def lacking_words(directory: Path, missing: Sequence[str]) -> str:
+    """Returns a sentence that says which files a directory lacks."""
+    named = ", ".join(missing[:_MAX_SAID])
+    more = f" and {len(missing) - _MAX_SAID} more" if len(missing) > _MAX_SAID else ""
+    return f"{directory} is not whole: it lacks {named}{more}"
 
 
 def _weights(directory: Path) -> set[str]:

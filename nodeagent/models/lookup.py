@@ -12,7 +12,7 @@ from typing import Self
 import structlog
 
 from nodeagent.aside import aside
-from nodeagent.models.cache import HubCache, NotCached, missing_files
+from nodeagent.models.cache import HubCache, NotCached, lacking_words, missing_files
 from nodeagent.models.directory import files_of, read_model
 from nodeagent.models.safetensors import Broken
 from roundhouse.internal.v1 import agent_service_pb2 as wire
@@ -23,7 +23,6 @@ log = structlog.get_logger()
 LOOK_PERIOD_S = 1.0  # who mends a directory and tries again gets the new answer
 ANSWER_S = 2.0  # a client waits for it; by then a file system that hangs is answer enough
 _MAX_MISSING = 32
-_MAX_SAID = 5  # of them, in words
 _Stamp = tuple[object, ...]
 
 
@@ -125,9 +124,7 @@ class _Look:
         return directory
 
     def _lacking(self, directory: Path, missing: Sequence[str]) -> wire.ModelFacts:
-        named = ", ".join(missing[:_MAX_SAID])
-        more = f" and {len(missing) - _MAX_SAID} more" if len(missing) > _MAX_SAID else ""
-        facts = self.broken(f"{directory} is not whole: it lacks {named}{more}")
+        facts = self.broken(lacking_words(directory, missing))
         facts.missing_files.extend(missing[:_MAX_MISSING])
         return facts
 

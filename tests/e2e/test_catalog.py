@@ -92,3 +92,17 @@ async def test_a_family_is_registered_resolved_served_and_deleted(
         assert deleted.returncode == 0, deleted.stderr
         assert list(hub.iterdir()) == []
         assert roundhouse(it, "cache", "list").stdout == "no node keeps files of a model\n"
+
+
+async def test_replicas_run_on_the_nodes_that_have_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    async with cluster(tmp_path / "cluster") as (it, client):
+        hub = tmp_path / "hub"
+        cache_model(hub, REPOSITORY, write_tiny_model(tmp_path / "files", "qwen3"))
+        monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+        it.start_agent("--simulate-gpus", "1x24GiB", node="stocked")
+        await eventually(lambda: roundhouse(it, "nodes").stdout.count("READY") == 2, "both nodes are ready")
+        wanted = deployment("tiny", repository=REPOSITORY, replica_count=2, strategy="spread", max_model_len=128)
+        created = await client.deployments.create(wanted)
+        ready = await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S, wanted=created)
+        assert [each.node for each in ready.replicas] == ["nodes/stocked", "nodes/stocked"]

@@ -20,7 +20,7 @@ PATIENCE_S = 90.0  # two cores, several engines that import torch at once
 
 
 class Cluster:
-    """One control plane and one node agent with two simulated GPUs, as processes."""
+    """One control plane and one node agent with two simulated GPUs, or more of them, as processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,11 +35,14 @@ class Cluster:
         self._spawn("controlplane", "--listen", listen, "--state-dir", str(state), *options)
         self.address = await eventually(lambda: (state / "address").read_text().strip(), "the control plane listens")
 
-    def start_agent(self, *options: str) -> None:
-        """Starts it; started again, it finds its engines."""
-        state = self.folder / "nodeagent"
-        gpus = options or ("--simulate-gpus", "2x24GiB")
-        self._spawn("nodeagent", "--control-plane", self.address, "--state-dir", str(state), *gpus)
+    def start_agent(self, *options: str, node: str = "") -> None:
+        """Starts it; started again, it finds its engines. node: the id of another one beside the first."""
+        name = f"nodeagent-{node}" if node else "nodeagent"
+        options = options or ("--simulate-gpus", "2x24GiB")
+        if node:
+            options = ("--node-id", node, *options)
+        state = self.folder / name
+        self._spawn("nodeagent", "--control-plane", self.address, "--state-dir", str(state), *options, name=name)
 
     def kill(self, name: str) -> None:
         """Ends a process as the kernel does when memory is out."""
@@ -47,10 +50,10 @@ class Cluster:
         process.kill()
         process.wait()
 
-    def _spawn(self, module: str, *arguments: str) -> None:
+    def _spawn(self, module: str, *arguments: str, name: str = "") -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f"{module}.log").open("ab") as log:
-            self.processes[module] = subprocess.Popen(
+        with (self.folder / f"{name or module}.log").open("ab") as log:
+            self.processes[name or module] = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments], stdout=log, stderr=log, start_new_session=True
             )
 

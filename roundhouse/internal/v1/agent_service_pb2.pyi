@@ -114,18 +114,20 @@ class Order(_message.Message):
     def __init__(self, cluster_id: _Optional[str] = ..., term: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("replica_uid", "gpu_uuids", "message", "available_memory_bytes", "not_before_time")
+    __slots__ = ("replica_uid", "gpu_uuids", "message", "available_memory_bytes", "not_before_time", "is_node_wide")
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     NOT_BEFORE_TIME_FIELD_NUMBER: _ClassVar[int]
+    IS_NODE_WIDE_FIELD_NUMBER: _ClassVar[int]
     replica_uid: str
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
     message: str
     available_memory_bytes: int
     not_before_time: _timestamp_pb2.Timestamp
-    def __init__(self, replica_uid: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ..., available_memory_bytes: _Optional[int] = ..., not_before_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    is_node_wide: bool
+    def __init__(self, replica_uid: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., message: _Optional[str] = ..., available_memory_bytes: _Optional[int] = ..., not_before_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., is_node_wide: bool = ...) -> None: ...
 
 class NodeFacts(_message.Message):
     __slots__ = ("hostname", "agent_version", "labels", "gpus", "host", "sample_time", "taints", "driver_version")

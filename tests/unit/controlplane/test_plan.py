@@ -231,6 +231,19 @@ def test_a_replica_that_its_node_refuses_moves_to_another_place() -> None:
     ]
 
 
+def test_a_replica_that_its_node_refuses_altogether_moves_to_another_node_though_others_gpus_are_free() -> None:
+    refused = placement("chat-0", "a-0")
+    here = replace(refusing("a", refused), gpus=node("a", 4).gpus, refused_altogether=frozenset({refused.replica_uid}))
+    assert outline(planned([wanted()], [refused], [here, node("b")]).actions) == [
+        "stop chat-0 on a-0",
+        "place chat-0 on b-0",
+    ]
+    [stays] = planned([wanted()], [refused], [here]).unplaced
+    assert [words for _, words in stays.lacks] == [
+        f"GPU {index} of node a was refused by its node" for index in range(4)
+    ]
+
+
 def test_a_replica_that_is_refused_and_fits_nowhere_else_stays_and_both_reasons_are_told() -> None:
     refused = placement("chat-0", "a-0")
     found = planned([wanted()], [refused], [refusing("a", refused)])

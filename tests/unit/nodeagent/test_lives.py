@@ -48,7 +48,13 @@ async def lives(tmp_path: Path) -> AsyncIterator[Lives]:
     node, bundles = Node(tmp_path), Bundles(tmp_path / "engines")
     bundles.open()
     async with Lives(
-        node.how, bundles, Latest(None), timing=node.timing, clock=SystemClock(), on_load=lambda: None
+        node.how,
+        bundles,
+        Latest(None),
+        timing=node.timing,
+        clock=SystemClock(),
+        on_load=lambda: None,
+        on_lack=lambda _, __: None,
     ) as lives:
         yield lives
     await node.end()
