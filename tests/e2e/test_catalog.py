@@ -101,7 +101,7 @@ async def test_replicas_run_on_the_nodes_that_have_the_files(tmp_path: Path, mon
         cache_model(hub, REPOSITORY, write_tiny_model(tmp_path / "files", "qwen3"))
         monkeypatch.setenv("HF_HUB_CACHE", str(hub))
         it.start_agent("--simulate-gpus", "1x24GiB", node="stocked")
-        await eventually(lambda: roundhouse(it, "nodes").stdout.count("READY") == 2, "both nodes are ready")
+        await eventually(lambda: roundhouse(it, "nodes").stdout.count(" ready ") == 2, "both nodes are ready")
         wanted = deployment("tiny", repository=REPOSITORY, replica_count=2, strategy="spread", max_model_len=128)
         created = await client.deployments.create(wanted)
         ready = await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S, wanted=created)
