@@ -95,7 +95,8 @@ class NativeLinears:
     def __init__(self, path: Path, name: str, threads: int) -> None:
         """Raises OSError if the library cannot be loaded here, AttributeError if it is of other sources."""
         self._library = library = ctypes.CDLL(str(path))
-        self.name = f"{name}, bfloat16 in pairs" if library.linear_has_pairs() else name
+        how = "tiles" if library.linear_has_tiles() else "pairs"
+        self.name = f"{name}, bfloat16 in {how}" if library.linear_has_pairs() else name
         self._threads = threads
         library.linear_bytes.argtypes, library.linear_bytes.restype = [c_void_p], c_int64
         library.linear_pack.argtypes, library.linear_pack.restype = [c_void_p, c_void_p, c_int], None

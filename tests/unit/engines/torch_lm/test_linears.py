@@ -93,7 +93,7 @@ def test_a_row_gives_the_same_bits_alone_among_others_and_with_more_threads(make
         one, two = (make(threads).pack(weight, norm=norm) for threads in (1, 2))
         x = noise(300, inputs, seed=1).to(dtype)
         together = one(x)
-        for count in (1, 2, 5, 6, 7, 13, 14, 15, 29, 64, 150, 300):
+        for count in (1, 2, 5, 6, 7, 13, 14, 15, 16, 17, 29, 32, 33, 64, 150, 300):
             assert torch.equal(one(x[300 - count :]), together[300 - count :])
             assert torch.equal(two(x[:count]), together[:count])
 

@@ -4,7 +4,14 @@
 
 INLINE int has_pairs(const Linear *l) { return l->kind == BFLOAT16 && linear_has_pairs(); }
 
-INLINE i64 padded_inputs(const Linear *l) { return has_pairs(l) ? (l->inputs + 1) / 2 * 2 : l->inputs; }
+INLINE int has_tiles(const Linear *l) { return l->kind == BFLOAT16 && linear_has_tiles(); }
+
+INLINE i64 padded_inputs(const Linear *l) {
+#ifdef TILES
+    if (has_tiles(l)) return (l->inputs + DEEP - 1) / DEEP * DEEP;
+#endif
+    return has_pairs(l) ? (l->inputs + 1) / 2 * 2 : l->inputs;
+}
 
 static float root_mean_square(const Linear *l, const void *x) {
     vec squares = splat(0);
@@ -49,15 +56,17 @@ INLINE vec words(const Linear *l, const void *x, vec scale, i64 word, int is_pai
     return normed(l, x, scale, word);
 }
 
-// Lays out the rows that share a pass, from word `first` up to `end`: what they have of one input stands together.
+// Lays out the rows that share a pass, from word `first` up to `end`: what they have of one input stands together; for
+// tiles, what they have of DEEP inputs.
 static void lay_out(const Linear *l, const void *const *x, i64 rows, float *to, i64 first, i64 end) {
     int is_paired = has_pairs(l);
-    vec scale[TALL];
+    vec scale[TALLEST];
     for (i64 i = 0; i < rows; i++) scale[i] = splat(l->norm ? 1 / root_mean_square(l, x[i]) : 1);
-    if (rows == 1) {
-        for (i64 word = first; word < end; word += LANES)
-            store_first(to + word, words(l, x[0], scale[0], word, is_paired),
-                        end - word < LANES ? end - word : LANES);
+    if (rows == 1 || has_tiles(l)) {
+        for (i64 i = 0; i < rows; i++)
+            for (i64 word = first; word < end; word += LANES)
+                store_first(to + word * rows + i * LANES, words(l, x[i], scale[i], word, is_paired),
+                            end - word < LANES ? end - word : LANES);
         return;
     }
     for (i64 word = first; word < end; word += LANES)

@@ -1,8 +1,13 @@
 // Linear layers: y = f(norm(x) W' + b), with W packed once into panels of columns.
 //
-// Each number of y is one sum over the inputs, in order and in one accumulator, whatever the count of rows and threads:
-// a row gives the same bits alone and among others.
+// Each number of y is one sum over the inputs, in order and in one accumulator (tiles have an order and accumulators of
+// their own), whatever the count of rows and threads: a row gives the same bits alone and among others.
 #include "linear.h"
+
+#if defined __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "functions.h"
 #include "lay_out.h"
@@ -20,6 +25,24 @@
 int linear_has_pairs(void) {
 #ifdef PAIRS
     return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+    return 0;
+#endif
+}
+
+#ifdef TILES
+#define REQUEST_PERMISSION 0x1023 // ARCH_REQ_XCOMP_PERM, for all threads of the process
+#define TILE_DATA 18              // XFEATURE_XTILEDATA
+#endif
+
+int linear_has_tiles(void) {
+#ifdef TILES
+    static _Atomic int known; // 1: no, 2: yes. Whoever asks at the same time finds out the same
+    if (!known) {
+        int has = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") && linear_has_pairs();
+        known = has && !syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) ? 2 : 1;
+    }
+    return known == 2;
 #else
     return 0;
 #endif
@@ -124,7 +147,7 @@ static void lay_out_parts(void *context, i64 first, i64 end) {
     for (i64 i = first; i < end; i++) {
         i64 pass = i / it->parts, part = i % it->parts;
         i64 start = first_row(it, pass), rows = first_row(it, pass + 1) - start;
-        const void *x[TALL];
+        const void *x[TALLEST];
         for (i64 row = 0; row < rows; row++)
             x[row] = it->x + (it->from ? it->from[start + row] : start + row) * it->x_stride * size_of(it->l->dtype);
         i64 vectors = (it->width + LANES - 1) / LANES;
@@ -141,26 +164,33 @@ static void add_up_panels(void *context, i64 first, i64 end) {
 #ifdef PAIRS
     if (has_pairs(l)) pass = pass_pairs;
 #endif
+#ifdef TILES
+    if (has_tiles(l)) pass = pass_tiles;
+#endif
     i64 y_size = l->is_wide ? 4 : size_of(l->dtype);
     for (i64 i = first; i < end; i++) {
         i64 first_pass = i / it->panels * it->flock, panel = i % it->panels;
         for (i64 p = first_pass; p < it->passes && p < first_pass + it->flock; p++) {
             i64 start = first_row(it, p), count = first_row(it, p + 1) - start;
-            vec sums[TALL][2];
+            vec sums[TALLEST][2];
             const char *columns = (char *)l->panels + panel * panel_bytes(l);
             i64 ahead = p == first_pass ? AHEAD : NEAR;
             pass(it->laid_out + start * it->width, count, columns, it->inputs, ahead, sums);
             finish(l, sums, count, panel, it->y + start * it->y_stride * y_size, it->y_stride, it->adds);
         }
     }
+#ifdef TILES
+    if (pass == pass_tiles) release_tiles();
+#endif
 }
 
 int linear(const Linear *l, const void *x, i64 x_stride, const i64 *from, i64 rows, void *y, i64 y_stride, int adds,
            int threads) {
     if (!rows) return 0;
     i64 inputs = padded_inputs(l), width = has_pairs(l) ? inputs / 2 : inputs, panels = panel_count(l);
-    i64 most = FLOCK / (TALL * width * (i64)sizeof(float)), flock = most < 1 ? 1 : most;
-    i64 passes = (rows + TALL - 1) / TALL, flocks = (passes + flock - 1) / flock;
+    i64 tall = has_tiles(l) ? TALLEST : TALL;
+    i64 most = FLOCK / (tall * width * (i64)sizeof(float)), flock = most < 1 ? 1 : most;
+    i64 passes = (rows + tall - 1) / tall, flocks = (passes + flock - 1) / flock;
     // Parts of one pass each compute its rows' norms: they are worth it only where threads would have no work else.
     int layers = rows * inputs < SHORT / 64 ? 1 : threads;
     i64 parts = layers > 1 && passes < 4 * layers ? 2 : 1;

@@ -26,6 +26,9 @@ void linear_pack(const Linear *l, const void *weights, int threads);
 // Tells whether products of bfloat16 are made two at a time here, which rounds otherwise.
 int linear_has_pairs(void);
 
+// Tells whether they are made tile by tile, which adds up in another order.
+int linear_has_tiles(void);
+
 // x: rows of `x_stride` numbers, of which row from[i] is meant, or row i if that is null; y: rows of `y_stride`, to which
 // the result is added if `adds`. Returns 0, or -1 if there is no memory.
 int linear(const Linear *l, const void *x, i64 x_stride, const i64 *from, i64 rows, void *y, i64 y_stride, int adds,
