@@ -79,6 +79,9 @@ async def _run(arguments: Sequence[str], environ: Mapping[str, str], stop: async
     )
     logs.configure(config.log_level)
     async with running(config, strategies):
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
         await stop.wait()
         log.info("control plane stops")
 
@@ -95,9 +98,6 @@ async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIE
         address.unlink(missing_ok=True)
         async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store, strategies) as serving:
             write_atomically(address, f"{serving.address}\n".encode())
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(GC_THRESHOLD)
             log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
             try:
                 yield serving

@@ -28,7 +28,6 @@ class _View:
 
     known: Known | None
     placements: Sequence[Placement]
-    node: bytes
     event: bytes  # a `NodeEvent` that tells it
 
 
@@ -50,7 +49,7 @@ class NodeViews:
     def get(self, node: str) -> Node | None:
         """Returns a node as it is now; None if it is not known at all."""
         view = self._look(node)
-        return None if view is None else Node.FromString(view.node)
+        return None if view is None else NodeEvent.FromString(view.event).changed
 
     def event(self, node: str) -> bytes | None:
         """Returns the same in an encoded `NodeEvent`."""
@@ -67,7 +66,7 @@ class NodeViews:
             self._views.pop(node, None)
             return None
         event = holding(NodeEvent.CHANGED_FIELD_NUMBER, [shown])
-        view = self._views[node] = _View(known, placements, shown, event)
+        view = self._views[node] = _View(known, placements, event)
         return view
 
     def _make(self, node: str, known: Known | None, placements: Sequence[Placement]) -> bytes | None:

@@ -308,11 +308,12 @@ def test_counts_differ_by_at_most_one_where_memory_is_ample(
 
 
 @settings(deadline=None)
-@given(st.integers(1, 8), st.integers(1, 6), st.integers(2, 3), st.lists(st.integers(3, 6), min_size=1, max_size=3))
+@given(st.integers(1, 8), st.integers(1, 6), st.integers(2, 3), st.lists(st.integers(2, 6), min_size=1, max_size=3))
 def test_gangs_are_as_even_on_sets_of_gpus_that_have_none_in_common(
     replica_count: int, slot_count: int, size: int, gpus: Sequence[int]
 ) -> None:
     slot_count = min(slot_count, replica_count, sum(count // size for count in gpus))
+    assume(slot_count)  # few have no room for a gang
     fleet = [node(name, count) for name, count in zip("abc", gpus, strict=False)]
     deployment = wanted(replica_count=replica_count, need_gib=1, gpu_count=slot_count * size, gpus_per_replica=size)
     places = place(deployment, range(replica_count), placements=[], nodes=fleet)

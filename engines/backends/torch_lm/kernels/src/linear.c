@@ -1,7 +1,7 @@
 // Linear layers: y = f(norm(x) W' + b), with W packed once into panels of columns.
 //
-// Each number of y is one sum over the inputs, in order and in one accumulator (tiles have an order and accumulators of
-// their own), whatever the count of rows and threads: a row gives the same bits alone and among others.
+// Each number of y is one sum over the inputs, in order and in one accumulator (tiles have an order of their
+// own), whatever the count of rows and threads: a row gives the same bits alone and among others.
 #include "linear.h"
 
 #if defined __linux__
