@@ -101,7 +101,7 @@ class PeerProcess:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"it has ended: {lines[-1][:300] if lines else 'and said nothing'} ({self._log})"
+        return f"it has ended: {lines[-1][:300] if lines else 'and said nothing'} ({self._log.name})"
 
     def _pause(self) -> None:
         os.killpg(self._process.pid, signal.SIGSTOP)
