@@ -99,7 +99,7 @@ class _Sayings:
         among = (
             _AMONG[obstacle].format(alike, _number(len(devices), devices)) if obstacle in _AMONG and alike > 1 else ""
         )
-        return f"{needs}; {self.of(nearest)}{among}: {self._cure(obstacle)}"
+        return f"{needs}; {self.of(nearest)}{among}: {self._cure(obstacle, nearest)}"
 
     def of(self, device: Device) -> str:
         """Returns what keeps replicas off a device."""
@@ -120,12 +120,10 @@ class _Sayings:
             lacking = f", {nearest.words} has {_available(nearest)} and is left over"
         return f"{asked}; {usable}{lacking}: add a GPU, or lower gpu_count"
 
-    def _cure(self, obstacle: Obstacle | None) -> str:
+    def _cure(self, obstacle: Obstacle | None, device: Device) -> str:
         match obstacle:
             case Obstacle.MEMORY:
-                return (
-                    f"add a node, or lower {'memory_bytes' if self._wanted.need.is_stated else 'kv_cache_memory_bytes'}"
-                )
+                return f"add a node, or {_smaller(self._wanted.need, device.available_bytes)}"
             case Obstacle.NOT_SHARED if not self._wanted.allows_sharing:
                 return f"add a GPU, or {_SHARING_CURES[self._wanted.sharing_source]}"
             case Obstacle.NOT_SHARED:
@@ -241,3 +239,12 @@ def _allowed(entries: Sequence[NodeGpus]) -> str:
         for each in entries[:_MOST_NAMED]
     ]
     return "; ".join([*told, *(["…"] if len(entries) > _MOST_NAMED else [])])
+
+
+def _smaller(need: Need, available_bytes: int) -> str:
+    """Returns how a replica can be made to need no more than what is available."""
+    if need.is_stated:
+        return "lower memory_bytes"
+    if need.is_fitted or need.weight_bytes + need.overhead_bytes > available_bytes:
+        return "take a smaller model, or a quantization"
+    return "lower kv_cache_memory_bytes"

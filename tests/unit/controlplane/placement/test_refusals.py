@@ -61,8 +61,24 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             [node("a")],
             [],
             'replica "chat-0" needs 30 GiB (27 GiB weights + 1 GiB KV cache + 2 GiB overhead); '
+            "GPU 0 of node a has 24 GiB available: add a node, or take a smaller model, or a quantization",
+            id="arithmetic_of_weights_that_are_too_large",
+        ),
+        pytest.param(
+            replace(COMPUTED, need=Need(30 * GIB, 20 * GIB, 8 * GIB, 2 * GIB)),
+            [node("a")],
+            [],
+            'replica "chat-0" needs 30 GiB (20 GiB weights + 8 GiB KV cache + 2 GiB overhead); '
             "GPU 0 of node a has 24 GiB available: add a node, or lower kv_cache_memory_bytes",
-            id="arithmetic",
+            id="arithmetic_of_a_cache_that_is_too_large",
+        ),
+        pytest.param(
+            replace(COMPUTED, need=Need(30 * GIB, 20 * GIB, 8 * GIB, 2 * GIB, is_fitted=True)),
+            [node("a")],
+            [],
+            'replica "chat-0" needs 30 GiB (20 GiB weights + 8 GiB KV cache + 2 GiB overhead); '
+            "GPU 0 of node a has 24 GiB available: add a node, or take a smaller model, or a quantization",
+            id="the_least_that_was_fitted",
         ),
         pytest.param(
             wanted(need_gib=70, gpus_per_replica=0),
