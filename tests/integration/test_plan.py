@@ -76,3 +76,10 @@ async def test_one_that_exists_can_be_planned_with_another_count(tmp_path: Path)
         assert (ended.status, ended.err) == (0, "")
         assert ended.out.splitlines()[-2].endswith("(stands)")
         assert (await plane.get("demo")).replica_count == 1
+
+
+async def test_an_endpoint_is_where_it_is_planned(tmp_path: Path) -> None:
+    async with plane_on(tmp_path) as plane, ScriptedAgent("a").joined(plane.address):
+        for url in (plane.address, f"http://{plane.address}/"):
+            ended = await roundhouse("127.0.0.1:1", "plan", "-e", url, "-n", "demo", "--json")
+            assert (ended.status, json.loads(ended.out)["fits"]) == (0, True)
