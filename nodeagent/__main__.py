@@ -28,6 +28,7 @@ from nodeagent.launch import Launch
 from nodeagent.model import Occupant, Sample, Timing
 from nodeagent.models.cache import HubCache, cache_root
 from nodeagent.models.cached import CachedModels
+from nodeagent.models.hub import Hub
 from nodeagent.models.lookup import Models, builtin_directory
 from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self
@@ -85,8 +86,9 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
             on_change=hint.set,
         )
         cache = HubCache(cache_root(environ))
+        hub = Hub(environ, cache)
         cached = CachedModels(cache, supervisor.models, on_change=hint.set)
-        async with supervisor, Models(builtin_directory, cache, on_change=hint.set) as models:
+        async with supervisor, Models(builtin_directory, cache, hub, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
             who = Self(
                 node,
@@ -95,12 +97,13 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 machine_id(boot_id()),
                 config.labels or {},
                 config.taints,
+                capabilities=("hub",) if hub.is_online else (),
             )
             reporter = Reporter(who, supervisor, models, occupants, samples, cached=cached.facts)
 
             async def take(message: agent_service_pb2.JoinResponse) -> None:
                 if await supervisor.take(message):
-                    models.probe(message.model_probes)
+                    models.probe(message.model_probes, message.hub_probes)
                     cached.delete(message.cached_model_deletions)
 
             uplink = Uplink(

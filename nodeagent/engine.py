@@ -31,6 +31,7 @@ class Engine:
         self.bundle: Bundle | None = None
         self.life: Life | None = None
         self.stop_grace_s: float | None = None
+        self.is_fetching = False
         self.settled = asyncio.Event()  # the engine has said something in this life, or there is none
         self._clock, self._on_change = clock, on_change
         self._record = Record()
@@ -79,8 +80,15 @@ class Engine:
         self._set(Status(State.PREPARING, "the engine's directory is prepared"))
         return self._record
 
+    def fetch(self, repository: str, done_bytes: int, total_bytes: int) -> None:
+        """Notes how much of a model has come to this node."""
+        self.is_fetching = True
+        done, total = (f"{each / 1024**3:.1f}" for each in (done_bytes, total_bytes))
+        self._set(replace(self._status, message=f"fetching {repository} from the hub: {done} of {total} GiB"))
+
     def begin(self, life: Life) -> None:
         """Notes that a process runs, just started or adopted."""
+        self.is_fetching = False
         self.life, self.bundle = life, life.bundle
         self._record = replace(self._record, process=life.identity)
         self.settled.clear()
@@ -111,7 +119,7 @@ class Engine:
 
     def die(self, exit_: Exit, fault: str) -> None:
         """Notes the end of a life; unless it was wanted, decides when the next one starts."""
-        self.life, self._has_remains = None, True
+        self.life, self._has_remains, self.is_fetching = None, True, False
         self.settled.set()
         if self.stop_grace_s is not None:
             self._set(Status(State.DRAINING, "the process has ended; what it used is given back"))

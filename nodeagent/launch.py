@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from nodeagent.aside import aside
 from nodeagent.bundle import Bundle, Bundles, Record
 from nodeagent.model import Assigned, Desired, ProcessId
-from nodeagent.models.cache import HubCache, NotCached, cache_root, lacking_words, missing_files
+from nodeagent.models.cache import HubCache, NotCached
+from nodeagent.models.hub import Hub
+from nodeagent.models.place import find_model
 from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import to_timestamp
+from roundhouse.v1.deployment_pb2 import ModelSource
 
 ENGINE_COMMAND = (sys.executable, "-m", "engines")
 _KEY_BYTES = 32
+Progress = Callable[[str, int, int], None]  # a repository, bytes that have come, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,51 @@ class Started:
     process: Process
 
 
-async def launch(
-    how: Launch, bundles: Bundles, assigned: Assigned, record: Record, *, device: str, cluster_id: str, time_s: float
-) -> Started:
-    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here.
+async def locate(assigned: Assigned, hub: Hub, cache: HubCache, tell: Progress) -> engine_spec_pb2.EngineSpec:
+    """Returns what the engine of a replica is told, with paths in place of repositories. Fetches what is not here.
 
-    That is NotCached if files of the model are not there.
+    Raises OSError, that is NotCached if files are not here and cannot be fetched. May be cancelled.
     """
-    lowest, highest = how.ports
     told = engine_spec_pb2.EngineSpec.FromString(assigned.spec)
-    await aside(lambda: _locate(told, HubCache(cache_root(how.environ))), "model lookup")
+    for source in sources_of(told):
+        if source.WhichOneof("source") == "builtin":
+            continue
+        try:
+            directory = await aside(functools.partial(find_model, source, cache), "model lookup")
+        except NotCached as lack:
+            if source.WhichOneof("source") != "repository":
+                raise
+            repository = source.repository
+            try:
+                await hub.fetch(repository.id, repository.revision, functools.partial(tell, repository.id))
+            except NotCached as error:
+                raise NotCached(f"{lack}; {error}") from error
+            directory = await aside(functools.partial(find_model, source, cache), "model lookup")
+        source.path = str(directory)
+    return told
+
+
+def sources_of(spec: engine_spec_pb2.EngineSpec) -> Sequence[ModelSource]:
+    """Returns the models of an engine, as parts of its specification."""
+    found = [spec.model]
+    if spec.options.speculation.HasField("draft_model"):
+        found.append(spec.options.speculation.draft_model)
+    return [each for each in found if each.WhichOneof("source") is not None]
+
+
+async def launch(
+    how: Launch,
+    bundles: Bundles,
+    assigned: Assigned,
+    told: engine_spec_pb2.EngineSpec,
+    record: Record,
+    *,
+    device: str,
+    cluster_id: str,
+    time_s: float,
+) -> Started:
+    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here."""
+    lowest, highest = how.ports
     spec = engine_spec_pb2.EngineBundle(
         engine_uuid=str(uuid.uuid4()),
         replica=assigned.replica,
@@ -104,21 +143,6 @@ def _without_models(spec: engine_spec_pb2.EngineSpec) -> engine_spec_pb2.EngineS
     if bare.options.speculation.HasField("draft_model"):
         bare.options.speculation.ClearField("draft_model")
     return bare
-
-
-def _locate(spec: engine_spec_pb2.EngineSpec, cache: HubCache) -> None:
-    """Puts paths in place of repositories; raises OSError, NotCached for what is not on this node."""
-    sources = [spec.model]
-    if spec.options.speculation.HasField("draft_model"):
-        sources.append(spec.options.speculation.draft_model)
-    for each in sources:
-        if each.WhichOneof("source") == "repository":
-            directory = cache.find(each.repository.id, each.repository.revision).path
-            if missing := missing_files(directory):
-                raise NotCached(lacking_words(directory, missing))
-            each.path = str(directory)
-        elif each.path and not Path(each.path).is_dir():
-            raise NotCached(f"there is no directory {each.path}")
 
 
 def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:

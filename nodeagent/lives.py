@@ -13,10 +13,12 @@ from nodeagent.bundle import Bundles, Record
 from nodeagent.engine import Engine
 from nodeagent.gpus.release import memory_released
 from nodeagent.hearing import Status
-from nodeagent.launch import Launch, Started, launch
+from nodeagent.launch import Launch, Started, launch, locate, sources_of
 from nodeagent.life import Life
 from nodeagent.model import Exit, Reading, Sample, Timing
-from nodeagent.models.cache import NotCached
+from nodeagent.models.cache import HubCache, NotCached, cache_root
+from nodeagent.models.hub import Hub
+from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
@@ -46,6 +48,9 @@ class Lives:
         self._timing, self._clock, self._on_load, self._on_lack = timing, clock, on_load, on_lack
         self._following = Background()
         self._stops: dict[Engine, asyncio.Task[None]] = {}
+        self._preparing: dict[Engine, asyncio.Task[EngineSpec]] = {}
+        self._cache = HubCache(cache_root(how.environ))
+        self._hub = Hub(how.environ, self._cache)
 
     async def __aenter__(self) -> Self:
         await self._following.__aenter__()
@@ -72,6 +77,8 @@ class Lives:
         """Ends the present life with the grace that the engine has been given; a new grace replaces the one before."""
         life, grace_s = engine.life, engine.stop_grace_s
         if life is None or grace_s is None:
+            if engine in self._preparing:
+                self._preparing[engine].cancel()
             return  # it is being started, and stopped as soon as there is something to stop; or it is all but gone
         before = self._stops.pop(engine, None)
         if before is not None:
@@ -80,10 +87,14 @@ class Lives:
 
     async def _start(self, engine: Engine, record: Record, cluster_id: str) -> None:
         try:
+            told = await self._prepare(engine)
+            if told is None:
+                return
             started = await launch(
                 self._how,
                 self._bundles,
                 engine.assigned,
+                told,
                 record,
                 device="cuda" if self._real_gpus(engine) else "cpu",
                 cluster_id=cluster_id,
@@ -100,6 +111,29 @@ class Lives:
             engine.vanish()
         else:
             await self._follow(engine, self._begin(engine, started))
+
+    async def _prepare(self, engine: Engine) -> EngineSpec | None:
+        """Returns what the engine is told, once all that it needs is here; None if it is stopped meanwhile."""
+        preparing = asyncio.create_task(
+            locate(engine.assigned, self._hub, self._cache, engine.fetch), name=f"models of {engine.assigned.replica}"
+        )
+        self._preparing[engine] = preparing
+        if engine.stop_grace_s is not None:
+            preparing.cancel()
+        try:
+            await asyncio.wait({preparing})
+            if not preparing.cancelled():
+                return preparing.result()
+        finally:
+            del self._preparing[engine]
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+        for each in sources_of(EngineSpec.FromString(engine.assigned.spec)):
+            if each.WhichOneof("source") == "repository":
+                await self._hub.discard(each.repository.id, each.repository.revision)
+        engine.die(Exit(), "")
+        engine.vanish()
+        return None
 
     def _begin(self, engine: Engine, started: Started) -> Life:
         def hear(status: Status) -> None:

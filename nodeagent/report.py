@@ -48,6 +48,7 @@ class Self:
     machine_id: str
     labels: Mapping[str, str]
     taints: Sequence[tuple[str, str]] = ()
+    capabilities: Sequence[str] = ()
 
 
 class Reporter:
@@ -72,6 +73,7 @@ class Reporter:
         return agent_service_pb2.JoinRequest(
             protocol_version=PROTOCOL_VERSION,
             lowest_protocol_version=LOWEST_PROTOCOL_VERSION,
+            capabilities=who.capabilities,
             node_id=who.node.node_id,
             node_uid=who.node.node_uid,
             agent_uid=who.agent_uid,

@@ -14,7 +14,7 @@ from nodeagent import plan
 from nodeagent.assignment import AssignmentFile, from_wire
 from nodeagent.bundle import Bundle, Bundles
 from nodeagent.engine import Engine
-from nodeagent.launch import Launch, Started, assigned_in, discard, recover
+from nodeagent.launch import Launch, Started, assigned_in, discard, recover, sources_of
 from nodeagent.lives import Lives
 from nodeagent.model import Assigned, Assignment, Exit, Measured, Occupant, Order, Reading, Sample, State, Timing
 from nodeagent.process import end_session
@@ -141,12 +141,11 @@ class Supervisor:
 
     def models(self) -> Sequence[deployment_pb2.ModelSource]:
         """Returns the models that engines run from, or will when they start again."""
-        found = []
+        found: list[deployment_pb2.ModelSource] = []
         for each in self._engines.values():
             if each.state is not State.STOPPED:
-                spec = engine_spec_pb2.EngineSpec.FromString(each.assigned.spec)
-                found += [spec.model, spec.options.speculation.draft_model]
-        return [each for each in found if each.WhichOneof("source") is not None]
+                found += sources_of(engine_spec_pb2.EngineSpec.FromString(each.assigned.spec))
+        return found
 
     def refusals(self) -> Sequence[agent_service_pb2.Refusal]:
         """Returns which replicas are not started, and why."""
@@ -245,7 +244,7 @@ class Supervisor:
         return () if sample is None else sample.gpus
 
     def _changed(self) -> None:
-        started = {uid for uid, each in self._engines.items() if each.state is not State.PREPARING}
+        started = {uid for uid, each in self._engines.items() if each.state is not State.PREPARING or each.is_fetching}
         self._refusals = {uid: each for uid, each in self._refusals.items() if uid not in started}
         self._publish()
         self._hint.set()

@@ -1,5 +1,6 @@
 """Skips, with a reason, what this machine cannot run; and lets no example of a property fail for being slow."""
 
+import os
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,9 @@ import pytest
 # A machine that does other things as well makes any example slow; what must be fast is measured in benchmarks/.
 hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
+
+# Nodes do not ask the hub, but for those of tests that bring one.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 NODE_MODULES = Path(__file__).parent / "node/node_modules"
 

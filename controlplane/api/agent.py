@@ -81,6 +81,7 @@ class AgentApi:
                         order=now.order,
                         engines=now.engines,
                         model_probes=now.probes,
+                        hub_probes=now.hub_probes,
                         cached_model_deletions=now.deletions,
                     )
                 )

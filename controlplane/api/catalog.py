@@ -13,7 +13,7 @@ from controlplane.api.resolving import Resolving
 from controlplane.catalog.checks import check_family, check_family_model, check_family_served
 from controlplane.catalog.variants import FAMILY_ID_RULE, is_family_id
 from controlplane.fleet.models import Survey
-from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_OK
+from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_AT_HUB, MODEL_STATE_OK, ModelFacts
 from roundhouse.kit.fields import FieldCheck, invalid
 from roundhouse.v1 import catalog_service_pb2 as pb
 from roundhouse.v1.catalog_pb2 import ModelFamily, ModelLocation
@@ -103,4 +103,10 @@ def _node_model(node: str, surveys: Sequence[tuple[ModelLocation, Survey]]) -> p
     if whole is not None:
         # A path is what was asked for; an agent says where a repository lies.
         return pb.NodeModel(node=name, path=whole.path or whole.source.path, weight_bytes=whole.weight_bytes)
-    return pb.NodeModel(node=name, message="; ".join(each.message for each in answers))
+    at_hub = next((each for each in answers if each.state == MODEL_STATE_AT_HUB), ModelFacts())
+    return pb.NodeModel(
+        node=name,
+        message="; ".join(each.message for each in answers),
+        weight_bytes=at_hub.weight_bytes,
+        fetch_bytes=at_hub.fetch_bytes,
+    )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, cycle
 from operator import attrgetter, le
 
 from controlplane import wire
 from controlplane.api.cache_checks import check_cached
-from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest, ModelFacts, NodeFacts
+from roundhouse.internal.v1.agent_service_pb2 import (
+    MODEL_STATE_AT_HUB,
+    EngineReport,
+    JoinRequest,
+    ModelFacts,
+    NodeFacts,
+)
 from roundhouse.kit.errors import NotReady
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
@@ -81,7 +88,8 @@ _HOST = _Ranges(
 _ENGINE = _Ranges(reserved_memory_bytes=_BYTES, measured_memory_bytes=_BYTES, peak_memory_bytes=_BYTES)
 _UUID: Callable[[Gpu], str] = attrgetter("uuid")
 _PROCESSES: Callable[[Gpu], Sequence[object]] = attrgetter("processes")
-_MODEL_SIZES = ("weight_bytes", "parameter_count", "context_tokens", "kv_elements_per_token")
+_MODEL_SIZES = ("weight_bytes", "parameter_count", "context_tokens", "kv_elements_per_token", "fetch_bytes")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _IDS = ("node_uid", "agent_uid", "machine_id")
 
 
@@ -184,6 +192,9 @@ def _check_models(check: FieldCheck, models: Sequence[ModelFacts]) -> None:
             for name in _MODEL_SIZES:
                 size = getattr(facts, name)
                 check.require(size >= 0, f"models[{index}].{name}", f"{size} is below 0: report what the files say")
+            if facts.state == MODEL_STATE_AT_HUB:
+                is_commit = _COMMIT.match(facts.commit) is not None
+                check.require(is_commit, f"models[{index}].commit", "is no commit: report the one that the hub says")
 
 
 def _check_count(check: FieldCheck, field: str, count: int, most: int) -> bool:

@@ -11,7 +11,7 @@ from controlplane import wire
 from controlplane.api.families import Families
 from controlplane.catalog.variants import choose, family_id, format_of, label
 from controlplane.fleet.models import Models, Survey
-from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_NOT_FOUND, MODEL_STATE_OK, ModelFacts
+from roundhouse.internal.v1.agent_service_pb2 import MODEL_STATE_BROKEN, MODEL_STATE_NOT_FOUND, ModelFacts
 from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.errors import (
     FieldViolation,
@@ -26,6 +26,7 @@ from roundhouse.v1.catalog_pb2 import ModelFamily, ModelLocation, ModelVariant
 from roundhouse.v1.deployment_pb2 import FamilyModel, HubRepository, ModelSource
 
 LOOKUP_S = 5.0  # a node looks at the headers of a model in milliseconds, and reports every second
+HUB_S = 15.0  # a node gives up on the hub sooner
 ENGINE_FORMATS: Mapping[str, frozenset[str]] = {"torch": frozenset({"pytorch"})}
 # Who takes the others; none of them is here yet.
 _OTHER_ENGINES = {"ggufv2": "llama.cpp", "gguf": "llama.cpp", "mlx": "MLX"}
@@ -34,7 +35,7 @@ _MAX_SAID = 8  # nodes of which a refusal says what they lack; a fleet has a tho
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A model that at least one node has, and what that node found."""
+    """A model that at least one node has, or can fetch, and what that node found."""
 
     source: ModelSource  # what an engine is told: a path, a builtin, or a repository at a commit
     facts: ModelFacts
@@ -61,7 +62,7 @@ class Resolving:
         """
         if source.WhichOneof("source") == "family":
             return await self._resolve_family(source.family, engine, field)
-        survey = await self._models.find(source, LOOKUP_S)
+        survey = await self._at_hub(source, await self._models.find(source, LOOKUP_S))
         if survey.whole is None:
             raise _refusal(source, survey, field)
         return Resolved(pinned(source, survey.whole), survey.whole)
@@ -69,11 +70,14 @@ class Resolving:
     async def survey(self, variant: ModelVariant) -> tuple[Sequence[tuple[ModelLocation, Survey]], Sequence[str]]:
         """Returns what nodes have at each location of a variant, and the ids of nodes that did not answer everywhere.
 
-        Raises NotReady (NO_NODE).
+        The hub is asked if no node has it. Raises NotReady (NO_NODE).
         """
-        asked = [self._models.survey(_source(each), LOOKUP_S) for each in variant.locations]
-        surveys = await asyncio.gather(*asked)
+        sources = list(map(_source, variant.locations))
+        surveys: Sequence[Survey]
+        surveys = await asyncio.gather(*(self._models.survey(each, LOOKUP_S) for each in sources))
         silent = sorted({node for each in surveys for node in each.silent})
+        if not any(each.whole for each in surveys):
+            surveys = await asyncio.gather(*map(self._at_hub, sources, surveys))
         return list(zip(variant.locations, surveys, strict=True)), silent
 
     async def _resolve_family(self, model: FamilyModel, engine: str, field: str) -> Resolved:
@@ -83,27 +87,48 @@ class Resolving:
         sources = list(map(_source, variant.locations))
         surveys = await asyncio.gather(*(self._models.find(each, LOOKUP_S) for each in sources), return_exceptions=True)
         refusals: list[RoundhouseError] = []
-        for source, survey in zip(sources, surveys, strict=True):
-            if isinstance(survey, Survey) and survey.whole is not None:
-                exact = pinned(source, survey.whole)
-                _require_type(family, survey.whole, name, field)
-                repository = exact.repository if source.WhichOneof("source") == "repository" else None
-                facts = _bounded(survey.whole, variant.context_tokens or family.context_tokens)
-                return Resolved(exact, facts, family.chat_template, repository)
-            if isinstance(survey, Survey):
-                refusals.append(_refusal(source, survey, field))
-            elif isinstance(survey, RoundhouseError):
-                refusals.append(survey)
-            else:
-                raise survey
+        for look in (_as_it_is, self._at_hub):
+            refusals = []
+            for source, survey in zip(sources, surveys, strict=True):
+                if isinstance(survey, Survey):
+                    now = await look(source, survey)
+                    if now.whole is not None:
+                        return _resolved(family, variant, name, source, now.whole, field)
+                    refusals.append(_refusal(source, now, field))
+                elif isinstance(survey, RoundhouseError):
+                    refusals.append(survey)
+                else:
+                    raise survey
         raise _worst(name, refusals)
+
+    async def _at_hub(self, source: ModelSource, survey: Survey) -> Survey:
+        """Returns the same, with what the hub has of a repository that no node has."""
+        is_lacking = all(map(is_lack, survey.answers.values()))
+        if source.WhichOneof("source") != "repository" or survey.whole is not None or not is_lacking:
+            return survey
+        found = await self._models.ask_hub(source, HUB_S)
+        return Survey({**survey.answers, **found.answers}, survey.silent)
+
+
+async def _as_it_is(_: ModelSource, survey: Survey) -> Survey:
+    return survey
+
+
+def _resolved(
+    family: ModelFamily, variant: ModelVariant, name: str, source: ModelSource, facts: ModelFacts, field: str
+) -> Resolved:
+    _require_type(family, facts, name, field)
+    exact = pinned(source, facts)
+    repository = exact.repository if source.WhichOneof("source") == "repository" else None
+    bounded = _bounded(facts, variant.context_tokens or family.context_tokens)
+    return Resolved(exact, bounded, family.chat_template, repository)
 
 
 def pinned(source: ModelSource, facts: ModelFacts) -> ModelSource:
     """Returns a source that means these very files on every node: a repository at the commit that was found."""
     if source.WhichOneof("source") != "repository":
         return source
-    commit = PurePosixPath(facts.path).name  # `.../snapshots/{commit}`
+    commit = facts.commit or PurePosixPath(facts.path).name  # `.../snapshots/{commit}`
     return ModelSource(repository=HubRepository(id=source.repository.id, revision=commit))
 
 
@@ -189,7 +214,7 @@ def _refusal(source: ModelSource, survey: Survey, field: str) -> NotFound | Inva
 
 def is_lack(facts: ModelFacts) -> bool:
     """Tells whether files are missing, and none is broken."""
-    return facts.state == MODEL_STATE_NOT_FOUND or (facts.state != MODEL_STATE_OK and bool(facts.missing_files))
+    return facts.state == MODEL_STATE_NOT_FOUND or (facts.state == MODEL_STATE_BROKEN and bool(facts.missing_files))
 
 
 def _broken(message: str, field: str, name: str) -> InvalidArgument:
@@ -208,7 +233,7 @@ def _not_cached(repository: HubRepository, survey: Survey) -> NotFound:
     said += [f"and so on for {left} nodes more"] if left else []
     at = f" at {repository.revision}" if repository.revision else ""
     revision = f" --revision {repository.revision}" if repository.revision else ""
-    cure = f"fetch it on a node with `hf download {repository.id}{revision}`"
+    cure = f"let a node reach the hub, or fetch it there with `hf download {repository.id}{revision}`"
     return NotFound(
         f'no node has the files of "{repository.id}"{at} ({"; ".join(said)}): {cure}',
         reason=errors_pb2.ERROR_REASON_MODEL_NOT_CACHED,

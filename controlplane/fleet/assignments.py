@@ -24,6 +24,7 @@ class Assignment:
     order: Order
     engines: Sequence[EngineAssignment]
     probes: Sequence[ModelSource]
+    hub_probes: Sequence[ModelSource]
     deletions: Sequence[CachedModelKey]
 
 
@@ -40,7 +41,13 @@ class Assignments:
         generation = 0 if row is None else row.revision
         engines = () if row is None else wire.assigned_engines(row.value)
         order = Order(cluster_id=self._cluster_id, term=self._term, generation=generation)
-        return Assignment(order, tuple(engines), tuple(self._models.probes), tuple(self._deletions.of(node)))
+        return Assignment(
+            order,
+            tuple(engines),
+            probes=tuple(self._models.probes),
+            hub_probes=tuple(self._models.hub_probes(node)),
+            deletions=tuple(self._deletions.of(node)),
+        )
 
     @contextlib.contextmanager
     def following(self, node: str) -> Iterator[Marks[str]]:

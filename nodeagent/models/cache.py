@@ -91,6 +91,10 @@ class HubCache:
             raise NotCached(f"the cache {folder} has no revision {wanted}, it has {known}")
         return Snapshot(repository, commit, folder / "snapshots" / commit)
 
+    def has(self, repository: str, commit: str) -> bool:
+        """Tells whether there is anything of a snapshot."""
+        return (self._folder(repository) / "snapshots" / commit).exists()
+
     def list(self) -> Sequence[Cached]:
         """Returns what is there, by repository and commit, at most MAX_CACHED."""
         found: list[Cached] = []

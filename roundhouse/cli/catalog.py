@@ -152,13 +152,19 @@ def node_table(resolved: catalog_service_pb2.ResolveModelResponse) -> Grid:
     rows = [
         (
             node_id(each.node),
-            format_bytes(each.weight_bytes) if each.path else "",
-            each.path or each.message,
+            format_bytes(each.weight_bytes) if each.weight_bytes else "",
+            each.path or _lack(each),
         )
         for each in resolved.nodes
     ]
     rows += [(node_id(name), "", "has not answered") for name in resolved.unreachable]
     return table(("NODE", "WEIGHTS", "FILES"), rows, right=("WEIGHTS",), first_to_go=())
+
+
+def _lack(node: catalog_service_pb2.NodeModel) -> str:
+    if not node.fetch_bytes:
+        return node.message
+    return f"{format_bytes(node.fetch_bytes)} are fetched from the hub before it starts ({node.message})"
 
 
 def _title(family: catalog_pb2.ModelFamily) -> str:

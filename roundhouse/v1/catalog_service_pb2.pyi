@@ -82,16 +82,18 @@ class ResolveModelResponse(_message.Message):
     def __init__(self, family: _Optional[_Union[_catalog_pb2.ModelFamily, _Mapping]] = ..., variant: _Optional[_Union[_catalog_pb2.ModelVariant, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeModel, _Mapping]]] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class NodeModel(_message.Message):
-    __slots__ = ("node", "path", "message", "weight_bytes")
+    __slots__ = ("node", "path", "message", "weight_bytes", "fetch_bytes")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FETCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     node: str
     path: str
     message: str
     weight_bytes: int
-    def __init__(self, node: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., weight_bytes: _Optional[int] = ...) -> None: ...
+    fetch_bytes: int
+    def __init__(self, node: _Optional[str] = ..., path: _Optional[str] = ..., message: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., fetch_bytes: _Optional[int] = ...) -> None: ...
 
 class ListCachedModelsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")

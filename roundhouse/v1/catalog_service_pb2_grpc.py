@@ -112,7 +112,8 @@ class CatalogServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResolveModel(self, request, context):
-        """Says which variant is meant, and on which nodes its files are. Looks on the nodes, for at most 5 s. Cancelling changes nothing.
+        """Says which variant is meant, and on which nodes its files are. Looks on the nodes, for at most 5 s, and if none has them, at the hub, for at most
+        15 s more. Cancelling changes nothing.
 
         Errors: NOT_FOUND (FAMILY_NOT_FOUND); INVALID_ARGUMENT (VARIANT_NOT_FOUND). Files that no node has are an answer, no error.
         """

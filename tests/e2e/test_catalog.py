@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.models.cache import HubCache
 from roundhouse.client import deployment
 from roundhouse.kit.errors import NotFound, NotReady
 from roundhouse.kit.status import reason_name
 from tests.support.cluster import PATIENCE_S, Cluster, cluster, eventually
 from tests.support.hub_cache import COMMIT, cache_model
+from tests.support.hub_server import COMMIT as HUB_COMMIT
+from tests.support.hub_server import serving_hub
 from tests.support.tiny_models import write_tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -106,3 +109,43 @@ async def test_replicas_run_on_the_nodes_that_have_the_files(tmp_path: Path, mon
         created = await client.deployments.create(wanted)
         ready = await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S, wanted=created)
         assert [each.node for each in ready.replicas] == ["nodes/stocked", "nodes/stocked"]
+
+
+async def test_a_model_at_the_hub_is_planned_fetched_and_served_and_a_launch_is_given_up_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving_hub() as hub:
+        hub.add(REPOSITORY, write_tiny_model(tmp_path / "files", "qwen3"))
+        for name, value in {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": hub.address}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        (tmp_path / "family.json").write_text(json.dumps(FAMILY))
+        async with cluster(tmp_path / "cluster") as (it, client):
+            roundhouse(it, "catalog", "register", str(tmp_path / "family.json"))
+            resolved = roundhouse(it, "catalog", "resolve", "tiny1.5-chat", "-s", "0.1")
+            assert "are fetched from the hub before it starts" in resolved.stdout
+            wanted = deployment("tiny", family="tiny1.5-chat", size_in_billions="0.1", max_model_len=128)
+            planned = await client.deployments.plan(wanted)
+            assert planned.fits
+            assert hub.fetched(REPOSITORY).count("model.safetensors") == 0, "a plan fetches no weights"
+
+            hub.flows.clear()
+            await client.deployments.create(wanted)
+            await eventually(lambda: "fetching" in roundhouse(it, "replicas", "tiny").stdout, "it is seen fetching")
+            fetching = await client.replicas.list("tiny")
+            assert fetching.replicas[0].message.startswith(f"fetching {REPOSITORY} from the hub: 0.0 of ")
+            await client.deployments.delete("tiny", drain_grace_s=0)
+            await client.deployments.wait_gone("tiny", PATIENCE_S)
+            assert not list((tmp_path / "hub").glob("models--*"))
+
+            # An agent that dies takes what it fetches with it, and the next one begins again.
+            created = await client.deployments.create(wanted)
+            assert created.resolved_repository.revision == HUB_COMMIT
+            await eventually(lambda: hub.fetched(REPOSITORY).count("model.safetensors") == 2, "it is fetched again")
+            it.kill("nodeagent")
+            hub.flows.set()
+            it.start_agent()
+            await client.deployments.wait_ready("tiny", timeout_s=PATIENCE_S)
+            assert await client.generate("tiny", "hello", temperature=0, max_tokens=4).text()
+            assert HubCache(tmp_path / "hub").find(REPOSITORY, "main").commit == HUB_COMMIT
+            assert not list((tmp_path / "hub").rglob("*.incomplete"))

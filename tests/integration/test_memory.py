@@ -30,6 +30,7 @@ from controlplane.api.sizing import Sized, sized
 from engines.batching.rows import SCORED_TOKENS
 from engines.config import MAX_BATCHED_TOKENS
 from nodeagent.models.cache import HubCache
+from nodeagent.models.hub import Hub
 from nodeagent.models.lookup import Models, builtin_directory
 from roundhouse.internal.v1.agent_service_pb2 import ModelFacts
 from roundhouse.kit.channel import open_channel
@@ -164,7 +165,8 @@ def mapped_of(pid: int, directory: Path) -> int:
 async def facts_of(source: ModelSource) -> ModelFacts:
     """Returns what a node agent finds."""
     found = asyncio.Event()
-    async with Models(builtin_directory, HubCache(Path("/nowhere")), on_change=found.set) as models:
+    cache = HubCache(Path("/nowhere"))
+    async with Models(builtin_directory, cache, Hub({}, cache), on_change=found.set) as models:
         models.probe([source])
         await found.wait()
         [facts] = models.facts()

@@ -45,6 +45,8 @@ class ScriptedAgent:
         self.taints: list[node_pb2.Taint] = []
         self.driver_version = ""
         self.models: dict[bytes, pb.ModelFacts] = {}
+        self.at_hub: dict[bytes, pb.ModelFacts] = {}  # what it finds there, if it is able to ask
+        self.capabilities: list[str] = []
         self.engines: dict[str, pb.EngineReport] = {}
         self.refusals: dict[str, str] = {}
         self.cached: list[pb.CachedModelFacts] = []
@@ -53,12 +55,21 @@ class ScriptedAgent:
         self.period_s = 1.0
         self.assignment: Latest[pb.JoinResponse | None] = Latest(None)
         self.probed: list[ModelSource] = []
+        self.hub_probed: list[ModelSource] = []
         self._outbox: asyncio.Queue[pb.JoinRequest] = asyncio.Queue()
         self.knows(demo_facts())
 
     def knows(self, facts: pb.ModelFacts) -> None:
         """Lets it answer about a model from now on."""
         self.models[facts.source.SerializeToString()] = facts
+
+    def finds_at_hub(self, facts: pb.ModelFacts) -> None:
+        """Lets it find a model at the hub from now on."""
+        self.capabilities = ["hub"]
+        found = pb.ModelFacts()
+        found.CopyFrom(facts)
+        found.is_from_hub = True
+        self.at_hub[facts.source.SerializeToString()] = found
 
     def report(self) -> None:
         """Sends all that it knows."""
@@ -68,6 +79,7 @@ class ScriptedAgent:
         """Returns all that it knows."""
         now = self.assignment.get()
         asked = [] if now is None else [each.SerializeToString() for each in now.model_probes]
+        asked_of_hub = [] if now is None else [each.SerializeToString() for each in now.hub_probes]
         return pb.JoinRequest(
             protocol_version=1,
             lowest_protocol_version=1,
@@ -88,7 +100,8 @@ class ScriptedAgent:
                 host=node_pb2.Host(cpu_count=2, total_memory_bytes=24 * GIB, available_memory_bytes=20 * GIB),
             ),
             engines=self.engines.values(),
-            models=[self._facts(each) for each in asked],
+            models=[*map(self._facts, asked), *map(self._facts_of_hub, asked_of_hub)],
+            capabilities=self.capabilities,
             cached_models=self.cached,
         )
 
@@ -139,6 +152,7 @@ class ScriptedAgent:
     def _take_over(self, response: pb.JoinResponse) -> None:
         assert isinstance(response, pb.JoinResponse), "the control plane ended the session"
         self.probed += response.model_probes
+        self.hub_probed += response.hub_probes
         if self.is_keen:
             gone = {(each.repository, each.commit) for each in response.cached_model_deletions}
             self.cached = [each for each in self.cached if (each.key.repository, each.key.commit) not in gone]
@@ -172,6 +186,12 @@ class ScriptedAgent:
     def _facts(self, asked: bytes) -> pb.ModelFacts:
         missing = pb.ModelFacts(source=ModelSource.FromString(asked), state=pb.MODEL_STATE_NOT_FOUND)
         return self.models.get(asked, missing)
+
+    def _facts_of_hub(self, asked: bytes) -> pb.ModelFacts:
+        facts = pb.ModelFacts()
+        facts.CopyFrom(self._facts(asked))
+        facts.is_from_hub = True
+        return self.at_hub.get(asked, facts)
 
 
 def simulated_gpu(node_id: str, index: int, total_bytes: int) -> node_pb2.Gpu:

@@ -23,6 +23,7 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_OK: _ClassVar[ModelState]
     MODEL_STATE_NOT_FOUND: _ClassVar[ModelState]
     MODEL_STATE_BROKEN: _ClassVar[ModelState]
+    MODEL_STATE_AT_HUB: _ClassVar[ModelState]
 DESIRED_STATE_UNSPECIFIED: DesiredState
 DESIRED_STATE_RUNNING: DesiredState
 DESIRED_STATE_STOPPED: DesiredState
@@ -30,6 +31,7 @@ MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_OK: ModelState
 MODEL_STATE_NOT_FOUND: ModelState
 MODEL_STATE_BROKEN: ModelState
+MODEL_STATE_AT_HUB: ModelState
 
 class JoinRequest(_message.Message):
     __slots__ = ("protocol_version", "lowest_protocol_version", "capabilities", "node_id", "node_uid", "agent_uid", "boot_id", "machine_id", "applied_order", "refusals", "node", "engines", "models", "cached_models")
@@ -64,20 +66,22 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., lowest_protocol_version: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., node_uid: _Optional[str] = ..., agent_uid: _Optional[str] = ..., boot_id: _Optional[str] = ..., machine_id: _Optional[str] = ..., applied_order: _Optional[_Union[Order, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., node: _Optional[_Union[NodeFacts, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineReport, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelFacts, _Mapping]]] = ..., cached_models: _Optional[_Iterable[_Union[CachedModelFacts, _Mapping]]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address", "cached_model_deletions")
+    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address", "cached_model_deletions", "hub_probes")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     MODEL_PROBES_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CACHED_MODEL_DELETIONS_FIELD_NUMBER: _ClassVar[int]
+    HUB_PROBES_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     order: Order
     engines: _containers.RepeatedCompositeFieldContainer[EngineAssignment]
     model_probes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ModelSource]
     redirect_address: str
     cached_model_deletions: _containers.RepeatedCompositeFieldContainer[CachedModelKey]
-    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ..., cached_model_deletions: _Optional[_Iterable[_Union[CachedModelKey, _Mapping]]] = ...) -> None: ...
+    hub_probes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ModelSource]
+    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ..., cached_model_deletions: _Optional[_Iterable[_Union[CachedModelKey, _Mapping]]] = ..., hub_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ...) -> None: ...
 
 class CachedModelKey(_message.Message):
     __slots__ = ("repository", "commit")
@@ -227,7 +231,7 @@ class EngineReport(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ..., peak_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class ModelFacts(_message.Message):
-    __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token", "weight_bytes_by_dtype", "linear_parameter_count", "tied_parameter_count", "largest_tensor_parameter_count", "hidden_size", "intermediate_size", "query_size", "vocabulary_size", "layer_count", "quantization_method", "path", "missing_files")
+    __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token", "weight_bytes_by_dtype", "linear_parameter_count", "tied_parameter_count", "largest_tensor_parameter_count", "hidden_size", "intermediate_size", "query_size", "vocabulary_size", "layer_count", "quantization_method", "path", "missing_files", "is_from_hub", "commit", "fetch_bytes")
     class WeightBytesByDtypeEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +260,9 @@ class ModelFacts(_message.Message):
     QUANTIZATION_METHOD_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     MISSING_FILES_FIELD_NUMBER: _ClassVar[int]
+    IS_FROM_HUB_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    FETCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     source: _deployment_pb2.ModelSource
     state: ModelState
     message: str
@@ -277,4 +284,7 @@ class ModelFacts(_message.Message):
     quantization_method: str
     path: str
     missing_files: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, source: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., message: _Optional[str] = ..., model_type: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., context_tokens: _Optional[int] = ..., kv_elements_per_token: _Optional[int] = ..., weight_bytes_by_dtype: _Optional[_Mapping[str, int]] = ..., linear_parameter_count: _Optional[int] = ..., tied_parameter_count: _Optional[int] = ..., largest_tensor_parameter_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., query_size: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., layer_count: _Optional[int] = ..., quantization_method: _Optional[str] = ..., path: _Optional[str] = ..., missing_files: _Optional[_Iterable[str]] = ...) -> None: ...
+    is_from_hub: bool
+    commit: str
+    fetch_bytes: int
+    def __init__(self, source: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., state: _Optional[_Union[ModelState, str]] = ..., message: _Optional[str] = ..., model_type: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., parameter_count: _Optional[int] = ..., dtype: _Optional[str] = ..., context_tokens: _Optional[int] = ..., kv_elements_per_token: _Optional[int] = ..., weight_bytes_by_dtype: _Optional[_Mapping[str, int]] = ..., linear_parameter_count: _Optional[int] = ..., tied_parameter_count: _Optional[int] = ..., largest_tensor_parameter_count: _Optional[int] = ..., hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., query_size: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., layer_count: _Optional[int] = ..., quantization_method: _Optional[str] = ..., path: _Optional[str] = ..., missing_files: _Optional[_Iterable[str]] = ..., is_from_hub: bool = ..., commit: _Optional[str] = ..., fetch_bytes: _Optional[int] = ...) -> None: ...

@@ -28,7 +28,16 @@ async def started(tmp_path: Path) -> AsyncIterator[Started]:
     """An engine process that nobody follows yet."""
     node, bundles = Node(tmp_path), Bundles(tmp_path / "engines")
     bundles.open()
-    yield await launch(node.how, bundles, ASSIGNED, Record(), device="cpu", cluster_id="cluster", time_s=0.0)
+    yield await launch(
+        node.how,
+        bundles,
+        ASSIGNED,
+        engine_spec_pb2.EngineSpec.FromString(SPEC),
+        Record(),
+        device="cpu",
+        cluster_id="cluster",
+        time_s=0.0,
+    )
     await node.end()
 
 

@@ -234,7 +234,7 @@ async def test_what_no_node_has_is_said_node_by_node_and_with_the_cure(plane: Pl
     assert reason_of(error) == "MODEL_NOT_CACHED"
     assert 'node "a": the cache /hub has no models--acme--tiny' in error.message
     assert 'node "b": /hub is not whole: it lacks config.json' in error.message
-    assert error.message.endswith("fetch it on a node with `hf download acme/tiny-4B`")
+    assert error.message.endswith("let a node reach the hub, or fetch it there with `hf download acme/tiny-4B`")
 
 
 async def test_every_place_of_a_variant_is_said(plane: Plane) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from engines.demo_model import MODEL_DIR
 from nodeagent.models.cache import HubCache
+from nodeagent.models.hub import Hub
 from nodeagent.models.lookup import Models, builtin_directory
 from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.v1.deployment_pb2 import HubRepository, ModelSource
@@ -26,7 +27,8 @@ class Asked:
 
     def __init__(self, folder: Path) -> None:
         self._changed = asyncio.Event()
-        self.models = Models({"demo": folder}.get, HubCache(folder / "hub"), on_change=self._changed.set)
+        cache = HubCache(folder / "hub")
+        self.models = Models({"demo": folder}.get, cache, Hub(os.environ, cache), on_change=self._changed.set)
 
     async def answer(self, source: ModelSource, state: wire.ModelState) -> wire.ModelFacts:
         async with asyncio.timeout(PATIENCE_S):

@@ -1,0 +1,176 @@
+"""Asks the Hugging Face hub about models and fetches them, each in a process of its own that can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodeagent.aside import aside
+from nodeagent.models.cache import HubCache, NotCached
+
+LOOK_S = 12.0  # of the hub's answers about one model; a client waits for it
+CLIENT_COMMAND = (sys.executable, "-m", "nodeagent.models.hub_client")
+_TRUE = ("1", "ON", "YES", "TRUE")
+_END_S = 5.0
+_MAX_LINE = 64 * 1024
+_MAX_SAID = 500  # characters of what a process that failed has said
+Progress = Callable[[int, int], None]  # bytes that have come, and all
+_Key = tuple[str, str]  # repository and commit
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the hub has."""
+
+    commit: str
+    fetch_bytes: int
+
+
+class Hub:
+    """The hub, as an environment (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE …) means it, and a cache to fetch into."""
+
+    def __init__(self, environ: Mapping[str, str], cache: HubCache, *, command: Sequence[str] = CLIENT_COMMAND) -> None:
+        self._environ, self._cache, self._command = environ, cache, command
+        self._fetches: dict[_Key, _Fetch] = {}
+        self._begun: set[_Key] = set()  # snapshots of which nothing was here before
+
+    async def look(self, repository: str, revision: str, directory: Path) -> Listed:
+        """Puts into a directory what tells of a model; raises NotCached, with why not."""
+        self._require_online(repository)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                answer = await self._run(["look", repository, revision, str(directory)], _nobody)
+        except TimeoutError:
+            raise NotCached(
+                f"the hub has not said within {LOOK_S:g} s what {repository} is: check the network of the node"
+            ) from None
+        return Listed(str(answer["commit"]), int(answer["fetch_bytes"]))
+
+    async def fetch(self, repository: str, commit: str, tell: Progress) -> None:
+        """Returns once a snapshot is in the cache; raises NotCached, with why not. Files that came whole stay.
+
+        All who want the same wait for one fetch; cancelling the last of them ends it.
+        """
+        self._require_online(repository)
+        key = (repository, commit)
+        fetch = self._fetches.get(key)
+        if fetch is None:
+            fetch = self._fetches[key] = _Fetch(lambda say: self._fetch(key, say))
+        try:
+            await fetch.wait(tell)
+        finally:
+            if not fetch.is_wanted and self._fetches.get(key) is fetch:
+                del self._fetches[key]
+                await fetch.end()
+
+    async def discard(self, repository: str, commit: str) -> None:
+        """Deletes what has come of a fetch that began here and is not wanted any more. Done if there is nothing."""
+        key = (repository, commit)
+        if key in self._begun and key not in self._fetches:
+            self._begun.discard(key)
+            await aside(lambda: self._cache.delete(repository, commit), "model cache")
+
+    async def _fetch(self, key: _Key, say: Progress) -> None:
+        repository, commit = key
+        if not await aside(lambda: self._cache.has(repository, commit), "model cache"):
+            self._begun.add(key)
+        await self._run(["fetch", repository, commit, str(self._cache.root)], say)
+        self._begun.discard(key)
+
+    @property
+    def is_online(self) -> bool:
+        """Tells whether it may be asked."""
+        return self._environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE
+
+    def _require_online(self, repository: str) -> None:
+        if not self.is_online:
+            raise NotCached(
+                f"the hub is not asked about {repository}, since HF_HUB_OFFLINE is set for the node agent: unset it"
+            )
+
+    async def _run(self, arguments: Sequence[str], say: Progress) -> Mapping[str, Any]:
+        """Returns what the process answers; it does not outlive the call."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            *arguments,
+            env={**self._environ, "HF_HUB_DISABLE_TELEMETRY": "1"},
+            stdin=asyncio.subprocess.PIPE,  # which closes with this process, whatever ends it
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            limit=_MAX_LINE,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answer: Mapping[str, Any] = {}
+        try:
+            async for line in process.stdout:
+                answer = _read(line)
+                if "total" in answer:
+                    say(int(answer["done"]), int(answer["total"]))
+        finally:
+            process.stdin.close()  # it takes away what it has not finished, and ends
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_END_S):
+                        await process.wait()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if "error" in answer:
+            raise NotCached(str(answer["error"]))
+        if process.returncode:
+            raise NotCached(f"the process that asks the hub ended with {process.returncode}: see if it can run there")
+        return answer
+
+
+class _Fetch:
+    """One fetch for all who wait for it."""
+
+    def __init__(self, run: Callable[[Progress], Coroutine[Any, Any, None]]) -> None:
+        self._tells: list[Progress] = []
+        self._last: tuple[int, int] | None = None
+        self._task: asyncio.Task[None] = asyncio.create_task(run(self._say), name="model fetch")
+
+    @property
+    def is_wanted(self) -> bool:
+        return bool(self._tells)
+
+    async def wait(self, tell: Progress) -> None:
+        self._tells.append(tell)
+        try:
+            if self._last is not None:
+                tell(*self._last)
+            await asyncio.shield(self._task)
+        finally:
+            self._tells.remove(tell)
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    def _say(self, done: int, total: int) -> None:
+        self._last = (done, total)
+        for tell in self._tells:
+            tell(done, total)
+
+
+def _nobody(done: int, total: int) -> None:
+    pass
+
+
+def _read(line: bytes) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        return {"error": f"the process that asks the hub said {line[:_MAX_SAID]!r}: see what prints there"}
+    return answer
