@@ -35,6 +35,7 @@ from controlplane.api.resolving import Resolving
 from controlplane.api.scaling import Scaling
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
+from controlplane.api.vault import Vault
 from controlplane.api.watches import Watches
 from controlplane.cluster import begin_term
 from controlplane.config import Config, parse
@@ -47,6 +48,7 @@ from controlplane.fleet.routes import RouteKeeper
 from controlplane.gateway.service import open_gateway
 from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, Strategy, canonical_strategy
 from controlplane.reconcile.loop import Reconciler
+from controlplane.secrets import Secrets, load_key
 from controlplane.store.protocol import Store
 from controlplane.store.sqlite import open_sqlite
 from roundhouse.internal.v1 import agent_service_pb2
@@ -124,7 +126,9 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     statuses = Statuses(intent, registry, epoch=store.epoch, clock=clock)
     mutations = Mutations(store, intent, clock, reconciler.hint)
     completing = Completing(store, intent, statuses, sizing, reconciler.hint)
-    creating = Creating(store, mutations, statuses, sizing, admission, config.placement, clock)
+    secrets = Secrets(load_key(config.secrets_key or config.state_dir / "secrets.key"))
+    vault = Vault(secrets, is_private=config.listen.is_private)
+    creating = Creating(store, mutations, statuses, sizing, admission, vault, config.placement, clock)
     deployments = DeploymentApi(
         creating,
         Scaling(store, mutations, statuses, admission, clock),
@@ -136,7 +140,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     )
     nodes = NodeApi(registry, intent, NodeViews(registry, intent, start_time_s=clock.now()), epoch=store.epoch)
     catalog = CatalogApi(families, resolving, caches, epoch=store.epoch)
-    agents = AgentApi(registry, assignments, reconciler.hint_soon)
+    agents = AgentApi(registry, assignments, secrets, reconciler.hint_soon)
     log.info("term begins", cluster=term.cluster_id, term=term.number)
     async with intent.kept(), open_gateway(keeper.routes) as gateway:
         services = [

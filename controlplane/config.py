@@ -35,6 +35,7 @@ class Config:
     listen: Listen
     state_dir: Path
     placement: PlacementDefaults
+    secrets_key: Path | None = None  # None: a file in the state directory
     node_lease_s: float = DEFAULT_LEASE_S
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
@@ -70,6 +71,7 @@ def parse(
         listen=listen,
         state_dir=parsed.state_dir.absolute(),
         placement=PlacementDefaults(_strategy(environ, strategies, strategy_of), _allows_sharing(environ)),
+        secrets_key=None if parsed.secrets_key is None else parsed.secrets_key.absolute(),
         node_lease_s=parsed.node_lease,
         log_level=parsed.log_level,
     )
@@ -82,6 +84,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain of this server, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+    add(
+        "--secrets-key",
+        type=Path,
+        metavar="FILE",
+        help="the key that secrets of deployments are sealed with, made if it is not there; "
+        "default: secrets.key in the state directory",
+    )
     add("--insecure", action="store_true", help="allow other hosts than this one to be served without TLS")
     add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")

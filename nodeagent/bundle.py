@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,13 @@ class Bundle:
         """Replaces what the next agent will know."""
         write_atomically(self.path / "life.json", json.dumps(asdict(record)).encode(), mode=_PRIVATE)
 
-    def stderr_tail(self) -> tuple[str, ...]:
-        """Returns the last lines of the error stream, oldest first."""
+    def stderr_tail(self, hide: Callable[[str], str] = str) -> tuple[str, ...]:
+        """Returns the last lines of the error stream, oldest first. hide: takes secrets out, before anything is cut."""
         with contextlib.suppress(OSError), self.stderr.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
+            start = max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES)
+            file.seek(start)
+            lines = hide(file.read().decode(errors="replace")).splitlines()
+            lines = lines[1:] if start and len(lines) > 1 else lines  # the first may have lost its beginning
             return tuple(line[:TAIL_CHARACTERS] for line in lines[-TAIL_LINES:])
         return ()
 

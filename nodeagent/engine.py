@@ -11,7 +11,7 @@ import structlog
 
 from nodeagent.bundle import Bundle, Record
 from nodeagent.hearing import Status
-from nodeagent.launch import is_same
+from nodeagent.launch import hiding, is_same
 from nodeagent.life import Life
 from nodeagent.model import Assigned, Death, Exit, Known, Measured, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
@@ -125,7 +125,7 @@ class Engine:
             self._set(Status(State.DRAINING, "the process has ended; what it used is given back"))
             return
         now_s = self._clock.now()
-        lines = () if self.bundle is None else self.bundle.stderr_tail()
+        lines = () if self.bundle is None else self.bundle.stderr_tail(hiding(self.assigned.spec))
         death = Death(exit_, lines, now_s, fault or _sentence(exit_))
         count = early_deaths_after(self._record.early_deaths, self._ready_for_s())
         # An earlier agent may have been stopping it. This one was not, so it is a death to the next agent as well.

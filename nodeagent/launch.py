@@ -23,6 +23,7 @@ from roundhouse.v1.deployment_pb2 import ModelSource
 
 ENGINE_COMMAND = (sys.executable, "-m", "engines")
 _KEY_BYTES = 32
+_SHORTEST_SECRET = 4  # as the control plane takes them
 Progress = Callable[[str, int, int], None]  # a repository, bytes that have come, and all
 
 
@@ -56,6 +57,12 @@ async def locate(assigned: Assigned, hub: Hub, cache: HubCache, tell: Progress) 
     Raises OSError, that is NotCached if files are not here and cannot be fetched. May be cancelled.
     """
     told = engine_spec_pb2.EngineSpec.FromString(assigned.spec)
+    if told.unopened_names:
+        names = ", ".join(told.unopened_names)
+        raise OSError(
+            f"the control plane cannot open its secrets {names}: give it back the key that it had (--secrets-key), or "
+            "delete the deployment and create it again"
+        )
     for source in sources_of(told):
         if source.WhichOneof("source") == "builtin":
             continue
@@ -143,6 +150,16 @@ def _without_models(spec: engine_spec_pb2.EngineSpec) -> engine_spec_pb2.EngineS
     if bare.options.speculation.HasField("draft_model"):
         bare.options.speculation.ClearField("draft_model")
     return bare
+
+
+def hiding(spec: bytes) -> Callable[[str], str]:
+    """Returns what takes the secrets of a serialized specification out of what its engine wrote."""
+    told = engine_spec_pb2.EngineSpec.FromString(spec)
+    values = {each.value for each in told.env if each.name in told.secret_names}
+    # Line by line too, since an engine may write them so; the longest first, for one may be part of another.
+    parts = {part for value in values for part in (value, *value.splitlines()) if len(part) >= _SHORTEST_SECRET}
+    ordered = sorted(parts, key=len, reverse=True)
+    return lambda text: functools.reduce(lambda left, part: left.replace(part, "[secret]"), ordered, text)
 
 
 def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from controlplane.api.intake import Inbox, Intake
 from controlplane.api.reports import check_report, choose_version
 from controlplane.fleet.assignments import Assignments
 from controlplane.fleet.registry import Registry, Session
+from controlplane.secrets import Secrets
 from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse
 from roundhouse.kit.errors import Conflict, InvalidArgument
 
@@ -24,8 +25,10 @@ RESEND_S = 10.0
 class AgentApi:
     """The methods of `AgentService`."""
 
-    def __init__(self, registry: Registry, assignments: Assignments, hint: Callable[[], None]) -> None:
-        self._registry, self._assignments, self._hint = registry, assignments, hint
+    def __init__(
+        self, registry: Registry, assignments: Assignments, secrets: Secrets, hint: Callable[[], None]
+    ) -> None:
+        self._registry, self._assignments, self._secrets, self._hint = registry, assignments, secrets, hint
         self._intake = Intake(hint)
 
     async def Join(self, _: Any, context: Any) -> None:
@@ -79,7 +82,7 @@ class AgentApi:
                     JoinResponse(
                         protocol_version=version,
                         order=now.order,
-                        engines=now.engines,
+                        engines=self._secrets.opened(now.engines),
                         model_probes=now.probes,
                         hub_probes=now.hub_probes,
                         cached_model_deletions=now.deletions,

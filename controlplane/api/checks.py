@@ -16,7 +16,7 @@ from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.kit.times import from_duration
 from roundhouse.options.engine_options import overlaid, violations
-from roundhouse.options.engine_variables import options_in, problems_in
+from roundhouse.options.engine_variables import is_setting, options_in, problems_in
 from roundhouse.v1 import deployment_pb2, errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar
 
@@ -30,6 +30,15 @@ MAX_TEXTS = 64  # labels, and as many annotations
 MAX_TEXTS_BYTES = 16 * 1024  # in all labels, and as much in all annotations: every list and watch sends them
 MAX_ENV = 256
 MAX_ENV_BYTES = 16 * 1024  # see MAX_SPECS_BYTES: room for some forty deployments that use it up
+SHORTEST_SECRET = 4  # shorter ones could not be told from other text that an engine writes
+_GPUS = "the node agent, which gives each replica its GPUs"
+# Variables that are not for a deployment to set, and who sets them.
+_OWNED: Mapping[str, str] = {
+    "CUDA_VISIBLE_DEVICES": _GPUS,
+    "NVIDIA_VISIBLE_DEVICES": _GPUS,
+    "HIP_VISIBLE_DEVICES": _GPUS,
+    "ROCR_VISIBLE_DEVICES": _GPUS,
+}
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _REQUEST_ID = re.compile(r"[ -~]{0,64}\Z")
 
@@ -66,7 +75,7 @@ def settings_of(deployment: Deployment) -> EngineOptions:
 
 def variables_of(env: Iterable[EnvVar]) -> Mapping[str, str]:
     """Returns the environment that is written in the clear."""
-    return {each.name: each.value for each in env}
+    return {each.name: each.value for each in env if each.HasField("value")}
 
 
 def canonical_engine(spelling: str) -> str:
@@ -138,7 +147,7 @@ def _check_env(check: FieldCheck, env: Sequence[EnvVar]) -> None:
     # Before any of them is touched: empty ones take two bytes each, and a request has room for millions.
     if not check.require(len(env) <= MAX_ENV, "deployment.env", f"{len(env)} are too many: use at most {MAX_ENV}"):
         return
-    size = sum(len(each.name.encode()) + len(each.value.encode()) for each in env)
+    size = sum(len(each.name.encode()) + len((each.value or each.secret_value).encode()) for each in env)
     fits = size <= MAX_ENV_BYTES
     check.require(fits, "deployment.env", f"{size} bytes are too many: use at most {MAX_ENV_BYTES} in all")
     seen: set[str] = set()
@@ -148,11 +157,24 @@ def _check_env(check: FieldCheck, env: Sequence[EnvVar]) -> None:
         check.require(named, f"{field}.name", f'"{each.name[:100]}" is not a name: use [A-Za-z_][A-Za-z0-9_]*')
         check.require(each.name not in seen, f"{field}.name", f'"{each.name[:100]}" is there twice: name each once')
         seen.add(each.name)
-        check.require(each.WhichOneof("source") is not None, field, "has no value: set value")
+        owner = _OWNED.get(each.name)
+        check.require(owner is None, f"{field}.name", f'"{each.name}" is set by {owner}: leave it out')
+        check.require(each.WhichOneof("source") is not None, field, "has no value: set value or secret_value")
         check.require("\0" not in each.value, f"{field}.value", "holds a NUL: use text without it")
+        if each.HasField("secret_value"):
+            _check_secret(check, f"{field}.secret_value", each)
     names = [each.name for each in env]
     for problem in problems_in(variables_of(env)):
         check.require(False, f"deployment.env[{names.index(problem.variable)}].value", problem.description)
+
+
+def _check_secret(check: FieldCheck, field: str, variable: EnvVar) -> None:
+    check.require("\0" not in variable.secret_value, field, "holds a NUL: use text without it")
+    long = len(variable.secret_value) >= SHORTEST_SECRET
+    check.require(long, field, f"is too short to be a secret: use {SHORTEST_SECRET} characters or more, or value")
+    # What sizes an engine is looked at before there is one, and shown.
+    setting = is_setting(variable.name)
+    check.require(not setting, field, f'"{variable.name}" is a setting of the engine and no secret: use value')
 
 
 def _check_engine(spelling: str) -> None:
@@ -185,9 +207,9 @@ def _unknown(field: str, value: str, known: Iterable[str], reason: Reason) -> In
 
 def _check_served(deployment: Deployment) -> None:
     wrong = [
-        FieldViolation(f"deployment.env[{index}].{kind}", "is not served yet: use value")
+        FieldViolation(f"deployment.env[{index}].{kind}", "is not served yet: use secret_value")
         for index, each in enumerate(deployment.env)
-        if (kind := each.WhichOneof("source")) in ("secret_value", "secret_ref")
+        if (kind := each.WhichOneof("source")) == "secret_ref"
     ]
     if wrong:
         raise NotServed("; ".join(f"{each.field}: {each.description}" for each in wrong), fields=wrong)

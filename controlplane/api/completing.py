@@ -48,8 +48,12 @@ class Completing:
         try:
             sized = await self._sizing.size(record.deployment)
             whole = DeploymentRecord(
-                deployment=record.deployment, engine_spec=sized.spec, memory_need=wire.memory_need(sized.need)
+                deployment=record.deployment,
+                engine_spec=sized.spec,
+                memory_need=wire.memory_need(sized.need),
+                sealed_env=record.sealed_env,
             )
+            whole.engine_spec.sealed_env.extend(record.sealed_env)
             whole.deployment.placement.gpus_per_replica = sized.gpus_per_replica
             if sized.repository is not None:
                 whole.deployment.resolved_repository.CopyFrom(sized.repository)

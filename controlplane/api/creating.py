@@ -12,6 +12,7 @@ from controlplane.api.mutations import Mutations, Write
 from controlplane.api.records import resource
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
+from controlplane.api.vault import Vault
 from controlplane.config import PlacementDefaults
 from controlplane.model import SharingSource
 from controlplane.placement.strategies import canonical_strategy
@@ -37,11 +38,13 @@ class Creating:
         statuses: Statuses,
         sizing: Sizing,
         admission: Admission,
+        vault: Vault,
         defaults: PlacementDefaults,
         clock: Clock,
     ) -> None:
         self._store, self._mutations, self._statuses = store, mutations, statuses
-        self._sizing, self._admission, self._defaults, self._clock = sizing, admission, defaults, clock
+        self._sizing, self._admission, self._vault = sizing, admission, vault
+        self._defaults, self._clock = defaults, clock
 
     async def create(self, request: CreateDeploymentRequest) -> CreateDeploymentResponse:
         """Returns the deployment as stored, or as it would be with `validate_only`."""
@@ -70,8 +73,9 @@ class Creating:
         return await self._mutations.run(request, _METHOD, _parse, decide)
 
     async def draft(self, asked: Deployment, *, allow_pending: bool = False) -> DeploymentRecord:
-        """Returns what would be stored of a deployment that `check_new` let pass: looked up, and sized."""
+        """Returns what would be stored of a deployment that `check_new` let pass: looked up, sized and sealed."""
         record = DeploymentRecord(deployment=self._stored(asked))
+        self._vault.seal_env(record, asked.env)
         await self._size(record, allow_pending=allow_pending)
         return record
 
@@ -97,7 +101,6 @@ class Creating:
             replica_count=asked.replica_count if asked.HasField("replica_count") else 1,
             placement=asked.placement,
             engine_options=asked.engine_options,
-            env=asked.env,
         )
         policy = deployment.placement
         known = self._admission.strategies
@@ -116,6 +119,7 @@ class Creating:
                 raise
             return  # it is looked up when a node has joined, and fitted when something fits
         record.engine_spec.CopyFrom(sized.spec)
+        record.engine_spec.sealed_env.extend(record.sealed_env)
         record.deployment.placement.gpus_per_replica = sized.gpus_per_replica
         if sized.repository is not None:
             record.deployment.resolved_repository.CopyFrom(sized.repository)

@@ -140,7 +140,7 @@ def engine_spec(deployment: Deployment) -> EngineSpec:
         engine=deployment.engine,
         model=deployment.model,
         options=deployment.engine_options,
-        env=deployment.env,
+        env=[each for each in deployment.env if each.HasField("value")],
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,21 @@ def _settings(context: click.Context, parameter: click.Parameter, values: Sequen
     return settings
 
 
+def _secrets(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Reads secrets from files, or from variables of this process: what a command line holds, others can see."""
+    found = {}
+    for each in values:
+        name, has_file, file = each.partition("=")
+        try:
+            value = Path(file).read_text().removesuffix("\n") if has_file else os.environ.get(name)
+        except (OSError, UnicodeError) as error:
+            raise click.UsageError(f"{parameter.opts[-1]} {name}: {file} cannot be read: {error}", context) from error
+        if value is None:
+            raise click.UsageError(f"{parameter.opts[-1]} {name}: there is no such variable here: set it", context)
+        found[name] = value
+    return found
+
+
 def _word(*names: str, help: str, words: Sequence[str] = ()) -> Any:  # noqa: A002 - as click has it
     choice = click.Choice(words or WORDS[names[-1].removeprefix("--")], case_sensitive=False)
     return click.option(*names, type=choice, help=help)
@@ -71,6 +87,10 @@ _HOW = (
     ),
     click.option(
         "-ev", "--env", nargs=2, multiple=True, metavar="NAME VALUE", help="A variable for engines; repeatable."
+    ),
+    click.option(
+        "--secret-env", metavar="NAME[=FILE]", multiple=True, callback=_secrets,
+        help="A variable that engines alone see, from a file, or from the variable of that name here; repeatable.",
     ),
     click.option("--batch-size", metavar="N", type=int32, help="The most sequences in a step."),
     click.option(
@@ -134,6 +154,7 @@ def deployment_of(
     engine_quantization: str | None,
     engine: str,
     env: Sequence[tuple[str, str]],
+    secret_env: Mapping[str, str],
     draft_model: Path | None,
     max_model_len: Any,
     kv_cache_memory: Any,
@@ -146,6 +167,7 @@ def deployment_of(
         **named.source(),
         engine=engine.lower(),
         env=dict(env),
+        secret_env=secret_env,
         quantization=engine_quantization or named.engine_quantization(),
         draft_model=None if draft_model is None else str(draft_model.absolute()),
         max_model_len=None if max_model_len == _AUTO else max_model_len,

@@ -74,13 +74,14 @@ def deployment(
     engine: str = "",
     replica_count: int | None = None,
     env: Mapping[str, str] | None = None,
+    secret_env: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     **settings: Unpack[Settings],
 ) -> deployment_pb2.Deployment:
     """Returns a deployment of the model at `path` on the nodes, or of another source (`builtin="demo"`).
 
-    What is None is left to the cluster. Fields without a parameter here can be set on the message. Raises
-    InvalidArgument for two models, and for what the contract cannot hold.
+    What is None is left to the cluster. `secret_env` is shown to nobody but the engines. Fields without a parameter
+    here can be set on the message. Raises InvalidArgument for two models, and for what the contract cannot hold.
     """
     given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
     try:
@@ -92,7 +93,10 @@ def deployment(
             replica_count=replica_count,
             placement=_placement(_taken(given, PlacementSettings)),
             engine_options=_options(given),
-            env=[deployment_pb2.EnvVar(name=key, value=value) for key, value in (env or {}).items()],
+            env=[
+                *(deployment_pb2.EnvVar(name=key, value=value) for key, value in (env or {}).items()),
+                *(deployment_pb2.EnvVar(name=key, secret_value=value) for key, value in (secret_env or {}).items()),
+            ],
         )
     except (ValueError, OverflowError) as error:
         raise invalid("deployment", f"{error}: the contract cannot carry it") from error

@@ -13,7 +13,7 @@ from roundhouse.kit.errors import Usage
 from roundhouse.kit.health import Health
 from roundhouse.kit.hosts import own_addresses
 from roundhouse.kit.service import Service
-from roundhouse.kit.tls import ServerTls, check_exposure
+from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
 _PORT_DIGITS = 5
@@ -43,6 +43,11 @@ class Listen:
         if not (colon and host and port.isdecimal() and len(port) <= _PORT_DIGITS and int(port) < 65536):
             raise Usage(f'"{address[:100]}" is no address: write HOST:PORT, for example 127.0.0.1:50050')
         return cls(host, int(port), tls, insecure)
+
+    @property
+    def is_private(self) -> bool:
+        """Tells whether nobody but the two ends of a call can read it."""
+        return self.tls is not None or is_loopback(self.host)
 
 
 class Serving:

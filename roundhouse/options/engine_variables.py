@@ -43,6 +43,11 @@ def problems_in(environ: Mapping[str, str]) -> list[Problem]:
     return _read(environ)[1]
 
 
+def is_setting(variable: str) -> bool:
+    """Tells whether a variable of this name sets an option."""
+    return any(setting({variable: "x"}, each.name) is not None for each in _VARIABLES)
+
+
 class _Unreadable(Exception):
     """A text that no option can take; the message says what to write."""
 

@@ -304,16 +304,18 @@ class Speculation(_message.Message):
     def __init__(self, method: _Optional[_Union[SpeculationMethod, str]] = ..., draft_model: _Optional[_Union[ModelSource, _Mapping]] = ..., token_count: _Optional[int] = ...) -> None: ...
 
 class EnvVar(_message.Message):
-    __slots__ = ("name", "value", "secret_value", "secret_ref")
+    __slots__ = ("name", "value", "secret_value", "secret_ref", "secret_version")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     SECRET_VALUE_FIELD_NUMBER: _ClassVar[int]
     SECRET_REF_FIELD_NUMBER: _ClassVar[int]
+    SECRET_VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     value: str
     secret_value: str
     secret_ref: str
-    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., secret_value: _Optional[str] = ..., secret_ref: _Optional[str] = ...) -> None: ...
+    secret_version: int
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., secret_value: _Optional[str] = ..., secret_ref: _Optional[str] = ..., secret_version: _Optional[int] = ...) -> None: ...
 
 class Replica(_message.Message):
     __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions")

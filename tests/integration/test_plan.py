@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.commands import roundhouse
 from tests.support.plane import plane_on
 from tests.support.scripted_agent import GIB, ScriptedAgent
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left."""
-
-    status: int | None
-    out: str
-    err: str
-
-
-async def roundhouse(address: str, *arguments: str) -> Ended:
-    command = [sys.executable, "-m", "roundhouse.cli", "--address", address, *arguments]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    out, err = await process.communicate()
-    return Ended(process.returncode, out.decode(), err.decode())
 
 
 async def test_a_plan_shows_every_gpu_and_a_launch_then_goes_where_it_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EngineSpec(_message.Message):
-    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes", "chat_template")
+    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes", "chat_template", "sealed_env", "secret_names", "unopened_names")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,9 @@ class EngineSpec(_message.Message):
     COMPUTED_FIELD_NUMBER: _ClassVar[int]
     DRAFT_KV_CACHE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    SEALED_ENV_FIELD_NUMBER: _ClassVar[int]
+    SECRET_NAMES_FIELD_NUMBER: _ClassVar[int]
+    UNOPENED_NAMES_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     engine: str
     model: _deployment_pb2.ModelSource
@@ -25,7 +28,20 @@ class EngineSpec(_message.Message):
     computed: _deployment_pb2.EngineOptions
     draft_kv_cache_memory_bytes: int
     chat_template: str
-    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ..., chat_template: _Optional[str] = ...) -> None: ...
+    sealed_env: _containers.RepeatedCompositeFieldContainer[SealedValue]
+    secret_names: _containers.RepeatedScalarFieldContainer[str]
+    unopened_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ..., chat_template: _Optional[str] = ..., sealed_env: _Optional[_Iterable[_Union[SealedValue, _Mapping]]] = ..., secret_names: _Optional[_Iterable[str]] = ..., unopened_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SealedValue(_message.Message):
+    __slots__ = ("name", "version", "sealed")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    sealed: bytes
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., sealed: _Optional[bytes] = ...) -> None: ...
 
 class EngineBundle(_message.Message):
     __slots__ = ("engine_uuid", "replica", "replica_uid", "placement_epoch", "deployment_generation", "spec", "gpu_uuids", "reserved_memory_bytes", "device", "listen_host", "lowest_port", "highest_port", "start_time", "cluster_id")

@@ -12,16 +12,18 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DeploymentRecord(_message.Message):
-    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace")
+    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace", "sealed_env")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SPEC_FIELD_NUMBER: _ClassVar[int]
     MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
     DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
+    SEALED_ENV_FIELD_NUMBER: _ClassVar[int]
     deployment: _deployment_pb2.Deployment
     engine_spec: _engine_spec_pb2.EngineSpec
     memory_need: _deployment_pb2.MemoryNeed
     drain_grace: _duration_pb2.Duration
-    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    sealed_env: _containers.RepeatedCompositeFieldContainer[_engine_spec_pb2.SealedValue]
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[_engine_spec_pb2.SealedValue, _Mapping]]] = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
     __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace")

@@ -58,7 +58,10 @@ def test_every_flag_of_a_launch_reaches_the_deployment(cli: Cli) -> None:
             {"deployment_labels": {"tier": "1", "team": "x"}, "scope": "ANTI_AFFINITY_SCOPE_GPU"},
         ],
     }
-    assert stored["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "x y"}]
+    assert stored["env"] == [
+        {"name": "A", "value": "1", "secret_version": "0"},
+        {"name": "B", "value": "x y", "secret_version": "0"},
+    ]
     options = stored["engine_options"]
     assert (options["batch_size"], options["batch_interval"], options["max_model_len"]) == (8, "0.250s", 1024)
     assert (options["kv_cache_memory_bytes"], options["enable_thinking"]) == (str(64 << 20), True)

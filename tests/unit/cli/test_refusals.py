@@ -24,6 +24,8 @@ CASES = {
     "no name": (("launch", "--model-path", "/m"), 2, "no name"),
     "two names": (("launch", "chat", "-u", "talk", "-n", "demo"), 2, "two names"),
     "bad size": (("launch", "-n", "demo", "--memory", "5 apples"), 2, '--memory is "5 apples"'),
+    "no such secret here": (("launch", "-n", "demo", "--secret-env", "NOT_SET"), 2, "there is no such variable here"),
+    "no such file of a secret": (("launch", "-n", "demo", "--secret-env", "A=/nowhere"), 2, "/nowhere cannot be read"),
     "bad label": (("launch", "-n", "demo", "--label", "team"), 2, "write KEY=VALUE"),
     "tour without demo": (("up", "--tour", "--no-demo"), 2, "--tour needs the demo"),
     "nobody answers": (("--address", "127.0.0.1:1", "list"), 3, 'start one with "roundhouse up"'),

@@ -121,6 +121,13 @@ BAD_FIELDS: dict[str, tuple[Deployment, str]] = {
     "env name": (wanted(env=env(name="1X", value="")), "deployment.env[0].name"),
     "env twice": (wanted(env=env(name="X", value="") + env(name="X", value="")), "deployment.env[1].name"),
     "env without value": (wanted(env=env(name="X")), "deployment.env[0]"),
+    "a variable of the agent's": (wanted(env=env(name="CUDA_VISIBLE_DEVICES", value="0")), "deployment.env[0].name"),
+    "a short secret": (wanted(env=env(name="X", secret_value="abc")), "deployment.env[0].secret_value"),
+    "a secret with a NUL": (wanted(env=env(name="X", secret_value="abc\0def")), "deployment.env[0].secret_value"),
+    "a setting as a secret": (
+        wanted(env=env(name="XINFERENCE_BATCH_SIZE", secret_value="1234")),
+        "deployment.env[0].secret_value",
+    ),
     "env with a NUL": (wanted(env=env(name="X", value="a\0b")), "deployment.env[0].value"),
     "env too big in all": (
         wanted(env=[EnvVar(name=f"X{n}", value="x" * 8192) for n in range(3)]),
@@ -165,7 +172,6 @@ UNKNOWN: dict[str, tuple[dict[str, Any], type[RoundhouseError], str, str]] = {
         "STRATEGY_UNKNOWN",
         "deployment.placement.strategy",
     ),
-    "secret": ({"env": env(name="A", secret_value="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_value"),
     "secret_ref": ({"env": env(name="A", secret_ref="s")}, NotServed, "NOT_SERVED", "deployment.env[0].secret_ref"),
     "argument": (
         {"engine_options": EngineOptions(arguments=[EngineArgument(name="swap_space", value="4")])},

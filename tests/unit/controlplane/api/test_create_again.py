@@ -13,10 +13,12 @@ from controlplane.api.outlook import Outlook
 from controlplane.api.resolving import Resolving
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
+from controlplane.api.vault import Vault
 from controlplane.config import PlacementDefaults
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.models import Models
 from controlplane.fleet.registry import Registry
+from controlplane.secrets import Secrets
 from controlplane.store.protocol import Entry
 from controlplane.store.sqlite import SqliteStore, open_sqlite
 from roundhouse.kit.errors import (
@@ -76,6 +78,7 @@ def creating(store: Any) -> Creating:
         Statuses(intent, registry, epoch=store.epoch, clock=clock),
         Sizing(registry, Resolving(Families(store, clock), Models(registry)), admission),
         admission,
+        Vault(Secrets(bytes(32)), is_private=True),
         PlacementDefaults("idle_first"),
         clock,
     )
