@@ -125,6 +125,8 @@ class Engine:
     reserved_bytes: int
     measured_bytes: int
     is_gone: bool  # STOPPED: no process, memory released
+    is_serving: bool = False  # READY
+    has_failed: bool = False  # FAILED: it may be started again
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,32 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     refused_altogether: frozenset[ReplicaUid] = frozenset()  # of those, whom none of its devices would do
+    is_cordoned: bool = False  # it takes no new replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How replicas are moved off a node by an operator's wish."""
+
+    grace_s: float  # for running requests of a replica that was replaced
+    allows_unserved: bool = False  # what has no room elsewhere is stopped too
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWish:
+    """What an operator wants of a node that he has cordoned."""
+
+    drain: Drain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attendance:
+    """Which nodes are silent, as far as somebody was there to hear them."""
+
+    lease_s: float
+    silent_s: Mapping[NodeId, float]  # since the last report, of those that were heard of and have been silent for long
+    running_s: float  # since the start; a node that was not heard of has been silent since then, at least
+    watched_s: float  # since the start, or since the process last stood still
 
 
 @dataclass(frozen=True, slots=True)

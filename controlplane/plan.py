@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
+from controlplane.model import Drain, Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
 from controlplane.placement.fit import Place as Spot
 from controlplane.placement.ledger import Ledger, in_order, newest
+from controlplane.placement.moves import Move, ReplicaKey, moves
 from controlplane.placement.place import Proposal
 from controlplane.placement.strategies import Strategy
+from controlplane.placement.successions import surplus
 
 Order = tuple[int, int]  # (term, generation) of an assignment
-ReplicaKey = tuple[str, int]  # (uid of the deployment, index)
 
-# In one round, of replicas that are refused. Each ranks every device of the fleet anew, on the thread that serves all
-# calls: about 6 ms with 800 GPUs, and a thousand may be refused at once. Those that avoid the same are one move.
+# In one round, off nodes that are lost, are drained or refuse. Each ranks every device of the fleet anew, on the thread
+# that serves all calls: about 6 ms with 800 GPUs, and a thousand may be refused at once. Those of one deployment that
+# avoid the same are one move.
 MOST_MOVES = 16
 
 
@@ -70,51 +73,36 @@ def plan(
     new_uid: Callable[[], ReplicaUid],
     strategies: Mapping[str, Strategy],
     turn: int = 0,
+    leaving: Mapping[NodeId, Drain | None] = MappingProxyType({}),
+    forgotten: Collection[NodeId] = (),
 ) -> Plan:
     """Returns the actions that move the fleet towards what is wanted; none once the two agree.
 
     Deployments are placed in the order in which they were written. orders: of the newest assignment of each node.
     refused: where a replica was refused lately, so that it does not go back and forth. strategies: those that exist, by
-    name. turn: counts the rounds; of more refused replicas than are tried elsewhere in one round, the next turn takes
-    others. What is placed on a node that is absent or not ready stays as it is.
+    name. turn: counts the rounds; of more replicas than are moved in one round, the next turn takes others. leaving:
+    nodes off which replicas are moved, with the wish if they are drained, else because they are lost. What is placed on
+    another node that is absent or not ready stays as it is. forgotten: absent nodes that are not waited for any more.
     """
-    draft, owners = _Draft(placements, nodes, new_uid), {each.uid: each for each in wanted}
+    draft, owners = _Draft(placements, nodes, new_uid, leaving), {each.uid: each for each in wanted}
     for each in placements:
-        if each.is_stopping and _is_gone(each, nodes.get(each.node), orders.get(each.node, (0, 0))):
+        is_gone = each.node in forgotten or _is_gone(each, nodes.get(each.node), orders.get(each.node, (0, 0)))
+        if each.is_stopping and is_gone:
             draft.remove(each)
     draft.stop_strays(owners.keys())
     for deployment in wanted:
         if deployment.is_deleting:
             draft.end(deployment)
         else:
-            draft.stop_surplus(deployment)
+            draft.stop_surplus(deployment, forgotten)
     # When everything that ends is known, so that it counts for none. Those without a place go first: they were
     # acknowledged because there was one, and what is refused where it stands was not to leave then.
     staying = in_order(each for each in wanted if not each.is_deleting)
     # Stopping frees nothing.
     ledger = Ledger(nodes.values(), draft.placements, owners=owners, strategies=strategies)
     draft.fill(staying, ledger)
-    draft.move_refused(staying, refused, ledger, turn)
+    draft.move(staying, refused, ledger, turn)
     return Plan(tuple(draft.actions), draft.placements, tuple(draft.unplaced))
-
-
-def spots(placement: Placement) -> list[Spot]:
-    """Returns the devices of a placement."""
-    return [(placement.node, gpu) for gpu in placement.gpus or (None,)]
-
-
-def refused_spots(placement: Placement, nodes: Mapping[NodeId, Node]) -> list[Spot]:
-    """Returns what a placement which its node refuses is to avoid: the devices that it has, or all of the node."""
-    node = nodes[placement.node]
-    if placement.replica_uid not in node.refused_altogether:
-        return spots(placement)
-    return [(node.id, None), *((node.id, gpu.uuid) for gpu in node.gpus)]
-
-
-def refusal(placement: Placement, nodes: Mapping[NodeId, Node]) -> str | None:
-    """Returns why the node of a placement will not start it; None if it does not say so."""
-    node = nodes.get(placement.node)
-    return node.refused.get(placement.replica_uid) if node is not None and node.is_ready and node.refused else None
 
 
 def _is_gone(placement: Placement, node: Node | None, order: Order) -> bool:
@@ -122,15 +110,6 @@ def _is_gone(placement: Placement, node: Node | None, order: Order) -> bool:
     if node is None or not node.is_ready or node.applied < order:
         return False
     return all(engine.is_gone for engine in node.engines if engine.replica_uid == placement.replica_uid)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Replicas of one deployment that are to be moved, and what all of them avoid."""
-
-    wanted: Wanted
-    placements: tuple[Placement, ...]
-    avoid: frozenset[Spot]
 
 
 class _Draft:
@@ -141,11 +120,12 @@ class _Draft:
         placements: Iterable[Placement],
         nodes: Mapping[NodeId, Node],
         new_uid: Callable[[], ReplicaUid],
+        leaving: Mapping[NodeId, Drain | None],
     ) -> None:
         self._placements: dict[str, dict[ReplicaUid, Placement]] = {}  # by uid of the deployment
         for each in placements:
             self._put(each)
-        self._nodes, self._new_uid = nodes, new_uid
+        self._nodes, self._new_uid, self._leaving = nodes, new_uid, leaving
         self.actions: list[Action] = []
         self.unplaced: list[Unplaced] = []
 
@@ -174,12 +154,16 @@ class _Draft:
         if not own:
             self.actions.append(Forget(wanted.deployment, wanted.uid))
 
-    def stop_surplus(self, wanted: Wanted) -> None:
-        """Stops the replicas that are no longer wanted, and all but the newest placement of each that is."""
-        staying = {each.replica_uid for each in newest(wanted, self._own(wanted.uid))}
-        for each in sorted(self._standing(wanted.uid), key=lambda each: (each.index, -each.epoch)):
-            if each.replica_uid not in staying:
+    def stop_surplus(self, wanted: Wanted, forgotten: Collection[NodeId]) -> None:
+        """Stops the replicas that are no longer wanted, and of each that is what has been replaced."""
+        standing = self._standing(wanted.uid)
+        for each in sorted(standing, key=lambda each: (each.index, -each.epoch)):
+            if each.index >= wanted.replica_count:
                 self._stop(each, wanted.drain_grace_s)
+        kept = [each for each in standing if each.index < wanted.replica_count]
+        for each in surplus(kept, self._nodes, self._leaving, forgotten):
+            drain = self._leaving.get(each.node)
+            self._stop(each, wanted.drain_grace_s if drain is None else drain.grace_s)
 
     def fill(self, wanted: Iterable[Wanted], ledger: Ledger) -> None:
         """Places the replicas that have no placement, in the order of their deployments."""
@@ -189,41 +173,37 @@ class _Draft:
                 self._add(deployment, each)
             self.unplaced.extend(places.unplaced)
 
-    def move_refused(
+    def move(
         self, wanted: Iterable[Wanted], refused: Mapping[ReplicaKey, Collection[Spot]], ledger: Ledger, turn: int
     ) -> None:
-        """Moves replicas that their nodes will not start to where they fit; those that fit nowhere else stay."""
-        found = [group for deployment in wanted for group in self._refused(deployment, refused)]
+        """Moves replicas that cannot stay where they are to where they fit; those that fit nowhere else stay."""
+        found = [
+            each
+            for deployment in wanted
+            for each in moves(deployment, self._standing(deployment.uid), self._nodes, self._leaving, refused)
+        ]
         if len(found) > MOST_MOVES:
             first = turn * MOST_MOVES % len(found)
             found = found[first:] + found[:first]
-        for group in found[:MOST_MOVES]:
-            self._move(group, ledger)
-        for group in found[MOST_MOVES:]:
-            for each in group.placements:
-                why = f"{refusal(each, self._nodes)}; it is tried elsewhere when others have been"
-                self.unplaced.append(Unplaced(each.deployment, each.index, f"node {each.node} refuses it: {why}"))
+        for each in found[:MOST_MOVES]:
+            self._move(each, ledger)
+        for each in found[MOST_MOVES:]:
+            for here in each.placements:
+                why = f"{each.why}; it is tried elsewhere when others have been"
+                self.unplaced.append(Unplaced(here.deployment, here.index, why))
 
-    def _refused(self, wanted: Wanted, refused: Mapping[ReplicaKey, Collection[Spot]]) -> Iterable[_Group]:
-        """Returns the replicas of a deployment that are refused where they stand, in groups that avoid the same."""
-        groups: dict[frozenset[Spot], list[Placement]] = {}
-        for each in sorted(self._standing(wanted.uid), key=lambda each: each.index):
-            if refusal(each, self._nodes) is not None:
-                avoid = frozenset({*refused_spots(each, self._nodes), *refused.get((wanted.uid, each.index), ())})
-                groups.setdefault(avoid, []).append(each)
-        return [_Group(wanted, tuple(placements), avoid) for avoid, placements in groups.items()]
-
-    def _move(self, group: _Group, ledger: Ledger) -> None:
-        by_index = {each.index: each for each in group.placements}
-        own = self._own(group.wanted.uid)
-        places = ledger.give(group.wanted, list(by_index), own=own, avoid=group.avoid)
+    def _move(self, move: Move, ledger: Ledger) -> None:
+        by_index = {each.index: each for each in move.placements}
+        own = newest(move.wanted, self._own(move.wanted.uid))
+        places = ledger.give(move.wanted, list(by_index), own=own, avoid=move.avoid)
         for proposal in places.proposals:
-            self._stop(by_index[proposal.index], 0.0)  # it never ran
-            self._add(group.wanted, proposal)
+            if move.stop_grace_s is not None:
+                self._stop(by_index[proposal.index], move.stop_grace_s)
+            self._add(move.wanted, proposal)
         for elsewhere in places.unplaced:
-            here = by_index[elsewhere.index]
-            why = f"node {here.node} refuses it: {refusal(here, self._nodes)}; elsewhere: {elsewhere.reason}"
-            self.unplaced.append(replace(elsewhere, reason=why))
+            if move.unserved_grace_s is not None:
+                self._stop(by_index[elsewhere.index], move.unserved_grace_s)
+            self.unplaced.append(replace(elsewhere, reason=f"{move.why}; elsewhere: {elsewhere.reason}"))
 
     def _own(self, uid: str) -> list[Placement]:
         return list(self._placements.get(uid, {}).values())

@@ -23,6 +23,7 @@ class Obstacle(enum.Enum):
     """What keeps a replica off a device; the first that applies is told."""
 
     NOT_READY = enum.auto()  # its node does not report
+    CORDONED = enum.auto()  # its node takes no new replicas
     FAILED = enum.auto()  # the GPU cannot be used
     NEEDS_GPU = enum.auto()  # a host, and the deployment goes to GPUs
     LABELS = enum.auto()  # its node lacks a label
@@ -179,7 +180,7 @@ class _Tenants:
 
 def _devices_of_node(node: Node, replica_count: int, tenants: _Tenants | None) -> Iterator[Device]:
     node_room = MAX_NODE_REPLICAS - replica_count
-    away = None if node.is_ready else Obstacle.NOT_READY
+    away = Obstacle.NOT_READY if not node.is_ready else Obstacle.CORDONED if node.is_cordoned else None
     labels, taints = node.labels, node.taints
     for gpu in sorted(node.gpus, key=_BY_INDEX):
         yield Device(

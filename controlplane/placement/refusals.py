@@ -24,6 +24,7 @@ _NEAREST = (
     Obstacle.NOT_ALLOWED,
     Obstacle.TAINT,
     Obstacle.LABELS,
+    Obstacle.CORDONED,
     Obstacle.FAILED,
     Obstacle.NOT_READY,
     Obstacle.NEEDS_GPU,
@@ -52,6 +53,7 @@ _CURES: Mapping[Obstacle | None, str] = {
     Obstacle.TAINT: "tolerate it with tolerations, or add a node without it",
     Obstacle.LABELS: "start its node agent with the labels, or ask for others in node_labels",
     Obstacle.FAILED: "mend the GPU, or add a node",
+    Obstacle.CORDONED: "uncordon it, or add a node",
     Obstacle.NOT_READY: "start its node agent, or add a node",
     Obstacle.NEEDS_GPU: "add a node with a GPU, or delete it and create it again with gpus_per_replica 0",
 }
@@ -200,6 +202,7 @@ _SENTENCES: Mapping[Obstacle | None, Callable[[_Sayings, Device], str]] = {
     Obstacle.TAINT: _Sayings._has_taint,
     Obstacle.LABELS: _Sayings._lacks_labels,
     Obstacle.FAILED: lambda _, device: f"{device.words} has failed",
+    Obstacle.CORDONED: lambda _, device: f"node {device.node} is cordoned",
     Obstacle.NOT_READY: lambda _, device: f"node {device.node} does not report",
     Obstacle.NEEDS_GPU: _Sayings._needs_gpu,
 }

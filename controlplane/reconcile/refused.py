@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from controlplane.model import Node, NodeId, Placement
 from controlplane.placement.fit import Place as Spot
-from controlplane.plan import ReplicaKey, refusal, refused_spots
+from controlplane.placement.moves import ReplicaKey, refusal, refused_spots
 
 REMEMBERED_S = 60.0  # then a device is worth another try
 # So is a node without files of the model, of which there may be so many that going round all of them takes minutes.

@@ -9,7 +9,8 @@ from itertools import count
 
 import pytest
 
-from controlplane.model import Node, NodeId, Placement, ReplicaUid, Wanted
+from controlplane.model import Drain, Engine, Node, NodeId, Placement, ReplicaUid, Wanted
+from controlplane.placement.moves import ReplicaKey
 from controlplane.placement.strategies import STRATEGIES, Candidate, Strategy
 from controlplane.plan import (
     MOST_MOVES,
@@ -20,7 +21,6 @@ from controlplane.plan import (
     Place,
     Plan,
     Remove,
-    ReplicaKey,
     plan,
 )
 from tests.support.fleets import engine, gpu, node, placement, wanted, where
@@ -36,6 +36,8 @@ def planned(
     refused: Spots | None = None,
     turn: int = 0,
     strategies: Mapping[str, Strategy] = STRATEGIES,
+    leaving: Mapping[NodeId, Drain | None] | None = None,
+    forgotten: Sequence[str] = (),
 ) -> Plan:
     orders: Mapping[NodeId, Order] = {each.id: ORDER for each in nodes}
     fresh = count(1)
@@ -48,6 +50,8 @@ def planned(
         new_uid=lambda: ReplicaUid(f"new-{next(fresh)}"),
         strategies=strategies,
         turn=turn,
+        leaving=leaving or {},
+        forgotten=[NodeId(each) for each in forgotten],
     )
 
 
@@ -144,11 +148,6 @@ def test_a_replica_that_is_wanted_again_while_it_stops_gets_another_placement() 
     found = planned([wanted()], [stopping(placement("chat-0", "a-0", epoch=4))], [node("a")])
     assert outline(found.actions) == ["place chat-0 on a-0"]
     assert [(each.epoch, each.is_stopping) for each in found.placements] == [(4, True), (5, False)]
-
-
-def test_of_two_placements_of_a_replica_the_newer_stays() -> None:
-    standing = [placement("chat-0", "a-0", epoch=1), placement("chat-0", "a-1", epoch=2)]
-    assert outline(planned([wanted()], standing, [node("a", 2)]).actions) == ["stop chat-0 on a-0"]
 
 
 def test_a_deployment_that_is_deleted_stops_within_its_grace() -> None:
@@ -323,3 +322,116 @@ def test_a_refused_replica_keeps_to_the_gpu_count() -> None:
     nodes = [refusing("a", standing[0]), node("b"), node("c")]
     found = planned([wanted(replica_count=2, gpu_count=1)], standing, nodes)
     assert outline(found.actions) == ["stop chat-0 on a-0", "place chat-0 on b-0"]
+
+
+def lost(name: str, *running: Placement) -> Node:
+    return node(name, is_ready=False, engines=[serving(each) for each in running])
+
+
+def serving(of: Placement) -> Engine:
+    return replace(engine(of), is_serving=True)
+
+
+LOST, OLD, NEW = {NodeId("a"): None}, placement("chat-0", "a-0"), placement("chat-0", "b-0", epoch=2)
+DRAINED = {NodeId("a"): Drain(grace_s=3.0)}
+
+
+def test_a_replica_of_a_lost_node_gets_a_newer_placement_and_keeps_the_older() -> None:
+    found = planned([wanted()], [OLD], [lost("a", OLD), node("b")], leaving=LOST)
+    assert outline(found.actions) == ["place chat-0 on b-0"]
+    assert [(where([each])[0], each.epoch, each.is_stopping) for each in found.placements] == [
+        ("a-0", 1, False),
+        ("b-0", 2, False),
+    ]
+    assert planned([wanted()], found.placements, [lost("a", OLD), node("b")], leaving=LOST).actions == ()
+
+
+def test_a_replica_of_a_node_that_was_not_heard_of_is_moved_too() -> None:
+    assert outline(planned([wanted()], [OLD], [node("b")], leaving=LOST).actions) == ["place chat-0 on b-0"]
+
+
+def test_a_replica_of_a_lost_node_that_fits_nowhere_else_stays_and_the_reason_is_told() -> None:
+    found = planned([wanted()], [OLD], [lost("a", OLD)], leaving=LOST)
+    assert found.actions == ()
+    assert [each.reason for each in found.unplaced] == [
+        'node a does not report; elsewhere: replica "chat-0" needs 5 GiB; node a does not report: '
+        "start its node agent, or add a node"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "leaving", "expected"),
+    [
+        pytest.param([lost("a", OLD), node("b", engines=[serving(NEW)])], LOST, [], id="the_older_is_away"),
+        pytest.param([node("a", engines=[serving(OLD)]), node("b")], {}, [], id="the_newer_is_not_ready_yet"),
+        pytest.param(
+            [node("a", engines=[serving(OLD)]), node("b", engines=[serving(NEW)])],
+            {},
+            ["stop chat-0 on a-0"],
+            id="both_serve",
+        ),
+        pytest.param([node("a"), node("b", engines=[serving(NEW)])], {}, ["stop chat-0 on a-0"], id="the_newer_serves"),
+        pytest.param(
+            [node("a", engines=[serving(OLD)]), lost("b", NEW)],
+            {NodeId("b"): None},
+            ["stop chat-0 on b-0"],
+            id="the_newer_is_lost_in_turn",
+        ),
+        pytest.param(
+            [node("a", engines=[serving(OLD)]), node("b", engines=[replace(engine(NEW), has_failed=True)])],
+            {},
+            ["stop chat-0 on b-0"],
+            id="the_newer_dies",
+        ),
+        pytest.param([node("a"), node("b")], {}, [], id="neither_serves"),
+    ],
+)
+def test_of_two_placements_of_a_replica_the_newer_stays_once_it_serves(
+    nodes: Sequence[Node], leaving: Mapping[NodeId, Drain | None], expected: Sequence[str]
+) -> None:
+    assert outline(planned([wanted()], [OLD, NEW], nodes, leaving=leaving).actions) == expected
+
+
+def test_what_was_replaced_on_a_node_that_is_not_waited_for_any_more_goes() -> None:
+    nodes = [node("b", engines=[serving(NEW)])]
+    stopped = planned([wanted()], [OLD, NEW], nodes, leaving=LOST, forgotten=["a"])
+    assert outline(stopped.actions) == ["stop chat-0 on a-0"]
+    removed = planned([wanted()], stopped.placements, nodes, leaving=LOST, forgotten=["a"])
+    assert outline(removed.actions) == ["remove chat-0 on a-0"]
+
+
+def test_a_drained_node_gives_up_one_replica_of_a_deployment_after_the_other_each_when_it_serves_elsewhere() -> None:
+    standing = [placement("chat-0", "a-0", gib=1), placement("chat-1", "a-0", gib=1)]
+    draining = replace(node("a", engines=[serving(each) for each in standing]), is_cordoned=True)
+    deployment = wanted(replica_count=2, need_gib=1)
+    first = planned([deployment], standing, [draining, node("b")], leaving=DRAINED)
+    assert outline(first.actions) == ["place chat-0 on b-0"]
+    assert planned([deployment], first.placements, [draining, node("b")], leaving=DRAINED).actions == ()
+    [fresh] = [each for each in first.placements if each.node == "b"]
+    there = node("b", engines=[serving(fresh)])
+    second = planned([deployment], first.placements, [draining, there], leaving=DRAINED)
+    assert outline(second.actions) == ["stop chat-0 on a-0", "place chat-1 on b-0"]
+    assert [each.drain_grace_s for each in second.placements if each.is_stopping] == [3.0]
+
+
+def test_what_does_not_serve_on_a_drained_node_leaves_it_at_once() -> None:
+    draining = replace(node("a"), is_cordoned=True)
+    found = planned([wanted()], [OLD], [draining, node("b")], leaving=DRAINED)
+    assert outline(found.actions) == ["stop chat-0 on a-0", "place chat-0 on b-0"]
+
+
+def test_what_has_no_room_elsewhere_stays_on_a_drained_node_unless_it_may_be_unserved() -> None:
+    draining = replace(node("a", engines=[serving(OLD)]), is_cordoned=True)
+    kept = planned([wanted()], [OLD], [draining], leaving=DRAINED)
+    assert kept.actions == ()
+    assert [each.reason for each in kept.unplaced] == [
+        'node a is drained; elsewhere: replica "chat-0" needs 5 GiB; node a is cordoned: uncordon it, or add a node'
+    ]
+    forced = planned([wanted()], [OLD], [draining], leaving={NodeId("a"): Drain(3.0, allows_unserved=True)})
+    assert outline(forced.actions) == ["stop chat-0 on a-0"]
+
+
+def test_a_cordoned_node_keeps_its_replicas_and_gets_no_more() -> None:
+    fleet = [replace(node("a", 2), is_cordoned=True), node("b", [gpu("b", 0, busy=0.9)])]
+    found = planned([wanted(replica_count=2)], [placement("chat-0", "a-0")], fleet)
+    assert outline(found.actions) == ["place chat-1 on b-0"]

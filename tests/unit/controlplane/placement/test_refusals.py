@@ -57,6 +57,13 @@ COMPUTED = replace(wanted(need_gib=30), need=Need(30 * GIB, 27 * GIB, GIB, 2 * G
             id="memory_that_the_user_stated",
         ),
         pytest.param(
+            wanted(),
+            [replace(node("a"), is_cordoned=True), node("b", is_ready=False)],
+            [],
+            'replica "chat-0" needs 5 GiB; node a is cordoned: uncordon it, or add a node',
+            id="cordoned",
+        ),
+        pytest.param(
             COMPUTED,
             [node("a")],
             [],
