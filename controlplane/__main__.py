@@ -22,6 +22,7 @@ from controlplane.api.agent import AgentApi
 from controlplane.api.caches import Caches
 from controlplane.api.catalog import CatalogApi
 from controlplane.api.completing import Completing
+from controlplane.api.cordoning import Cordoning
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
@@ -138,7 +139,8 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         Watches(store, intent, statuses),
         epoch=store.epoch,
     )
-    nodes = NodeApi(registry, intent, NodeViews(registry, intent, start_time_s=clock.now()), epoch=store.epoch)
+    views = NodeViews(registry, intent, clock=clock)
+    nodes = NodeApi(registry, intent, views, Cordoning(store, mutations, views, clock), epoch=store.epoch)
     catalog = CatalogApi(families, resolving, caches, epoch=store.epoch)
     agents = AgentApi(registry, assignments, secrets, reconciler.hint_soon)
     log.info("term begins", cluster=term.cluster_id, term=term.number)
@@ -154,6 +156,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "leases": registry.keep_leases,
             "routes": keeper.run,
             "statuses": lambda: statuses.run(reconciler.outcome.watch),
+            "node views": lambda: views.run(reconciler.outcome.watch),
             "reconcile": reconciler.run,
             "completing": completing.run,
             "mutations": mutations.keep_pruned,

@@ -33,6 +33,7 @@ class Sighting:
     engine: EngineReport | None = None
     refusal: str = ""  # why its node will not start it
     gpu_indexes: Mapping[str, int] = field(default_factory=dict)  # by UUID, as far as its node reports them
+    stays: str = ""  # why it is to leave its node, and cannot
 
 
 def pending_replica(wanted: Deployment, index: int, reason: str, *, before: Replica | None, now_s: float) -> Replica:
@@ -123,7 +124,7 @@ def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.Replica
     if seen.node_state == node_pb2.NODE_STATE_FOREIGN:
         return deployment_pb2.REPLICA_STATE_UNKNOWN, f'node "{placement.node}" belongs to another cluster'
     if seen.node_state != node_pb2.NODE_STATE_READY:
-        return deployment_pb2.REPLICA_STATE_UNKNOWN, f'node "{placement.node}" does not report'
+        return deployment_pb2.REPLICA_STATE_UNKNOWN, seen.stays or f'node "{placement.node}" does not report'
     if engine is None and placement.is_stopping:
         return deployment_pb2.REPLICA_STATE_DRAINING, "stopping"
     if engine is None:
@@ -133,7 +134,7 @@ def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.Replica
         )
     if placement.is_stopping and engine.state != deployment_pb2.REPLICA_STATE_STOPPED:
         return deployment_pb2.REPLICA_STATE_DRAINING, engine.message or "stopping"
-    return engine.state, engine.message or seen.refusal
+    return engine.state, engine.message or seen.refusal or seen.stays
 
 
 def _reported(placement: Placement, seen: Sighting) -> Condition:

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from controlplane.model import (
     AntiAffinity,
+    Drain,
     Engine,
     Gpu,
     GpuUuid,
@@ -14,6 +15,7 @@ from controlplane.model import (
     Node,
     NodeGpus,
     NodeId,
+    NodeWish,
     Placement,
     ReplicaUid,
     Taint,
@@ -27,7 +29,7 @@ from roundhouse.internal.v1.agent_service_pb2 import (
     EngineReport,
     JoinRequest,
 )
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, NodeRecord, PlacementRecord
 from roundhouse.kit.names import NamePattern
 from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1 import deployment_pb2, node_pb2
@@ -55,6 +57,7 @@ CLUSTER_KEY = "cluster"
 DEPLOYMENTS = "deployments/"
 PLACEMENTS = "placements/"
 ASSIGNMENTS = "assignments/"
+NODES = "nodes/"
 MUTATIONS = "mutations/"
 FAMILIES = "families/"
 
@@ -72,6 +75,11 @@ def placement_key(placement: Placement) -> str:
 def assignment_key(node: str) -> str:
     """Returns the key of an `AssignmentRecord`."""
     return ASSIGNMENTS + node
+
+
+def node_key(node: str) -> str:
+    """Returns the key of a `NodeRecord`."""
+    return NODES + node
 
 
 def mutation_key(request_id: str) -> str:
@@ -185,6 +193,13 @@ def placement_record(value: Placement) -> PlacementRecord:
     )
 
 
+def node_wish(record: NodeRecord) -> NodeWish:
+    """Returns what is wanted of a node."""
+    if not record.HasField("drain"):
+        return NodeWish()
+    return NodeWish(Drain(from_duration(record.drain.grace), record.drain.allow_unserved))
+
+
 def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssignment:
     """Returns what the node of a placement is told of it."""
     return EngineAssignment(
@@ -287,4 +302,6 @@ def engine(report: EngineReport) -> Engine:
         reserved_bytes=report.reserved_memory_bytes,
         measured_bytes=report.measured_memory_bytes,
         is_gone=report.state == deployment_pb2.REPLICA_STATE_STOPPED,
+        is_serving=report.state == deployment_pb2.REPLICA_STATE_READY,
+        has_failed=report.state == deployment_pb2.REPLICA_STATE_FAILED,
     )

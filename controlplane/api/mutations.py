@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from google.protobuf.message import Message
 
 from controlplane import wire
 from controlplane.fleet.intent import Intent
+from controlplane.fleet.table import Table
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import MutationRecord
 from roundhouse.kit.clock import Clock
@@ -25,6 +26,7 @@ from roundhouse.v1.deployment_service_pb2 import (
     DeleteDeploymentRequest,
     ScaleDeploymentRequest,
 )
+from roundhouse.v1.node_service_pb2 import CordonNodeRequest, DrainNodeRequest, UncordonNodeRequest
 
 log = structlog.get_logger()
 
@@ -34,7 +36,14 @@ _ATTEMPTS = 3  # the reconciler may delete a deployment in between; then the sec
 _VISIBLE_S = 2.0  # how long an answer waits until reads show what was written; the write itself is durable by then
 
 
-Mutation = CreateDeploymentRequest | ScaleDeploymentRequest | DeleteDeploymentRequest
+Mutation = (
+    CreateDeploymentRequest
+    | ScaleDeploymentRequest
+    | DeleteDeploymentRequest
+    | CordonNodeRequest
+    | UncordonNodeRequest
+    | DrainNodeRequest
+)
 R = TypeVar("R", bound=Message)
 
 
@@ -45,6 +54,12 @@ class Write(Generic[R]):
     response: R
     compares: Sequence[Compare] = ()
     puts: Mapping[str, bytes] = field(default_factory=dict)
+    deletes: Sequence[str] = ()
+
+    @property
+    def prefixes(self) -> set[str]:
+        """Returns the kinds of what it writes."""
+        return {key.partition("/")[0] + "/" for key in (*self.puts, *self.deletes)}
 
 
 class Mutations:
@@ -95,8 +110,8 @@ class Mutations:
                     if attempt == _ATTEMPTS - 1:
                         raise
                     continue
-            if write.puts:
-                await self._show(revision)
+            if write.prefixes:
+                await self._show(write.prefixes, revision)
             return write.response
         raise AssertionError("the last attempt returns or raises")
 
@@ -129,16 +144,19 @@ class Mutations:
                 response=write.response.SerializeToString(),
                 write_time=to_timestamp(self._clock.now()),
             ).SerializeToString()
-        if not puts:
+        if not puts and not write.deletes:
             return 0
-        return await self._store.commit(compares, puts)
+        return await self._store.commit(compares, puts, write.deletes)
 
-    async def _show(self, revision: int) -> None:
+    async def _show(self, prefixes: Collection[str], revision: int) -> None:
         """Has a write acted upon, and waits until reads show it."""
         self._hint()
+        tables: Sequence[Table[Any]] = (self._intent.deployments, self._intent.nodes)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_VISIBLE_S):
-                await self._intent.deployments.reached(revision)
+                for each in tables:
+                    if each.prefix in prefixes:
+                        await each.reached(revision)
 
     def _is_old(self, record: MutationRecord) -> bool:
         # A clock that was set back must not keep a record for ever.

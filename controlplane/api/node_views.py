@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from controlplane import wire
+from controlplane.api.node_conditions import Wishes, conditions, show_wishes
+from controlplane.api.statuses import Nothing, Outcome
+from controlplane.fleet.changes import Changes
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, Registry
-from controlplane.model import GpuUuid, Placement
+from controlplane.model import GpuUuid, NodeId, Placement
 from controlplane.placement.fit import Device, devices_of
+from roundhouse.kit.clock import Clock
 from roundhouse.kit.encoded import holding
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import condition_pb2, node_pb2
@@ -28,23 +34,39 @@ class _View:
 
     known: Known | None
     placements: Sequence[Placement]
+    wishes: Wishes
+    drained_time: Timestamp | None  # when the last replica had gone, if it is to be drained
     event: bytes  # a `NodeEvent` that tells it
 
 
 class NodeViews:
-    """Every node that has joined since the start, and those on which something is placed.
+    """Every node that has joined since the start, and those on which something is placed or that are cordoned.
 
     A view is made once for each report, or change of what is placed, however many look at it, and encoded at once: to
     copy messages takes several times as long.
     """
 
-    def __init__(self, registry: Registry, intent: Intent, *, start_time_s: float) -> None:
-        self._registry, self._intent, self._start_time_s = registry, intent, start_time_s
+    def __init__(self, registry: Registry, intent: Intent, *, clock: Clock) -> None:
+        self._registry, self._intent, self._clock = registry, intent, clock
+        self._start_time_s = clock.now()
+        self._outcome: Outcome = Nothing({}, {})
         self._views: dict[str, _View] = {}
+        self.changes: Changes[str] = Changes()  # nodes of which the reconciler has found something else
 
     def ids(self) -> Sequence[str]:
         """Returns the ids of all nodes, in order."""
-        return sorted({*self._registry.known, *self._intent.placed_nodes()})
+        return sorted({*self._registry.known, *self._intent.placed_nodes(), *self._intent.nodes.rows})
+
+    async def run(self, outcomes: Callable[[], AsyncIterator[Outcome]]) -> None:
+        """Takes over what the reconciler comes to, until cancelled."""
+        async for outcome in outcomes():
+            before, self._outcome = self._outcome, outcome
+            changed = {node for node, _ in before.held.items() ^ outcome.held.items()}
+            if before.unplaced != outcome.unplaced:
+                changed |= {known.node.id for known in self._registry.known.values() if known.is_lost}
+                changed |= {NodeId(node) for node in self._intent.nodes.rows}
+            for node in sorted(changed):
+                self.changes.tell(node)
 
     def get(self, node: str) -> Node | None:
         """Returns a node as it is now; None if it is not known at all."""
@@ -58,21 +80,46 @@ class NodeViews:
 
     def _look(self, node: str) -> _View | None:
         known, placements = self._registry.known.get(node), self._intent.placements_on(node)
-        view = self._views.get(node)
-        if view is not None and view.known is known and view.placements == placements:
+        wishes, view = self._wishes(node, known, placements), self._views.get(node)
+        if view is not None and view.known is known and (view.placements, view.wishes) == (placements, wishes):
             return view
-        shown = self._make(node, known, placements)
+        since = None if view is None else view.drained_time
+        drained_time = (since or to_timestamp(self._clock.now())) if wishes.is_drained else None
+        shown = self._make(node, known, placements, wishes, drained_time)
         if shown is None:
             self._views.pop(node, None)
             return None
         event = holding(NodeEvent.CHANGED_FIELD_NUMBER, [shown])
-        view = self._views[node] = _View(known, placements, event)
+        view = self._views[node] = _View(known, placements, wishes, drained_time, event)
         return view
 
-    def _make(self, node: str, known: Known | None, placements: Sequence[Placement]) -> bytes | None:
+    def _wishes(self, node: str, known: Known | None, placements: Sequence[Placement]) -> Wishes:
+        row = self._intent.nodes.rows.get(node)
+        record = None if row is None else row.value
+        if record is None and known is not None and not known.is_lost:
+            return _NONE
+        unplaced = self._outcome.unplaced
+        found = (unplaced.get((each.deployment, each.index)) for each in placements if not each.is_stopping)
+        return Wishes(
+            record,
+            self._outcome.held.get(NodeId(node)),
+            tuple(f"{each.deployment}-{each.index}" for each in placements),
+            tuple(f"{each.deployment}-{each.index} stays: {each.reason}" for each in found if each is not None),
+        )
+
+    def _make(
+        self,
+        node: str,
+        known: Known | None,
+        placements: Sequence[Placement],
+        wishes: Wishes,
+        drained_time: Timestamp | None,
+    ) -> bytes | None:
         if known is not None:
-            return _reported(known, placements, self._assignable(known))
-        return _unknown(node, placements, self._start_time_s).SerializeToString() if placements else None
+            return _reported(known, placements, self._assignable(known), wishes, drained_time)
+        if not placements and wishes.record is None:
+            return None
+        return _unknown(node, placements, self._start_time_s, wishes, drained_time).SerializeToString()
 
     def _assignable(self, known: Known) -> Condition:
         since = to_timestamp(known.state_time_s)
@@ -87,7 +134,16 @@ class NodeViews:
         )
 
 
-def _reported(known: Known, placements: Sequence[Placement], assignable: Condition) -> bytes:
+_NONE = Wishes(None, None, (), ())
+
+
+def _reported(
+    known: Known,
+    placements: Sequence[Placement],
+    assignable: Condition,
+    wishes: Wishes,
+    drained_time: Timestamp | None,
+) -> bytes:
     facts = known.report.node
     node = Node(
         name=wire.NODE.format(known.node.id),
@@ -103,6 +159,8 @@ def _reported(known: Known, placements: Sequence[Placement], assignable: Conditi
         replicas=_names(placements),
         conditions=[_reporting(known), assignable, _gpus_healthy(known)],
     )
+    show_wishes(node, wishes.record)
+    node.conditions.extend(conditions(wishes, known.state, to_timestamp(known.state_time_s), drained_time))
     node.taints.extend(sorted(facts.taints, key=lambda taint: (taint.key, taint.value)))
     devices = {each.gpu: each for each in devices_of([known.node], placements)}
     host = devices[None]
@@ -143,7 +201,13 @@ def _entered(gpu: node_pb2.Gpu, device: Device, replicas: Collection[str]) -> by
     return gpu.SerializeToString()
 
 
-def _unknown(node: str, placements: Sequence[Placement], start_time_s: float) -> Node:
+def _unknown(
+    node: str,
+    placements: Sequence[Placement],
+    start_time_s: float,
+    wishes: Wishes,
+    drained_time: Timestamp | None,
+) -> Node:
     since = to_timestamp(start_time_s)
     silent = Condition(
         type="Reporting",
@@ -152,13 +216,16 @@ def _unknown(node: str, placements: Sequence[Placement], start_time_s: float) ->
         message="it has not reported since the control plane started: check its agent",
         transition_time=since,
     )
-    return Node(
+    state = node_pb2.NODE_STATE_UNKNOWN
+    shown = Node(
         name=wire.NODE.format(node),
-        state=node_pb2.NODE_STATE_UNKNOWN,
+        state=state,
         state_time=since,
         replicas=_names(placements),
-        conditions=[silent],
+        conditions=[silent, *conditions(wishes, state, since, drained_time)],
     )
+    show_wishes(shown, wishes.record)
+    return shown
 
 
 def _reporting(known: Known) -> Condition:

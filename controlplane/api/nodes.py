@@ -1,4 +1,4 @@
-"""Serves `NodeService`: shows nodes as they are reported, with what the ledger adds."""
+"""Serves `NodeService`: shows nodes as they are reported, with what the ledger adds, and takes them out of use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane import wire
+from controlplane.api.cordoning import Cordoning, no_such_node
 from controlplane.api.node_views import NodeViews
 from controlplane.api.paging import page
 from controlplane.api.watching import stream
@@ -15,8 +16,7 @@ from controlplane.fleet.registry import Registry
 from controlplane.fleet.table import RowChange
 from controlplane.model import Placement
 from roundhouse.kit.encoded import holding
-from roundhouse.kit.errors import NotFound, Resource
-from roundhouse.v1 import errors_pb2, node_pb2
+from roundhouse.v1 import node_pb2
 from roundhouse.v1 import node_service_pb2 as pb
 from roundhouse.v1.watch_pb2 import Bookmark
 
@@ -24,8 +24,11 @@ from roundhouse.v1.watch_pb2 import Bookmark
 class NodeApi:
     """The methods of `NodeService`."""
 
-    def __init__(self, registry: Registry, intent: Intent, views: NodeViews, *, epoch: str) -> None:
+    def __init__(
+        self, registry: Registry, intent: Intent, views: NodeViews, cordoning: Cordoning, *, epoch: str
+    ) -> None:
         self._registry, self._intent, self._views, self._epoch = registry, intent, views, epoch
+        self._cordoning = cordoning
 
     async def ListNodes(self, request: pb.ListNodesRequest, _: Any) -> pb.ListNodesResponse:
         """Returns a page of nodes."""
@@ -78,6 +81,8 @@ class NodeApi:
         with (
             self._registry.changes.to(lambda change: mark(change.node)),
             self._intent.placements.changes.to(mark_placed),
+            self._intent.nodes.changes.to(lambda change: mark(change.key)),
+            self._views.changes.to(mark),
         ):
             await stream(
                 context,
@@ -89,6 +94,18 @@ class NodeApi:
                 message=lambda events: holding(pb.WatchNodesResponse.EVENTS_FIELD_NUMBER, events),
             )
 
+    async def CordonNode(self, request: pb.CordonNodeRequest, _: Any) -> pb.CordonNodeResponse:
+        """Lets no new replicas onto a node."""
+        return await self._cordoning.cordon(request)
+
+    async def UncordonNode(self, request: pb.UncordonNodeRequest, _: Any) -> pb.UncordonNodeResponse:
+        """Takes a node into use again."""
+        return await self._cordoning.uncordon(request)
+
+    async def DrainNode(self, request: pb.DrainNodeRequest, _: Any) -> pb.DrainNodeResponse:
+        """Moves the replicas of a node to others."""
+        return await self._cordoning.drain(request)
+
     def _listed(self, node: str) -> node_pb2.Node:
         view = self._views.get(node)
         assert view is not None, "an id that was listed in this very moment"
@@ -98,9 +115,5 @@ class NodeApi:
         (node,) = wire.NODE.parse(name)
         view = self._views.get(node)
         if view is None:
-            raise NotFound(
-                f'node "{node}" does not exist: check the name, or start its agent',
-                reason=errors_pb2.ERROR_REASON_NODE_NOT_FOUND,
-                resource=Resource("roundhouse.v1.Node", name),
-            )
+            raise no_such_node(node)
         return view

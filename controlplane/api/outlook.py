@@ -10,6 +10,7 @@ from controlplane import wire
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
+from controlplane.placement.evictions import Departures, departures
 from controlplane.placement.strategies import STRATEGIES, Strategy
 from controlplane.plan import plan
 
@@ -44,8 +45,12 @@ class Outlook:
             raise self._registry.no_node()
 
     def nodes(self) -> Mapping[NodeId, Node]:
-        """Returns the nodes as last reported."""
-        return self._registry.nodes()
+        """Returns the nodes as last reported, with what is wanted of them."""
+        return self._departures(self._registry.nodes()).nodes
+
+    def _departures(self, nodes: Mapping[NodeId, Node]) -> Departures:
+        placed = {NodeId(node) for node in self._intent.placed_nodes()}
+        return departures(nodes, self._registry.attendance(), self._intent.wishes(), placed)
 
     def with_(self, wanted: Wanted, nodes: Mapping[NodeId, Node] | None = None) -> Prospect:
         """Returns what would come if a deployment were wanted like this, beside the others or in its own place.
@@ -83,14 +88,17 @@ class Outlook:
     def _prospect(self, wanted: Sequence[Wanted], nodes: Mapping[NodeId, Node]) -> Prospect:
         uids = (ReplicaUid(f"planned-{number}") for number in itertools.count())
         assignments = self._intent.assignments.rows.items()
+        now = self._departures(nodes)
         planned = plan(
             wanted,
             [row.value for row in self._intent.placements.rows.values()],
-            nodes,
+            now.nodes,
             orders={NodeId(node): (self._term, row.revision) for node, row in assignments},
             refused={},
             new_uid=lambda: next(uids),
             strategies=self.strategies,
+            leaving=now.leaving,
+            forgotten=now.forgotten,
         )
         standing = {(each.deployment_uid, each.index) for each in planned.placements if not each.is_stopping}
         uid_of = {each.deployment: each.uid for each in wanted}

@@ -14,13 +14,14 @@ from controlplane.fleet.changes import Changes, Marks
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import NodeChange, Registry
 from controlplane.lifecycle import Sighting
-from controlplane.model import Placement, Unplaced
+from controlplane.model import NodeId, Placement, Unplaced
+from controlplane.placement.evictions import Held
 from controlplane.store.cursors import format_cursor
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.pace import Pace
 from roundhouse.v1 import node_pb2
-from roundhouse.v1.deployment_pb2 import Deployment, Replica
+from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY, Deployment, Replica
 
 log = structlog.get_logger()
 
@@ -41,6 +42,10 @@ class Outcome(Protocol):
     def observed(self) -> Mapping[str, int]:
         """Generations acted upon, by uid of the deployment."""
 
+    @property
+    def held(self) -> Mapping[NodeId, Held]:
+        """Nodes that do not report, and why nothing is moved off them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
@@ -48,6 +53,7 @@ class Nothing:
 
     unplaced: Mapping[tuple[str, int], Unplaced]
     observed: Mapping[str, int]
+    held: Mapping[NodeId, Held] = field(default_factory=dict)
 
 
 # What a placed replica is shown by; the first is the generation of the deployment, while there is no engine.
@@ -123,6 +129,8 @@ class Statuses:
         async for outcome in outcomes:
             before, self._outcome = self._outcome, outcome
             changed = {deployment for (deployment, _), _ in before.unplaced.items() ^ outcome.unplaced.items()}
+            for node, _ in before.held.items() ^ outcome.held.items():
+                changed |= {each.deployment for each in self._intent.placements_on(node)}
             for deployment, row in self._intent.deployments.rows.items():
                 uid = row.value.deployment.uid
                 if deployment in changed or before.observed.get(uid) != outcome.observed.get(uid):
@@ -196,20 +204,36 @@ class Statuses:
         return Status(whole, tuple(replicas), basis)
 
     def _placed(self, deployment: str, uid: str) -> dict[int, Placement]:
-        """Returns the newest placement of each index."""
+        """Returns the placement by which each index is shown: where it serves while it is moved, else the newest."""
         own = [each for each in self._intent.placements_of(deployment) if each.deployment_uid == uid]
-        return {each.index: each for each in sorted(own, key=lambda each: (not each.is_stopping, each.epoch))}
+        if len({each.index for each in own}) == len(own):
+            return {each.index: each for each in own}
+        ranked = sorted(own, key=lambda each: (not each.is_stopping, self._serves(each), each.epoch))
+        return {each.index: each for each in ranked}
+
+    def _serves(self, placement: Placement) -> bool:
+        known = self._registry.known.get(placement.node)
+        engine = known.engines.get(placement.replica_uid) if known is not None and known.is_ready else None
+        return engine is not None and engine.state == REPLICA_STATE_READY
 
     def _seen(self, placement: Placement) -> Sighting:
-        known = self._registry.known.get(placement.node)
+        known, stays = self._registry.known.get(placement.node), self._stays(placement)
         if known is None:
-            return Sighting(node_pb2.NODE_STATE_UNKNOWN)
+            return Sighting(node_pb2.NODE_STATE_UNKNOWN, stays=stays)
         return Sighting(
             node_state=self._node_state(placement.node),
             engine=known.engines.get(placement.replica_uid),
             refusal=known.refusals.get(placement.replica_uid, ""),
             gpu_indexes={each: known.gpu_indexes[each] for each in placement.gpus if each in known.gpu_indexes},
+            stays=stays,
         )
+
+    def _stays(self, placement: Placement) -> str:
+        held = self._outcome.held.get(placement.node)
+        if held is not None:
+            return f"node {placement.node} does not report; {held.message}"
+        unplaced = self._outcome.unplaced.get((placement.deployment, placement.index))
+        return "" if unplaced is None else unplaced.reason
 
     def _node_state(self, node: str) -> node_pb2.NodeState:
         known = self._registry.known.get(node)

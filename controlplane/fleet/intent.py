@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 from controlplane import wire
 from controlplane.fleet.changes import Changes
 from controlplane.fleet.table import Records, RowChange, Table
-from controlplane.model import Placement
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
+from controlplane.model import NodeId, NodeWish, Placement
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, NodeRecord, PlacementRecord
 
 
 class Intent:
-    """Copies of the deployments, placements and assignments; placements can be found by deployment and by node."""
+    """Copies of what the store has of deployments, placements, assignments and nodes.
+
+    Placements can be found by deployment and by node.
+    """
 
     def __init__(self, records: Records) -> None:
         self.deployments = Table(records, wire.DEPLOYMENTS, DeploymentRecord.FromString)
         self.placements = Table(records, wire.PLACEMENTS, _placement)
         self.assignments = Table(records, wire.ASSIGNMENTS, AssignmentRecord.FromString)
+        self.nodes = Table(records, wire.NODES, NodeRecord.FromString)  # those that are cordoned
         self.changes: Changes[str] = Changes()  # bare ids of deployments of which the record or a placement changed
         self._of: dict[str, dict[str, Placement]] = defaultdict(dict)
         self._on: dict[str, dict[str, Placement]] = defaultdict(dict)
@@ -33,6 +37,10 @@ class Intent:
         """Returns the placements on a node."""
         return list(self._on.get(node, {}).values())
 
+    def wishes(self) -> Mapping[NodeId, NodeWish]:
+        """Returns what is wanted of the nodes that are cordoned."""
+        return {NodeId(node): wire.node_wish(row.value) for node, row in self.nodes.rows.items()}
+
     def placed_nodes(self) -> Iterator[str]:
         """Yields the ids of the nodes on which something is placed."""
         yield from self._on
@@ -40,7 +48,7 @@ class Intent:
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Loads everything, then keeps it up to date for the block."""
-        tables = (self.deployments, self.placements, self.assignments)
+        tables = (self.deployments, self.placements, self.assignments, self.nodes)
         with (
             self.deployments.changes.to(lambda change: self.changes.tell(change.key)),
             self.placements.changes.to(self._index),

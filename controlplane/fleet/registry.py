@@ -11,7 +11,7 @@ import structlog
 
 from controlplane import wire
 from controlplane.fleet.changes import Changes
-from controlplane.model import Node, NodeId, Placement
+from controlplane.model import Attendance, Node, NodeId, Placement
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists, NotReady, Resource
@@ -107,6 +107,7 @@ class Registry:
         self._known: dict[str, Known] = {}
         self._sessions: dict[str, tuple[Session, JoinRequest]] = {}
         self.report_count = 0
+        self._start_s = self._watched_from_s = self._looked_s = clock.monotonic()
         self.changes: Changes[NodeChange] = Changes()
 
     @property
@@ -117,6 +118,21 @@ class Registry:
     def nodes(self) -> Mapping[NodeId, Node]:
         """Returns the same, as decisions want it; a node of another cluster is none of ours."""
         return {known.node.id: known.node for known in self._known.values() if not known.other_cluster}
+
+    def attendance(self) -> Attendance:
+        """Returns which of them are silent: those of which no report came for half a lease."""
+        now_s = self._clock.monotonic()
+        return Attendance(
+            lease_s=self._lease_s,
+            silent_s={
+                known.node.id: now_s - known.heard_s
+                for known in self._known.values()
+                if now_s - known.heard_s > self._lease_s / 2 and not known.other_cluster
+            },
+            running_s=now_s - self._start_s,
+            # Who asks before the next look has stood still as well.
+            watched_s=0.0 if self._is_stalled(now_s) else now_s - self._watched_from_s,
+        )
 
     def no_node(self) -> NotReady:
         """Returns the error of a request that needs a READY node where there is none."""
@@ -156,7 +172,42 @@ class Registry:
 
     def expire(self) -> None:
         """Marks nodes LOST whose lease is over, and forgets those that have been lost for long."""
-        now_s = self._clock.monotonic()
+        self._expire(self._clock.monotonic())
+
+    def renew(self) -> None:
+        """Gives every node that is not LOST a whole lease from now, in which nothing is moved off any."""
+        self._renew(self._clock.monotonic())
+
+    def look(self) -> None:
+        """Finds lost nodes. If nobody has looked for more than half a lease, all leases are renewed instead."""
+        # One reading of the clock for both, so that this process cannot be stopped in between.
+        now_s, looked_s = self._clock.monotonic(), self._looked_s
+        if self._is_stalled(now_s):
+            # It was this process that stood still; reports wait to be read, and nobody is lost.
+            log.warning("event loop stalled", duration_s=round(now_s - looked_s, 3))
+            self._renew(now_s)
+        else:
+            self._expire(now_s)
+        self._looked_s = now_s
+
+    async def keep_leases(self) -> None:
+        """Finds lost nodes until cancelled."""
+        self.renew()
+        self._looked_s = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.look()
+
+    def _is_stalled(self, now_s: float) -> bool:
+        return now_s - self._looked_s > self._lease_s / 2 + _TICK_S
+
+    def _renew(self, now_s: float) -> None:
+        self._watched_from_s = now_s
+        for node, known in self._known.items():
+            if not known.is_lost:
+                self._known[node] = replace(known, heard_s=now_s)
+
+    def _expire(self, now_s: float) -> None:
         for node, known in list(self._known.items()):
             silent_s = now_s - known.heard_s
             if not known.is_lost and silent_s > self._lease_s:
@@ -165,25 +216,6 @@ class Registry:
                 self._put(node, replace(known, node=lost, is_lost=True, state_time_s=self._clock.now()))
             elif silent_s > FORGET_S:
                 self._put(node, None)
-
-    def renew(self) -> None:
-        """Gives every node that is not LOST a whole lease from now."""
-        now_s = self._clock.monotonic()
-        for node, known in self._known.items():
-            if not known.is_lost:
-                self._known[node] = replace(known, heard_s=now_s)
-
-    async def keep_leases(self) -> None:
-        """Finds lost nodes until cancelled."""
-        while True:
-            before_s = self._clock.monotonic()
-            await asyncio.sleep(_TICK_S)
-            late_s = self._clock.monotonic() - before_s - _TICK_S
-            if late_s > self._lease_s / 2:
-                # It was this process that stood still; reports wait to be read, and nobody is lost.
-                log.warning("event loop stalled", duration_s=round(late_s, 3))
-                self.renew()
-            self.expire()
 
     def _record(self, session: Session, report: JoinRequest) -> bool:
         if not self._is_newest(session):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from controlplane import wire
 from controlplane.fleet.changes import Marks
@@ -59,7 +60,7 @@ class RouteKeeper:
                     if each.deployment_uid == row.value.deployment.uid
                 ]
                 found = (route_to(each, self._registry.known) for each in placements)
-                replicas[deployment] = tuple(each for each in found if each is not None)
+                replicas[deployment] = _only_newest_picked([each for each in found if each is not None])
                 unheard = [each for each in placements if each.node not in self._registry.known]
                 if unheard:
                     silent[deployment] = tuple(wire.REPLICA.format(each.deployment, each.index) for each in unheard)
@@ -68,6 +69,17 @@ class RouteKeeper:
         after = Routes(replicas, frozenset(deleting), silent)
         if after != before:
             self.routes.set(after)
+
+
+def _only_newest_picked(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """Returns the routes, of which only the newest that is ready of each replica is picked."""
+    newest: dict[int, int] = {}
+    for each in routes:
+        if each.is_ready:
+            newest[each.index] = max(each.epoch, newest.get(each.index, 0))
+    return tuple(
+        replace(each, is_ready=False) if each.is_ready and each.epoch < newest[each.index] else each for each in routes
+    )
 
 
 def route_to(placement: Placement, nodes: Mapping[str, Known]) -> Route | None:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
-from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced
+from controlplane.model import Attendance, Node, NodeId, Placement, ReplicaUid, Unplaced
+from controlplane.placement.evictions import FROZEN, Held, departures
 from controlplane.placement.strategies import STRATEGIES, Strategy
 from controlplane.plan import Action, Forget, MarkStopping, Place, Plan, Remove, plan
 from controlplane.reconcile.reader import Reader
@@ -45,6 +46,9 @@ class Fleet(Protocol):
     def nodes(self) -> Mapping[NodeId, Node]:
         """Returns every node that was heard of since the start, as last reported."""
 
+    def attendance(self) -> Attendance:
+        """Returns which of them are silent, and for how long this process has listened."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -52,6 +56,7 @@ class Outcome:
 
     unplaced: Mapping[tuple[str, int], Unplaced]  # by (bare deployment id, index)
     observed: Mapping[str, int]  # by uid of the deployment: the generation that was acted upon
+    held: Mapping[NodeId, Held] = field(default_factory=dict)  # nodes that do not report, and why nothing leaves them
 
 
 class Reconciler:
@@ -116,7 +121,9 @@ class Reconciler:
     async def round(self) -> None:
         """Looks once and writes what is to be done; raises Conflict if somebody wrote at the same time."""
         seen = await self._reader.read()
-        nodes = self._fleet.nodes()
+        facts = self._fleet.nodes()
+        now = departures(facts, self._fleet.attendance(), seen.wishes, {each.node for each in seen.placements})
+        nodes = now.nodes
         self._refused.note(seen.placements, nodes, self._clock.monotonic())
         planned = plan(
             seen.wanted,
@@ -127,6 +134,8 @@ class Reconciler:
             new_uid=self._new_uid,
             strategies=self._strategies,
             turn=self._turn,
+            leaving=now.leaving,
+            forgotten=now.forgotten,
         )
         self._turn += 1
         change = seen.change(planned, nodes)
@@ -136,16 +145,19 @@ class Reconciler:
             except Conflict:
                 raise  # the next round comes at once
             except RoundhouseError as error:
-                self._tell(self.outcome.get().observed, [*planned.unplaced, *_unwritten(planned, error)])
+                unplaced = [*planned.unplaced, *_unwritten(planned, error)]
+                self._tell(self.outcome.get().observed, unplaced, now.held)
                 raise
             for action in planned.actions:
                 _log(action, revision)
-        self._tell({each.uid: each.generation for each in seen.wanted}, planned.unplaced)
+        self._tell({each.uid: each.generation for each in seen.wanted}, planned.unplaced, now.held)
 
-    def _tell(self, observed: Mapping[str, int], unplaced: Sequence[Unplaced]) -> None:
-        outcome = Outcome({(each.deployment, each.index): each for each in unplaced}, observed)
-        if outcome != self.outcome.get():
+    def _tell(self, observed: Mapping[str, int], unplaced: Sequence[Unplaced], held: Mapping[NodeId, Held]) -> None:
+        before = self.outcome.get()
+        outcome = Outcome({(each.deployment, each.index): each for each in unplaced}, observed, held)
+        if outcome != before:
             self.outcome.set(outcome)
+        _log_frozen(_frozen(before.held), _frozen(held))
 
 
 async def _wait(event: asyncio.Event, longest_s: float) -> None:
@@ -162,6 +174,17 @@ def _unwritten(planned: Plan, error: RoundhouseError) -> Iterator[Unplaced]:
             reason = f'replica "{placement.deployment}-{placement.index}" has a place on node {placement.node}, which '
             reason += f"cannot be written: {error.message}"
             yield Unplaced(placement.deployment, placement.index, reason)
+
+
+def _frozen(held: Mapping[NodeId, Held]) -> Mapping[NodeId, Held]:
+    return {node: each for node, each in held.items() if each.reason == FROZEN}
+
+
+def _log_frozen(before: Mapping[NodeId, Held], after: Mapping[NodeId, Held]) -> None:
+    if after and after.keys() != before.keys():
+        log.warning("evictions frozen", node=",".join(sorted(after)), reason=next(iter(after.values())).message)
+    elif before and not after:
+        log.info("evictions go on", node=",".join(sorted(before)))
 
 
 def _log(action: Action, revision: int) -> None:

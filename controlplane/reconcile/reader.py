@@ -10,7 +10,7 @@ from controlplane import wire
 from controlplane.model import Need, NodeId, Wanted
 from controlplane.reconcile.snapshot import Basis, Snapshot
 from controlplane.store.protocol import Entry, Listing
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, NodeRecord, PlacementRecord
 
 M = TypeVar("M")
 
@@ -30,6 +30,7 @@ class Reader:
         self._deployments = _Kind(wire.DEPLOYMENTS, _deployment)
         self._placements = _Kind(wire.PLACEMENTS, lambda entry: wire.placement(PlacementRecord.FromString(entry.value)))
         self._assignments = _Kind(wire.ASSIGNMENTS, lambda entry: AssignmentRecord.FromString(entry.value))
+        self._wishes = _Kind(wire.NODES, lambda entry: wire.node_wish(NodeRecord.FromString(entry.value)))
         self._settled: dict[NodeId, Basis] = {}
 
     async def read(self) -> Snapshot:
@@ -37,17 +38,21 @@ class Reader:
         deployments = await self._deployments.read(self._store)
         placements = await self._placements.read(self._store)
         assignments = await self._assignments.read(self._store)
+        wishes = await self._wishes.read(self._store)
         known = {NodeId(key.removeprefix(wire.ASSIGNMENTS)): row for key, row in assignments.items()}
         self._settled = {node: basis for node, basis in self._settled.items() if node in known}
         return Snapshot(
             wanted=tuple(row.value.wanted for row in deployments.values() if row.value.wanted is not None),
             placements=tuple(row.value for row in placements.values()),
+            wishes={NodeId(key.removeprefix(wire.NODES)): row.value for key, row in wishes.items()},
             orders={node: (self._term, row.revision) for node, row in known.items()},
             _term=self._term,
             _records={row.value.record.deployment.uid: row.value.record for row in deployments.values()},
             _assignments={node: row.value for node, row in known.items()},
             _revisions={
-                key: row.revision for rows in (deployments, placements, assignments) for key, row in rows.items()
+                key: row.revision
+                for rows in (deployments, placements, assignments, wishes)
+                for key, row in rows.items()
             },
             _settled=self._settled,
         )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from controlplane import wire
-from controlplane.model import Node, NodeId, Placement, Wanted
-from controlplane.plan import Forget, Order, Plan, Remove
+from controlplane.model import Node, NodeId, NodeWish, Placement, Wanted
+from controlplane.plan import Forget, Order, Place, Plan, Remove
 from controlplane.reconcile.assign import assignment_of
 from controlplane.store.protocol import Compare
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord
@@ -27,10 +27,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Deployments, placements and assignments as they were read."""
+    """Deployments, placements, assignments and what is wanted of nodes as they were read."""
 
     wanted: tuple[Wanted, ...]
     placements: tuple[Placement, ...]
+    wishes: Mapping[NodeId, NodeWish]  # of nodes that are cordoned
     orders: Mapping[NodeId, Order]
     _term: int
     _records: Mapping[str, DeploymentRecord]  # by uid of the deployment
@@ -43,8 +44,8 @@ class Snapshot:
     def change(self, plan: Plan, nodes: Mapping[NodeId, Node]) -> Change | None:
         """Returns the commit that carries out a plan and brings the assignments in line; None if that writes nothing.
 
-        nodes: those that are known. The compares fail if what the plan touches, or a deployment of which it touches a
-        replica, was written since.
+        nodes: those that are known. The compares fail if what the plan touches, a deployment of which it touches a
+        replica, or what is wanted of a node on which it places one, was written since.
         """
         puts: dict[str, bytes] = {}
         deletes: list[str] = []
@@ -59,6 +60,8 @@ class Snapshot:
                 deletes.append(key)
             else:
                 puts[key] = wire.placement_record(placement).SerializeToString()
+            if isinstance(action, Place):
+                touched.add(wire.node_key(placement.node))
             if placement.deployment_uid in self._records:
                 touched.add(wire.deployment_key(placement.deployment))
         for node, record in self._assignments_after(plan.placements, nodes).items():

@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.v1 import condition_pb2 as _condition_pb2
 from google.protobuf.internal import containers as _containers
@@ -95,7 +96,7 @@ GPU_STATE_OK: GpuState
 GPU_STATE_FAILED: GpuState
 
 class Node(_message.Message):
-    __slots__ = ("name", "uid", "state", "state_time", "report_time", "hostname", "agent_version", "labels", "annotations", "gpus", "host", "replicas", "conditions", "taints", "driver_version")
+    __slots__ = ("name", "uid", "state", "state_time", "report_time", "hostname", "agent_version", "labels", "annotations", "gpus", "host", "replicas", "conditions", "taints", "driver_version", "is_cordoned", "drain")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +126,8 @@ class Node(_message.Message):
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     TAINTS_FIELD_NUMBER: _ClassVar[int]
     DRIVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    IS_CORDONED_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     state: NodeState
@@ -140,7 +143,19 @@ class Node(_message.Message):
     conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
     taints: _containers.RepeatedCompositeFieldContainer[Taint]
     driver_version: str
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., report_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., replicas: _Optional[_Iterable[str]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., driver_version: _Optional[str] = ...) -> None: ...
+    is_cordoned: bool
+    drain: NodeDrain
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., report_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., replicas: _Optional[_Iterable[str]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., taints: _Optional[_Iterable[_Union[Taint, _Mapping]]] = ..., driver_version: _Optional[str] = ..., is_cordoned: bool = ..., drain: _Optional[_Union[NodeDrain, _Mapping]] = ...) -> None: ...
+
+class NodeDrain(_message.Message):
+    __slots__ = ("grace", "allow_unserved", "request_time")
+    GRACE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNSERVED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_TIME_FIELD_NUMBER: _ClassVar[int]
+    grace: _duration_pb2.Duration
+    allow_unserved: bool
+    request_time: _timestamp_pb2.Timestamp
+    def __init__(self, grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., allow_unserved: bool = ..., request_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Taint(_message.Message):
     __slots__ = ("key", "value")

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from roundhouse.v1 import node_pb2 as roundhouse_dot_v1_dot_node__pb2
 from roundhouse.v1 import watch_pb2 as roundhouse_dot_v1_dot_watch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n roundhouse/v1/node_service.proto\x12\rroundhouse.v1\x1a\x18roundhouse/v1/node.proto\x1a\x19roundhouse/v1/watch.proto\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.roundhouse.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x0fGetNodeResponse\x12!\n\x04node\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.Node\"!\n\x11WatchNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x12WatchNodesResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.roundhouse.v1.NodeEvent\"|\n\tNodeEvent\x12&\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.NodeH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x42\x07\n\x05\x65vent2\xfc\x01\n\x0bNodeService\x12N\n\tListNodes\x12\x1f.roundhouse.v1.ListNodesRequest\x1a .roundhouse.v1.ListNodesResponse\x12H\n\x07GetNode\x12\x1d.roundhouse.v1.GetNodeRequest\x1a\x1e.roundhouse.v1.GetNodeResponse\x12S\n\nWatchNodes\x12 .roundhouse.v1.WatchNodesRequest\x1a!.roundhouse.v1.WatchNodesResponse0\x01\x42\xb7\x01\n\x11\x64\x65v.roundhouse.v1B\x10NodeServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n roundhouse/v1/node_service.proto\x12\rroundhouse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18roundhouse/v1/node.proto\x1a\x19roundhouse/v1/watch.proto\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x11ListNodesResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.roundhouse.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x0fGetNodeResponse\x12!\n\x04node\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.Node\"!\n\x11WatchNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x12WatchNodesResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.roundhouse.v1.NodeEvent\"|\n\tNodeEvent\x12&\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.NodeH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x42\x07\n\x05\x65vent\"L\n\x11\x43ordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"7\n\x12\x43ordonNodeResponse\x12!\n\x04node\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.Node\"N\n\x13UncordonNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"9\n\x14UncordonNodeResponse\x12!\n\x04node\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.Node\"\x93\x01\n\x10\x44rainNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x0b\x64rain_grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x61llow_unserved\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"6\n\x11\x44rainNodeResponse\x12!\n\x04node\x18\x01 \x01(\x0b\x32\x13.roundhouse.v1.Node2\xf8\x03\n\x0bNodeService\x12N\n\tListNodes\x12\x1f.roundhouse.v1.ListNodesRequest\x1a .roundhouse.v1.ListNodesResponse\x12H\n\x07GetNode\x12\x1d.roundhouse.v1.GetNodeRequest\x1a\x1e.roundhouse.v1.GetNodeResponse\x12S\n\nWatchNodes\x12 .roundhouse.v1.WatchNodesRequest\x1a!.roundhouse.v1.WatchNodesResponse0\x01\x12Q\n\nCordonNode\x12 .roundhouse.v1.CordonNodeRequest\x1a!.roundhouse.v1.CordonNodeResponse\x12W\n\x0cUncordonNode\x12\".roundhouse.v1.UncordonNodeRequest\x1a#.roundhouse.v1.UncordonNodeResponse\x12N\n\tDrainNode\x12\x1f.roundhouse.v1.DrainNodeRequest\x1a .roundhouse.v1.DrainNodeResponseB\xb7\x01\n\x11\x64\x65v.roundhouse.v1B\x10NodeServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +35,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roundhouse.v1.node_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.roundhouse.v1B\020NodeServiceProtoP\001ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\252\002\rRoundhouse.V1\312\002\rRoundhouse\\V1\342\002\026Roundhouse\\V1\\Metadata\352\002\016Roundhouse::V1'
-  _globals['_LISTNODESREQUEST']._serialized_start=104
-  _globals['_LISTNODESREQUEST']._serialized_end=161
-  _globals['_LISTNODESRESPONSE']._serialized_start=163
-  _globals['_LISTNODESRESPONSE']._serialized_end=264
-  _globals['_GETNODEREQUEST']._serialized_start=266
-  _globals['_GETNODEREQUEST']._serialized_end=296
-  _globals['_GETNODERESPONSE']._serialized_start=298
-  _globals['_GETNODERESPONSE']._serialized_end=350
-  _globals['_WATCHNODESREQUEST']._serialized_start=352
-  _globals['_WATCHNODESREQUEST']._serialized_end=385
-  _globals['_WATCHNODESRESPONSE']._serialized_start=387
-  _globals['_WATCHNODESRESPONSE']._serialized_end=449
-  _globals['_NODEEVENT']._serialized_start=451
-  _globals['_NODEEVENT']._serialized_end=575
-  _globals['_NODESERVICE']._serialized_start=578
-  _globals['_NODESERVICE']._serialized_end=830
+  _globals['_LISTNODESREQUEST']._serialized_start=136
+  _globals['_LISTNODESREQUEST']._serialized_end=193
+  _globals['_LISTNODESRESPONSE']._serialized_start=195
+  _globals['_LISTNODESRESPONSE']._serialized_end=296
+  _globals['_GETNODEREQUEST']._serialized_start=298
+  _globals['_GETNODEREQUEST']._serialized_end=328
+  _globals['_GETNODERESPONSE']._serialized_start=330
+  _globals['_GETNODERESPONSE']._serialized_end=382
+  _globals['_WATCHNODESREQUEST']._serialized_start=384
+  _globals['_WATCHNODESREQUEST']._serialized_end=417
+  _globals['_WATCHNODESRESPONSE']._serialized_start=419
+  _globals['_WATCHNODESRESPONSE']._serialized_end=481
+  _globals['_NODEEVENT']._serialized_start=483
+  _globals['_NODEEVENT']._serialized_end=607
+  _globals['_CORDONNODEREQUEST']._serialized_start=609
+  _globals['_CORDONNODEREQUEST']._serialized_end=685
+  _globals['_CORDONNODERESPONSE']._serialized_start=687
+  _globals['_CORDONNODERESPONSE']._serialized_end=742
+  _globals['_UNCORDONNODEREQUEST']._serialized_start=744
+  _globals['_UNCORDONNODEREQUEST']._serialized_end=822
+  _globals['_UNCORDONNODERESPONSE']._serialized_start=824
+  _globals['_UNCORDONNODERESPONSE']._serialized_end=881
+  _globals['_DRAINNODEREQUEST']._serialized_start=884
+  _globals['_DRAINNODEREQUEST']._serialized_end=1031
+  _globals['_DRAINNODERESPONSE']._serialized_start=1033
+  _globals['_DRAINNODERESPONSE']._serialized_end=1087
+  _globals['_NODESERVICE']._serialized_start=1090
+  _globals['_NODESERVICE']._serialized_end=1594
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from roundhouse.v1 import node_pb2 as _node_pb2
 from roundhouse.v1 import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
@@ -58,3 +59,55 @@ class NodeEvent(_message.Message):
     deleted: str
     bookmark: _watch_pb2.Bookmark
     def __init__(self, changed: _Optional[_Union[_node_pb2.Node, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ...) -> None: ...
+
+class CordonNodeRequest(_message.Message):
+    __slots__ = ("name", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: bool = ...) -> None: ...
+
+class CordonNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _node_pb2.Node
+    def __init__(self, node: _Optional[_Union[_node_pb2.Node, _Mapping]] = ...) -> None: ...
+
+class UncordonNodeRequest(_message.Message):
+    __slots__ = ("name", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., validate_only: bool = ...) -> None: ...
+
+class UncordonNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _node_pb2.Node
+    def __init__(self, node: _Optional[_Union[_node_pb2.Node, _Mapping]] = ...) -> None: ...
+
+class DrainNodeRequest(_message.Message):
+    __slots__ = ("name", "drain_grace", "allow_unserved", "request_id", "validate_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNSERVED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    drain_grace: _duration_pb2.Duration
+    allow_unserved: bool
+    request_id: str
+    validate_only: bool
+    def __init__(self, name: _Optional[str] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., allow_unserved: bool = ..., request_id: _Optional[str] = ..., validate_only: bool = ...) -> None: ...
+
+class DrainNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: _node_pb2.Node
+    def __init__(self, node: _Optional[_Union[_node_pb2.Node, _Mapping]] = ...) -> None: ...

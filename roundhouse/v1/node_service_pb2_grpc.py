@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NodeServiceStub(object):
-    """Shows nodes, their GPUs and what those are doing. Served by the control plane. All calls read; cancelling one changes nothing.
+    """Shows nodes, their GPUs and what those are doing, and takes them out of use. Served by the control plane. Cancelling a call that reads changes
+    nothing; cancelled, `CordonNode`, `UncordonNode` and `DrainNode` are done or not done, and can be called again: what is wanted already changes nothing.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,26 @@ class NodeServiceStub(object):
                 request_serializer=roundhouse_dot_v1_dot_node__service__pb2.WatchNodesRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_v1_dot_node__service__pb2.WatchNodesResponse.FromString,
                 _registered_method=True)
+        self.CordonNode = channel.unary_unary(
+                '/roundhouse.v1.NodeService/CordonNode',
+                request_serializer=roundhouse_dot_v1_dot_node__service__pb2.CordonNodeRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_node__service__pb2.CordonNodeResponse.FromString,
+                _registered_method=True)
+        self.UncordonNode = channel.unary_unary(
+                '/roundhouse.v1.NodeService/UncordonNode',
+                request_serializer=roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/roundhouse.v1.NodeService/DrainNode',
+                request_serializer=roundhouse_dot_v1_dot_node__service__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_node__service__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer(object):
-    """Shows nodes, their GPUs and what those are doing. Served by the control plane. All calls read; cancelling one changes nothing.
+    """Shows nodes, their GPUs and what those are doing, and takes them out of use. Served by the control plane. Cancelling a call that reads changes
+    nothing; cancelled, `CordonNode`, `UncordonNode` and `DrainNode` are done or not done, and can be called again: what is wanted already changes nothing.
     """
 
     def ListNodes(self, request, context):
@@ -80,6 +97,39 @@ class NodeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CordonNode(self, request, context):
+        """Lets no new replicas onto a node; those that are there stay, and are started there again if they die. Holds until `UncordonNode`, through restarts of
+        node and control plane, also for a node that does not report. A node that is being drained goes on being drained.
+
+        Errors: NOT_FOUND; INVALID_ARGUMENT; ALREADY_EXISTS if `request_id` was used for something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UncordonNode(self, request, context):
+        """Takes back `CordonNode` and `DrainNode`. Replicas that are being moved off when it comes are moved to the end; no others are, and none is moved back.
+
+        Errors: NOT_FOUND; INVALID_ARGUMENT; ALREADY_EXISTS if `request_id` was used for something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Cordons a node and moves its replicas to others, of each deployment one after another: the replica is started elsewhere, and once it is READY there,
+        the engine on this node takes no more requests, finishes what it has within the grace, and stops. So a deployment is served throughout, and needs
+        room for one replica more meanwhile. A replica for which there is no room elsewhere stays and serves, and the condition `Drained` says what is lacking;
+        it is moved when there is room.
+
+        Returns at once. The condition `Drained` of the node is TRUE when nothing is left there. What is wanted holds until `UncordonNode`; called again, it
+        takes the new grace and `allow_unserved`. Of a LOST node the replicas are started elsewhere even if evictions are frozen: it says that the node will
+        not be back soon. Errors: NOT_FOUND; INVALID_ARGUMENT for a grace out of range; ALREADY_EXISTS if `request_id` was used for something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +148,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=roundhouse_dot_v1_dot_node__service__pb2.WatchNodesRequest.FromString,
                     response_serializer=roundhouse_dot_v1_dot_node__service__pb2.WatchNodesResponse.SerializeToString,
             ),
+            'CordonNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.CordonNode,
+                    request_deserializer=roundhouse_dot_v1_dot_node__service__pb2.CordonNodeRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_node__service__pb2.CordonNodeResponse.SerializeToString,
+            ),
+            'UncordonNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UncordonNode,
+                    request_deserializer=roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=roundhouse_dot_v1_dot_node__service__pb2.DrainNodeRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_node__service__pb2.DrainNodeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'roundhouse.v1.NodeService', rpc_method_handlers)
@@ -107,7 +172,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService(object):
-    """Shows nodes, their GPUs and what those are doing. Served by the control plane. All calls read; cancelling one changes nothing.
+    """Shows nodes, their GPUs and what those are doing, and takes them out of use. Served by the control plane. Cancelling a call that reads changes
+    nothing; cancelled, `CordonNode`, `UncordonNode` and `DrainNode` are done or not done, and can be called again: what is wanted already changes nothing.
     """
 
     @staticmethod
@@ -181,6 +247,87 @@ class NodeService(object):
             '/roundhouse.v1.NodeService/WatchNodes',
             roundhouse_dot_v1_dot_node__service__pb2.WatchNodesRequest.SerializeToString,
             roundhouse_dot_v1_dot_node__service__pb2.WatchNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CordonNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.NodeService/CordonNode',
+            roundhouse_dot_v1_dot_node__service__pb2.CordonNodeRequest.SerializeToString,
+            roundhouse_dot_v1_dot_node__service__pb2.CordonNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UncordonNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.NodeService/UncordonNode',
+            roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeRequest.SerializeToString,
+            roundhouse_dot_v1_dot_node__service__pb2.UncordonNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.NodeService/DrainNode',
+            roundhouse_dot_v1_dot_node__service__pb2.DrainNodeRequest.SerializeToString,
+            roundhouse_dot_v1_dot_node__service__pb2.DrainNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

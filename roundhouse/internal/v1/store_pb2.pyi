@@ -4,6 +4,7 @@ from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
 from roundhouse.v1 import catalog_pb2 as _catalog_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from roundhouse.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -66,6 +67,16 @@ class GpuIndexes(_message.Message):
     INDEXES_FIELD_NUMBER: _ClassVar[int]
     indexes: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, indexes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class NodeRecord(_message.Message):
+    __slots__ = ("node_id", "cordon_time", "drain")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    CORDON_TIME_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    cordon_time: _timestamp_pb2.Timestamp
+    drain: _node_pb2.NodeDrain
+    def __init__(self, node_id: _Optional[str] = ..., cordon_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., drain: _Optional[_Union[_node_pb2.NodeDrain, _Mapping]] = ...) -> None: ...
 
 class FamilyRecord(_message.Message):
     __slots__ = ("family",)

@@ -9,7 +9,9 @@ from typing import cast
 from controlplane.api.node_views import NodeViews
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
+from controlplane.fleet.table import Records, Table
 from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid
+from roundhouse.internal.v1.store_pb2 import NodeRecord
 from roundhouse.v1.node_service_pb2 import NodeEvent
 from tests.support.clock import FakeClock
 from tests.support.scripted_agent import GIB, ScriptedAgent
@@ -24,6 +26,7 @@ class Placed:
 
     def __init__(self) -> None:
         self.here: list[Placement] = []
+        self.nodes = Table(cast("Records", None), "nodes/", NodeRecord.FromString)  # none is cordoned
 
     def placements_on(self, node: str) -> Sequence[Placement]:
         return [each for each in self.here if each.node == node]
@@ -38,7 +41,7 @@ class Bench:
     def __init__(self) -> None:
         self.agent, self.placed, self.clock = ScriptedAgent("one"), Placed(), FakeClock()
         self.registry = Registry(self.clock, "cluster")
-        self.views = NodeViews(self.registry, cast("Intent", self.placed), start_time_s=0.0)
+        self.views = NodeViews(self.registry, cast("Intent", self.placed), clock=self.clock)
         self.report()
 
     def report(self) -> None:

@@ -34,7 +34,7 @@ async def test_a_node_is_shown_as_it_reports_with_what_the_ledger_adds(plane: Pl
         await plane.until(lambda all_: any(each.ready_replica_count == 3 for each in all_.values()))
         shown = await node(plane)
         assert (shown.uid, shown.hostname, shown.state) == ("uid-of-one", "host-of-one", node_pb2.NODE_STATE_READY)
-        assert conditions(shown) == {"Reporting": 1, "Assignable": 1, "GpusHealthy": 1}
+        assert conditions(shown) == {"Reporting": 1, "Assignable": 1, "GpusHealthy": 1, "Placeable": 1}
         assert list(shown.replicas) == [f"deployments/chat/replicas/{index}" for index in range(3)]
         assert sorted(gpu.reserved_memory_bytes for gpu in shown.gpus) == [need, 2 * need]
         assert all(

@@ -86,6 +86,37 @@ def test_a_renewed_lease_is_whole(registry: Registry, clock: FakeClock) -> None:
         assert registry.known["one"].is_ready
 
 
+def test_whoever_stood_still_himself_loses_nobody_and_listens_for_a_whole_lease_anew(
+    registry: Registry, clock: FakeClock
+) -> None:
+    with registry.session(report()) as session:
+        session.record(report())
+        registry.look()
+        clock.advance(60)
+        assert registry.attendance().watched_s == 0
+        registry.look()
+        assert is_ready(registry)
+        attendance = registry.attendance()
+        assert (attendance.watched_s, attendance.silent_s, attendance.running_s) == (0, {}, 60)
+        for _ in range(3):
+            clock.advance(LEASE_S / 2)
+            registry.look()
+        assert not is_ready(registry)
+        attendance = registry.attendance()
+        assert (attendance.watched_s, attendance.silent_s) == (1.5 * LEASE_S, {"one": 1.5 * LEASE_S})
+
+
+def test_a_node_is_silent_from_half_a_lease_on(registry: Registry, clock: FakeClock) -> None:
+    with registry.session(report()) as session:
+        session.record(report())
+        clock.advance(LEASE_S / 2)
+        assert registry.attendance().silent_s == {}
+        clock.advance(0.1)
+        assert registry.attendance().silent_s.keys() == {"one"}
+        session.record(report())
+        assert registry.attendance().silent_s == {}
+
+
 def test_a_node_that_is_gone_for_a_day_is_forgotten(registry: Registry, clock: FakeClock) -> None:
     with registry.session(report()) as session:
         session.record(report())

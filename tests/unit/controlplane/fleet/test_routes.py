@@ -112,6 +112,26 @@ async def test_an_engine_that_takes_no_requests_can_still_be_asked_to_cancel(
     assert not route.is_ready
 
 
+async def test_of_two_engines_of_a_replica_the_newest_that_is_ready_is_picked(fleet: Fleet) -> None:
+    newer = replace(CHAT, replica_uid=ReplicaUid("s"), epoch=2)
+    await fleet.want(CHAT, newer)
+
+    def picked(routes: Routes) -> list[tuple[int, bool]]:
+        return sorted((each.epoch, each.is_ready) for each in routes.replicas.get("chat", ()))
+
+    def report_newer(state: deployment_pb2.ReplicaState) -> None:
+        engine = EngineReport()
+        engine.CopyFrom(ENGINE)
+        engine.replica_uid, engine.placement_epoch, engine.engine_uuid, engine.state = "s", 2, "f", state
+        fleet.agent.engines["s"] = engine
+        fleet.report()
+
+    report_newer(deployment_pb2.REPLICA_STATE_STARTING)
+    await fleet.until(lambda routes: picked(routes) == [(1, True), (2, False)])
+    report_newer(deployment_pb2.REPLICA_STATE_READY)
+    await fleet.until(lambda routes: picked(routes) == [(1, False), (2, True)])
+
+
 async def test_a_replica_that_is_to_stop_is_not_picked(fleet: Fleet) -> None:
     await fleet.want(CHAT)
     fleet.report()

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from controlplane import wire
-from controlplane.model import Node, NodeId, Placement
+from controlplane.model import Attendance, Node, NodeId, Placement
 from controlplane.placement.fit import MAX_NODE_REPLICAS
 from controlplane.plan import MOST_MOVES
 from controlplane.reconcile.loop import Reconciler
@@ -21,8 +21,8 @@ from controlplane.store.sqlite import open_sqlite
 from nodeagent.model import Order
 from nodeagent.plan import refusal
 from roundhouse.internal.v1.agent_service_pb2 import DESIRED_STATE_STOPPED
-from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, PlacementRecord
-from roundhouse.kit.errors import InvalidArgument, Unreachable
+from roundhouse.internal.v1.store_pb2 import AssignmentRecord, DeploymentRecord, NodeRecord, PlacementRecord
+from roundhouse.kit.errors import Conflict, InvalidArgument, Unreachable
 from tests.support.clock import FakeClock
 from tests.support.fleets import GIB, engine, gpu, node, where
 from tests.support.records import deployment_record
@@ -37,12 +37,16 @@ class Fleet:
         self.known = {each.id: each for each in nodes}
         self.error: Exception | None = None
         self.was_asked = asyncio.Event()
+        self.attends = Attendance(lease_s=7.0, silent_s={}, running_s=0.0, watched_s=0.0)
 
     def nodes(self) -> Mapping[NodeId, Node]:
         self.was_asked.set()
         if self.error is not None:
             raise self.error
         return self.known
+
+    def attendance(self) -> Attendance:
+        return self.attends
 
     def report(self, name: str, placements: Sequence[Placement], revision: int, *, is_gone: bool = False) -> None:
         """Has a node report these engines, and the assignment of a revision as taken over."""
@@ -238,6 +242,62 @@ async def test_of_replicas_that_are_refused_in_many_places_those_that_fit_elsewh
     for _ in range(3):
         await loop.round()
     assert "spare-0" in where(await placements(store))
+
+
+async def test_a_node_that_is_cordoned_while_a_round_runs_gets_nothing_of_it(store: Store) -> None:
+    await want(store, deployment_record())
+
+    class Late(Fleet):
+        """Learns of the nodes while somebody cordons one."""
+
+        async def commit(self, compares: Sequence[Compare], puts: Mapping[str, bytes], deletes: Sequence[str]) -> int:
+            await store.commit([], {"nodes/a": NodeRecord(node_id="a").SerializeToString()})
+            return await store.commit(compares, puts, deletes)
+
+        async def list(self, prefix: str) -> Listing:
+            return await store.list(prefix)
+
+    fleet = Late(node("a"))
+    with pytest.raises(Conflict):
+        await Reconciler(fleet, fleet, term=TERM, clock=FakeClock()).round()
+    assert await placements(store) == []
+    loop = reconciler(store, fleet)
+    await loop.round()
+    assert await placements(store) == []
+    assert "node a is cordoned" in loop.unplaced["chat", 0].reason
+
+
+async def test_a_lost_node_is_left_only_once_the_loop_has_listened_for_a_lease(store: Store) -> None:
+    await want(store, deployment_record())
+    fleet = Fleet(node("a"))
+    loop = reconciler(store, fleet)
+    await loop.round()
+    fleet.known = {NodeId("a"): node("a", is_ready=False), NodeId("b"): node("b")}
+    fleet.attends = Attendance(7.0, {NodeId("a"): 9.0}, running_s=99.0, watched_s=6.9)
+    await loop.round()
+    assert where(await placements(store)) == ["a-0"]
+    assert loop.outcome.get().held[NodeId("a")].reason == "JustStarted"
+    fleet.attends = replace(fleet.attends, watched_s=7.0)
+    await loop.round()
+    assert sorted(where(await placements(store))) == ["a-0", "b-0"]
+    assert loop.outcome.get().held == {}
+
+
+async def test_a_freeze_of_evictions_is_logged_when_it_begins_and_when_it_ends(store: Store) -> None:
+    await want(store, deployment_record(replica_count=2))
+    fleet = Fleet(node("a"), node("b"), node("c"))
+    loop = reconciler(store, fleet)
+    await loop.round()
+    fleet.known |= {NodeId(name): node(name, is_ready=False) for name in "ab"}
+    fleet.attends = Attendance(7.0, {NodeId("a"): 9.0, NodeId("b"): 8.0}, running_s=99.0, watched_s=99.0)
+    with structlog.testing.capture_logs() as logs:
+        await loop.round()
+        await loop.round()
+        fleet.known[NodeId("a")] = node("a")
+        fleet.attends = replace(fleet.attends, silent_s={NodeId("b"): 9.0})
+        await loop.round()
+    told = [(each["event"], each["node"]) for each in logs if each["event"].startswith("evictions")]
+    assert told == [("evictions frozen", "a,b"), ("evictions go on", "a,b")]
 
 
 async def test_a_place_that_cannot_be_written_is_told_with_the_reason(store: Store) -> None:
