@@ -9,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from roundhouse.cli.bars import memory_bar, share_bar
+from roundhouse.cli.nodes import node_state
 from roundhouse.cli.output import short_enum, state_text
 from roundhouse.cli.replicas import note, order, where
 from roundhouse.cli.tables import Cell, Grid, table
@@ -76,14 +77,13 @@ class FleetView:
 
 def _device_rows(node: node_pb2.Node) -> list[Row]:
     host = node.host
-    name, state = node_id(node.name), short_enum(enum_name(node_pb2.NodeState, node.state))
     on_gpus = {each for gpu in node.gpus for each in gpu.replicas}
     used_bytes = host.total_memory_bytes - host.available_memory_bytes
     ours_bytes = min(host.reserved_memory_bytes, host.total_memory_bytes)
     rows: list[Row] = [
         (
-            name,
-            state_text(state),
+            node_id(node.name),
+            node_state(node),
             count_of(host.cpu_count, "processor"),
             _with_share(host.cpu_fraction),
             _memory(ours_bytes, max(0, used_bytes - ours_bytes), host.total_memory_bytes),

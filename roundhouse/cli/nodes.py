@@ -54,7 +54,7 @@ def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
     on_gpus = {name for gpu in node.gpus for name in gpu.replicas}
     return (
         node_id(node.name),
-        state_text(short_enum(enum_name(node_pb2.NodeState, node.state))),
+        node_state(node),
         f"host, {host.cpu_count} cpu",
         format_share(host.cpu_fraction),
         "",
@@ -67,6 +67,15 @@ def _host_row(node: node_pb2.Node) -> tuple[str | Text, ...]:
         "",
         _labels(name for name in node.replicas if name not in on_gpus),
     )
+
+
+def node_state(node: node_pb2.Node) -> Text:
+    """Returns the state of a node, and whether it is out of use."""
+    text = state_text(short_enum(enum_name(node_pb2.NodeState, node.state)))
+    if node.is_cordoned:
+        left = bool(node.replicas)
+        text.append(", cordoned" if not node.HasField("drain") else ", draining" if left else ", drained")
+    return text
 
 
 def _gpu_rows(node: node_pb2.Node) -> list[tuple[str | Text, ...]]:

@@ -14,6 +14,7 @@ from roundhouse.cli.caches import cache
 from roundhouse.cli.cancel import cancel
 from roundhouse.cli.catalog import catalog
 from roundhouse.cli.chat import chat
+from roundhouse.cli.cordoning import cordon, drain, uncordon
 from roundhouse.cli.deployments import list_, scale, terminate
 from roundhouse.cli.generate import generate
 from roundhouse.cli.launch import launch
@@ -59,7 +60,10 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
     context.obj = Session(address, tls_ca)
 
 
-for each in (up, launch, plan, list_, replicas, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache):
+for each in (
+    *(up, launch, plan, list_, replicas, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache),
+    *(cordon, drain, uncordon),
+):
     cli.add_command(each)
 
 

@@ -162,6 +162,10 @@ class SyncNodes(Blocking[Nodes]):
     get = blocking(Nodes.get)
     list = blocking(Nodes.list)
     watch = _watching(Nodes.watch)
+    cordon = blocking(Nodes.cordon)
+    uncordon = blocking(Nodes.uncordon)
+    drain = blocking(Nodes.drain)
+    wait_drained = blocking(Nodes.wait_drained)
 
 
 class SyncCatalog(Blocking[Catalog]):
