@@ -13,7 +13,8 @@ from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
 from roundhouse.v1 import node_service_pb2 as pb
 from roundhouse.v1.condition_pb2 import Condition
 from roundhouse.v1.deployment_pb2 import PlacementPolicy, Replica
-from tests.support.plane import Plane, plane_on, reason_of, refused
+from roundhouse.v1.deployment_service_pb2 import PlanDeploymentRequest
+from tests.support.plane import Plane, plane_on, reason_of, refused, wanted
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
 READY = deployment_pb2.REPLICA_STATE_READY
@@ -83,6 +84,15 @@ async def test_a_cordoned_node_takes_no_new_replicas_says_so_and_keeps_those_it_
         await plane.until_replicas(all_ready_on("one", 2))
 
 
+async def test_a_plan_says_of_each_gpu_that_its_node_is_cordoned(state: Path) -> None:
+    async with plane_on(state) as plane, ScriptedAgent("one").joined(plane.address):
+        await cordon(plane, "one")
+        planned = await plane.deployments.PlanDeployment(PlanDeploymentRequest(deployment=wanted()))
+        assert not planned.fits
+        [verdicts] = planned.nodes
+        assert [each.message for each in verdicts.devices] == ["node one is cordoned"] * 2
+
+
 async def test_what_is_wanted_of_a_node_outlives_the_control_plane_and_the_agent(state: Path) -> None:
     async with plane_on(state) as plane, ScriptedAgent("one").joined(plane.address):
         first = await drain(plane, "one", drain_grace=Duration(seconds=7), allow_unserved=True)
@@ -149,6 +159,23 @@ async def test_a_drained_node_is_served_from_until_the_replica_is_ready_elsewher
             await until_node(plane, "one", lambda each: holds(each, "Drained"))
             found = await plane.until_replicas(all_ready_on("two"))
             assert [each.placement_epoch for each in found.values()] == [2]
+
+
+async def test_a_move_that_has_begun_goes_on_when_the_node_is_uncordoned(state: Path) -> None:
+    one, two = ScriptedAgent("one"), ScriptedAgent("two")
+    async with plane_on(state) as plane, one.joined(plane.address):
+        await plane.create()
+        await plane.until_replicas(all_ready_on("one"))
+        two.is_keen = False
+        async with two.joined(plane.address):
+            await drain(plane, "one")
+            await two.assigned(lambda each: len(each.engines) == 1)
+            shown = await uncordon(plane, "one")
+            assert (shown.is_cordoned, shown.HasField("drain")) == (False, False)
+            two.become(READY)
+            await plane.until_replicas(all_ready_on("two"))
+            shown = await until_node(plane, "one", lambda each: not each.replicas)
+            assert {each.type for each in shown.conditions} == {"Reporting", "Assignable", "GpusHealthy", "Placeable"}
 
 
 async def test_what_has_no_room_elsewhere_stays_and_serves_and_the_node_says_what_is_lacking(state: Path) -> None:
