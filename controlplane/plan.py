@@ -112,6 +112,12 @@ def _is_gone(placement: Placement, node: Node | None, order: Order) -> bool:
     return all(engine.is_gone for engine in node.engines if engine.replica_uid == placement.replica_uid)
 
 
+def _as_said_of(unplaced: Unplaced, index: int) -> Unplaced:
+    """Returns what is said of one replica as it holds for another one."""
+    first, other = (f'"{unplaced.deployment}-{each}"' for each in (unplaced.index, index))
+    return replace(unplaced, index=index, reason=unplaced.reason.replace(first, other, 1))
+
+
 class _Draft:
     """The actions so far, and the placements as they will stand after them."""
 
@@ -126,6 +132,7 @@ class _Draft:
         for each in placements:
             self._put(each)
         self._nodes, self._new_uid, self._leaving = nodes, new_uid, leaving
+        self._begun: set[str] = set()  # deployments of which a replica is moved that serves
         self.actions: list[Action] = []
         self.unplaced: list[Unplaced] = []
 
@@ -193,17 +200,26 @@ class _Draft:
                 self.unplaced.append(Unplaced(here.deployment, here.index, why))
 
     def _move(self, move: Move, ledger: Ledger) -> None:
-        by_index = {each.index: each for each in move.placements}
-        own = newest(move.wanted, self._own(move.wanted.uid))
+        uid = move.wanted.uid
+        if move.is_one_by_one and uid in self._begun:
+            return
+        going = move.placements[:1] if move.is_one_by_one else move.placements
+        by_index = {each.index: each for each in going}
+        own = newest(move.wanted, self._own(uid))
         places = ledger.give(move.wanted, list(by_index), own=own, avoid=move.avoid)
         for proposal in places.proposals:
+            if move.is_one_by_one:
+                self._begun.add(uid)
             if move.stop_grace_s is not None:
                 self._stop(by_index[proposal.index], move.stop_grace_s)
             self._add(move.wanted, proposal)
         for elsewhere in places.unplaced:
-            if move.unserved_grace_s is not None:
-                self._stop(by_index[elsewhere.index], move.unserved_grace_s)
-            self.unplaced.append(replace(elsewhere, reason=f"{move.why}; elsewhere: {elsewhere.reason}"))
+            # What holds for the first of those that go one by one holds for all of them: they need the same.
+            for here in move.placements if move.is_one_by_one else [by_index[elsewhere.index]]:
+                if move.unserved_grace_s is not None:
+                    self._stop(here, move.unserved_grace_s)
+                same = _as_said_of(elsewhere, here.index)
+                self.unplaced.append(replace(same, reason=f"{move.why}; elsewhere: {same.reason}"))
 
     def _own(self, uid: str) -> list[Placement]:
         return list(self._placements.get(uid, {}).values())

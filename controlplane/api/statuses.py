@@ -15,7 +15,7 @@ from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import NodeChange, Registry
 from controlplane.lifecycle import Sighting
 from controlplane.model import NodeId, Placement, Unplaced
-from controlplane.placement.evictions import Held
+from controlplane.placement.evictions import FROZEN, Held
 from controlplane.store.cursors import format_cursor
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
@@ -230,8 +230,8 @@ class Statuses:
 
     def _stays(self, placement: Placement) -> str:
         held = self._outcome.held.get(placement.node)
-        if held is not None:
-            return f"node {placement.node} does not report; {held.message}"
+        if held is not None and held.reason == FROZEN:
+            return f'node "{placement.node}" does not report; {held.message}'
         unplaced = self._outcome.unplaced.get((placement.deployment, placement.index))
         return "" if unplaced is None else unplaced.reason
 

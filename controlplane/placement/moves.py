@@ -23,6 +23,7 @@ class Move:
     why: str  # they cannot stay
     stop_grace_s: float | None  # with which they stop as soon as they have another place; None: once they serve there
     unserved_grace_s: float | None  # with which they stop if they fit nowhere else; None: they stay
+    is_one_by_one: bool = False  # only the first goes now, and none if another such move of the deployment has begun
 
 
 def moves(
@@ -46,7 +47,6 @@ def moves(
             is_serving = drain is not None and serves(each, nodes)
             if is_serving and is_busy:
                 continue
-            is_busy = is_busy or is_serving
             manner = _off(each, drain, nodes, is_serving=is_serving, avoid=refused.get((wanted.uid, each.index), ()))
         elif refusal(each, nodes) is not None:
             manner = _refused(each, nodes, refused.get((wanted.uid, each.index), ()))
@@ -54,7 +54,15 @@ def moves(
             continue
         groups.setdefault(manner, []).append(each)
     return [
-        Move(wanted, tuple(placements), each.avoid, each.why, each.stop_grace_s, each.unserved_grace_s)
+        Move(
+            wanted,
+            tuple(placements),
+            each.avoid,
+            each.why,
+            each.stop_grace_s,
+            each.unserved_grace_s,
+            is_one_by_one=each.is_one_by_one,
+        )
         for each, placements in groups.items()
     ]
 
@@ -84,6 +92,7 @@ class _Manner:
     why: str
     stop_grace_s: float | None
     unserved_grace_s: float | None
+    is_one_by_one: bool = False
 
 
 def _off(
@@ -100,7 +109,8 @@ def _off(
     # What a silent node runs may serve again when it is back, and what serves goes on until the other does.
     stops_now = drain is not None and not is_silent and not is_serving
     unserved_grace_s = drain.grace_s if drain is not None and drain.allows_unserved else None
-    return _Manner(frozenset(avoid), why, drain.grace_s if drain and stops_now else None, unserved_grace_s)
+    stop_grace_s = drain.grace_s if drain is not None and stops_now else None
+    return _Manner(frozenset(avoid), why, stop_grace_s, unserved_grace_s, is_one_by_one=is_serving)
 
 
 def _refused(placement: Placement, nodes: Mapping[NodeId, Node], avoid: Iterable[Place]) -> _Manner:
