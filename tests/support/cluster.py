@@ -35,14 +35,18 @@ class Cluster:
         self._spawn("controlplane", "--listen", listen, "--state-dir", str(state), *options)
         self.address = await eventually(lambda: (state / "address").read_text().strip(), "the control plane listens")
 
-    def start_agent(self, *options: str, node: str = "") -> None:
-        """Starts it; started again, it finds its engines. node: the id of another one beside the first."""
+    def start_agent(self, *options: str, node: str = "", control_plane: str = "") -> None:
+        """Starts it; started again, it finds its engines.
+
+        node: the id of another one beside the first. control_plane: what it calls, if that is not the control plane.
+        """
         name = f"nodeagent-{node}" if node else "nodeagent"
         options = options or ("--simulate-gpus", "2x24GiB")
         if node:
             options = ("--node-id", node, *options)
         state = self.folder / name
-        self._spawn("nodeagent", "--control-plane", self.address, "--state-dir", str(state), *options, name=name)
+        address = control_plane or self.address
+        self._spawn("nodeagent", "--control-plane", address, "--state-dir", str(state), *options, name=name)
 
     def kill(self, name: str) -> None:
         """Ends a process as the kernel does when memory is out."""

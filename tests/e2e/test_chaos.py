@@ -1,0 +1,123 @@
+"""Whatever dies, stands still or is cut off: what was acknowledged comes back, and every request ends.
+
+Two minutes of one seed here. ROUNDHOUSE_CHAOS_S=900 makes it fifteen, ROUNDHOUSE_CHAOS_SEED takes another seed
+(`random` draws one), and ROUNDHOUSE_CHAOS_RESULTS names a file to which a line of results is appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from roundhouse.client import Client
+from tests.support.chaos import Faults, Truth, Users, differences
+from tests.support.cluster import Cluster, engine_pids
+from tests.support.tcp_proxy import TcpProxy
+
+SECONDS = float(os.environ.get("ROUNDHOUSE_CHAOS_S", "120"))
+SEED = os.environ.get("ROUNDHOUSE_CHAOS_SEED", "1")
+PATIENCE_S = 120.0  # the aim is 30; what it took is among the results
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 400)]
+
+
+async def test_a_cluster_outlives_all_that_can_happen_to_its_processes(tmp_path: Path) -> None:
+    seed = secrets.token_hex(4) if SEED == "random" else SEED
+    it, truth = Cluster(tmp_path), Truth()
+    try:
+        await it.start_control_plane()
+        async with (
+            TcpProxy(it.address).serving() as first,
+            TcpProxy(it.address).serving() as second,
+            Client(it.address, timeout_s=10) as client,
+        ):
+            proxies = {"nodeagent-a": first, "nodeagent-b": second}
+
+            def start(name: str) -> None:
+                node = name.removeprefix("nodeagent-")
+                it.start_agent("--simulate-gpus", "1x24GiB", node=node, control_plane=proxies[name].address)
+
+            for name in proxies:
+                start(name)
+            users = Users(client, truth, seed)
+            changing = asyncio.create_task(users.change())
+            asking = [asyncio.create_task(users.ask()) for _ in range(3)]
+            await Faults(it, proxies, truth, start, seed).run(SECONDS)
+            last_fault_s = time.monotonic()
+            users.leave()
+            await changing
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+            rested_s = await come_to_rest(it, client, truth) - last_fault_s
+            report(seed, truth, rested_s)
+            assert truth.wrong == []
+            assert truth.outcomes["finished"] > 0
+            await check_plans(client, truth)
+            await check_restarts(client, truth)
+    finally:
+        await it.stop()
+    assert engine_pids(tmp_path) == []
+
+
+async def come_to_rest(it: Cluster, client: Client, truth: Truth) -> float:
+    """Waits until the cluster is what was acknowledged, and stays it for a moment; returns when it was."""
+    end_s, rested_s = time.monotonic() + PATIENCE_S, 0.0
+    found = ["nothing has been looked at"]
+    while time.monotonic() < end_s:
+        found = await differences(it, client, truth)
+        if found:
+            rested_s = 0.0
+        elif not rested_s:
+            rested_s = time.monotonic()
+        elif time.monotonic() - rested_s > 3.0:
+            return rested_s
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"not at rest {PATIENCE_S:g} s after the last fault: {found}; {truth.did}")
+
+
+async def check_plans(client: Client, truth: Truth) -> None:
+    """At rest, a plan is what stands."""
+    for name in truth.counts:
+        planned = await client.deployments.plan(name)
+        assert planned.fits, name
+        assert all(each.is_standing for each in planned.replicas), name
+
+
+async def check_restarts(client: Client, truth: Truth) -> None:
+    """No engine died because somebody else did."""
+    for name in truth.counts:
+        for each in (await client.replicas.list(name)).replicas:
+            assert each.restart_count == 0 or each.uid in truth.killed_uids, f"{each.name}: {each.last_exit}"
+
+
+def report(seed: str, truth: Truth, rested_s: float) -> None:
+    """Prints what happened, and keeps it where that was asked for."""
+    line = {
+        "commit": commit(),
+        "seed": seed,
+        "seconds": SECONDS,
+        "did": dict(truth.did),
+        "requests": dict(truth.outcomes),
+        "wrong": truth.wrong,
+        "at_rest_after_s": round(rested_s, 1),
+    }
+    print(json.dumps(line))
+    if file := os.environ.get("ROUNDHOUSE_CHAOS_RESULTS"):
+        with open(file, "a") as results:  # noqa: PTH123 - the name is somebody's word
+            results.write(json.dumps(line) + "\n")
+
+
+def commit() -> str:
+    """Returns the commit that is tested, as far as git tells."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.check_output(["git", "rev-parse", "--short=8", "HEAD"], text=True).strip()
+    return ""
