@@ -25,6 +25,7 @@ from nodeagent.gpus.script import Script, parse
 from nodeagent.gpus.simulated import SimulatedGpus
 from nodeagent.identity import load, machine_id
 from nodeagent.launch import Launch
+from nodeagent.log_sender import LogSender
 from nodeagent.model import Occupant, Sample, Timing
 from nodeagent.models.cache import HubCache, cache_root
 from nodeagent.models.cached import CachedModels
@@ -88,6 +89,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
         cache = HubCache(cache_root(environ))
         hub = Hub(environ, cache)
         cached = CachedModels(cache, supervisor.models, on_change=hint.set)
+        sender = LogSender(bundles)
         async with supervisor, Models(builtin_directory, cache, hub, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
             who = Self(
@@ -97,7 +99,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 machine_id(boot_id()),
                 config.labels or {},
                 config.taints,
-                capabilities=("hub",) if hub.is_online else (),
+                capabilities=("logs", "hub") if hub.is_online else ("logs",),
             )
             reporter = Reporter(who, supervisor, models, occupants, samples, cached=cached.facts)
 
@@ -105,6 +107,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 if await supervisor.take(message):
                     models.probe(message.model_probes, message.hub_probes)
                     cached.delete(message.cached_model_deletions)
+                    sender.send(message.log_requests)
 
             uplink = Uplink(
                 config.control_plane,
@@ -113,6 +116,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 take=take,
                 hint=hint,
                 random=random.random,
+                beside=sender.connected,
             )
             log.info("node agent started", node=node.node_id, control_plane=config.control_plane)
             async with asyncio.TaskGroup() as group:

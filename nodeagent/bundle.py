@@ -5,8 +5,9 @@
         key           the secret of this life                       written by the agent
         life.json     which process this life is, and what was      written by the agent, read by the next one
         ready.json    where it listens                              written by the engine
-        stdout.log    of this life; stdout.log.1 is of the one before
+        stdout.log    of this life; what was cut off it is in stdout.log.1
         stderr.log    likewise
+        previous.*    spec.json and the logs of the life before
 
 A directory appears and disappears as a whole; a file in it is old or new, never half.
 """
@@ -18,24 +19,25 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import structlog
 from google.protobuf import json_format
 
+from nodeagent.logs.files import LogFile
+from nodeagent.logs.reading import Life, Stream
 from nodeagent.model import Death, Exit, ProcessId
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.files import write_atomically
+from roundhouse.kit.times import from_timestamp
 
-log = structlog.get_logger()
-
-LOG_BYTES = 16 * 1024 * 1024  # of one log of one life; with the life before and two streams, 64 MiB per replica at most
+STREAMS: tuple[Stream, ...] = ("stdout", "stderr")
 TAIL_LINES = 20
 TAIL_CHARACTERS = 500
 _TAIL_BYTES = 64 * 1024
+_PREVIOUS = "previous."
 _PRIVATE = 0o600  # the environment of a deployment is in here, and the key
 
 
@@ -59,6 +61,7 @@ class Bundle:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stdout, self.stderr = path / "stdout.log", path / "stderr.log"
+        self._spec = path / "spec.json"
 
     @property
     def replica_uid(self) -> str:
@@ -67,7 +70,7 @@ class Bundle:
 
     def spec(self) -> engine_spec_pb2.EngineBundle:
         """Returns the engine's instructions; raises OSError or ValueError if they cannot be read."""
-        text = (self.path / "spec.json").read_bytes()
+        text = self._spec.read_bytes()
         try:
             # An agent that was newer may have written more.
             spec = json_format.Parse(text, engine_spec_pb2.EngineBundle(), ignore_unknown_fields=True)
@@ -113,17 +116,46 @@ class Bundle:
             return tuple(line[:TAIL_CHARACTERS] for line in lines[-TAIL_LINES:])
         return ()
 
-    def trim_logs(self) -> None:
-        """Moves a log that has grown too long over the one before it. What is written in that moment is lost.
+    def life(self, streams: Collection[Stream] = STREAMS) -> Life | None:
+        """Returns the logs of the present life, or of the last one; None before the first."""
+        return self._life(self._spec, "", streams)
 
-        Where there is no room for the copy, the log is lost: it must not fill the disk either. Raises OSError if it
-        cannot be cut.
-        """
+    def previous_life(self, streams: Collection[Stream] = STREAMS) -> Life | None:
+        """Returns the logs of the life before that; None if there was none."""
+        return self._life(_previous(self._spec), _PREVIOUS, streams)
+
+    def start_time_s(self, *, is_previous: bool = False) -> float:
+        """Returns when a life was started, since 1970; 0 if that cannot be read."""
+        path = _previous(self._spec) if is_previous else self._spec
+        try:
+            spec = json_format.Parse(path.read_bytes(), engine_spec_pb2.EngineBundle(), ignore_unknown_fields=True)
+        except (OSError, json_format.ParseError):
+            return 0.0
+        return from_timestamp(spec.start_time)
+
+    def trim_logs(self) -> None:
+        """Keeps the logs of this life within their bounds. Raises OSError if one cannot be cut."""
         for path in (self.stdout, self.stderr):
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_size > LOG_BYTES:
-                    _copy_or_lose(path, _before(path))
-                    os.truncate(path, 0)  # the engine goes on with the same open file, which appends
+            LogFile(path).trim()
+
+    def keep_previous(self) -> None:
+        """Makes of the present life, if a process of it ever ran, the one before; of that one nothing is left then."""
+        if not (self.stdout.exists() or self.stderr.exists()):
+            return
+        before = _previous(self._spec)
+        before.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            before.hardlink_to(self._spec)  # until the next one is written, it is that of this life too
+        for path in (self.stdout, self.stderr):
+            LogFile(path).move_to(LogFile(_previous(path)))
+
+    def _life(self, spec: Path, prefix: str, streams: Collection[Stream]) -> Life | None:
+        try:
+            stat = spec.stat()
+        except FileNotFoundError:
+            return None
+        logs = tuple((each, LogFile(self.path / f"{prefix}{each}.log")) for each in STREAMS if each in streams)
+        return Life((stat.st_ino, stat.st_mtime_ns), logs)  # each life writes the file anew
 
 
 class Bundles:
@@ -143,16 +175,15 @@ class Bundles:
     def find(self, replica_uid: str) -> Bundle | None:
         """Returns the bundle of a replica; None if it has none."""
         bundle = Bundle(self._root / replica_uid)
-        return bundle if bundle.path.exists() else None
+        is_ours = bundle.path.parent == self._root and bundle.path.name not in ("", "..")
+        return bundle if is_ours and bundle.path.exists() else None
 
     def begin(self, spec: engine_spec_pb2.EngineBundle, key: bytes, record: Record) -> Bundle:
         """Prepares the directory of a replica for a new life, or makes it. The logs of the life before are kept."""
         bundle = Bundle(self._root / spec.replica_uid)
         if bundle.path.exists():
             (bundle.path / "ready.json").unlink(missing_ok=True)  # first: it would speak for a life that is over
-            for path in (bundle.stdout, bundle.stderr):
-                if path.exists():
-                    path.replace(_before(path))
+            bundle.keep_previous()
             _fill(bundle, spec, key, record)
         else:
             fresh = Bundle(self._root / f".new-{uuid.uuid4().hex}")
@@ -175,17 +206,8 @@ def _fill(bundle: Bundle, spec: engine_spec_pb2.EngineBundle, key: bytes, record
     bundle.remember(record)
 
 
-def _before(path: Path) -> Path:
-    return path.with_name(path.name + ".1")
-
-
-def _copy_or_lose(path: Path, copy: Path) -> None:
-    try:
-        shutil.copyfile(path, copy)
-    except OSError as error:
-        log.warning("the log of an engine is lost, since it cannot be copied", path=str(path), error=str(error))
-        with contextlib.suppress(OSError):
-            copy.unlink()  # half of it would only take room
+def _previous(path: Path) -> Path:
+    return path.with_name(_PREVIOUS + path.name)
 
 
 def _record_from(said: dict[str, Any]) -> Record:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -27,8 +27,16 @@ AGAIN = Backoff(first_s=0.2, cap_s=5.0, jitter=0.5)
 PROTOCOL_VERSION = 1
 
 
+@contextlib.asynccontextmanager
+async def _nothing(_: grpc.aio.Channel) -> AsyncIterator[None]:
+    yield
+
+
 class Uplink:
-    """Calls the control plane at `address`, or where it redirects to; `hint` is set when there is news to report."""
+    """Calls the control plane at `address`, or where it redirects to; `hint` is set when there is news to report.
+
+    `beside` is entered for as long as a session lasts, with the channel to whoever holds it.
+    """
 
     def __init__(
         self,
@@ -39,9 +47,10 @@ class Uplink:
         take: Callable[[agent_service_pb2.JoinResponse], Awaitable[None]],
         hint: asyncio.Event,
         random: Callable[[], float],
+        beside: Callable[[grpc.aio.Channel], contextlib.AbstractAsyncContextManager[None]] = _nothing,
     ) -> None:
         self._address, self._dial = address, dial
-        self._report, self._take = report, take
+        self._report, self._take, self._beside = report, take, beside
         self._hint, self._random = hint, random
         self._failures = 0  # since the control plane last said something
 
@@ -63,7 +72,7 @@ class Uplink:
 
     async def _session(self, address: str) -> str:
         """Holds one call; returns where to call next if it is redirected."""
-        async with self._dial(address) as channel:
+        async with self._dial(address) as channel, self._beside(channel):
             stub = agent_service_pb2_grpc.AgentServiceStub(channel)
             async with cancelling(stub.Join()) as call:
                 sending = asyncio.create_task(self._send(call), name="reports")

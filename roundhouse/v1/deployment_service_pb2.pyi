@@ -1,5 +1,7 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from roundhouse.v1 import log_pb2 as _log_pb2
 from roundhouse.v1 import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -286,3 +288,25 @@ class ScoreTerm(_message.Message):
     name: str
     value: float
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class StreamLogsRequest(_message.Message):
+    __slots__ = ("name", "tail_line_count", "follow", "since_time", "previous_life", "stream")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_LIFE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    tail_line_count: int
+    follow: bool
+    since_time: _timestamp_pb2.Timestamp
+    previous_life: bool
+    stream: _log_pb2.LogStream
+    def __init__(self, name: _Optional[str] = ..., tail_line_count: _Optional[int] = ..., follow: bool = ..., since_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., previous_life: bool = ..., stream: _Optional[_Union[_log_pb2.LogStream, str]] = ...) -> None: ...
+
+class StreamLogsResponse(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedCompositeFieldContainer[_log_pb2.LogLine]
+    def __init__(self, lines: _Optional[_Iterable[_Union[_log_pb2.LogLine, _Mapping]]] = ...) -> None: ...

@@ -86,6 +86,11 @@ class DeploymentServiceStub(object):
                 request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.FromString,
                 _registered_method=True)
+        self.StreamLogs = channel.unary_stream(
+                '/roundhouse.v1.DeploymentService/StreamLogs',
+                request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsResponse.FromString,
+                _registered_method=True)
 
 
 class DeploymentServiceServicer(object):
@@ -187,6 +192,22 @@ class DeploymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamLogs(self, request, context):
+        """Streams what the engine of a replica has written, wherever it runs, oldest first: of two streams merged by time, as far as lines say it. Without
+        `follow` the stream ends with the last line that is there. With it, new lines come within a second, those of later lives of the engine too, until
+        the replica leaves its node or the caller cancels.
+
+        Kept are the present life of the engine and the one before, of each at least the last 8 MiB per stream, or all if it is less. A caller that reads
+        slowly slows nobody down: what is rotated away meanwhile is told as `skipped_byte_count`. Cancelling ends the reading on the node.
+
+        Errors: NOT_FOUND for an unknown deployment or replica; INVALID_ARGUMENT for a field out of range, and for `follow` with `previous_life`;
+        FAILED_PRECONDITION (LOGS_UNAVAILABLE) if the replica has no place yet, if its agent cannot send logs, or if there was no life before; UNAVAILABLE
+        if its node does not report, does not answer within 10 s, or breaks off; RESOURCE_EXHAUSTED while 64 others read from the same node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeploymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -234,6 +255,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.PlanDeployment,
                     request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.FromString,
                     response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.SerializeToString,
+            ),
+            'StreamLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamLogs,
+                    request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,6 +512,33 @@ class DeploymentService(object):
             '/roundhouse.v1.DeploymentService/PlanDeployment',
             roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentRequest.SerializeToString,
             roundhouse_dot_v1_dot_deployment__service__pb2.PlanDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/roundhouse.v1.DeploymentService/StreamLogs',
+            roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsRequest.SerializeToString,
+            roundhouse_dot_v1_dot_deployment__service__pb2.StreamLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,6 +2,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from roundhouse.v1 import log_pb2 as _log_pb2
 from roundhouse.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -66,7 +67,7 @@ class JoinRequest(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., lowest_protocol_version: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., node_id: _Optional[str] = ..., node_uid: _Optional[str] = ..., agent_uid: _Optional[str] = ..., boot_id: _Optional[str] = ..., machine_id: _Optional[str] = ..., applied_order: _Optional[_Union[Order, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., node: _Optional[_Union[NodeFacts, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineReport, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelFacts, _Mapping]]] = ..., cached_models: _Optional[_Iterable[_Union[CachedModelFacts, _Mapping]]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address", "cached_model_deletions", "hub_probes")
+    __slots__ = ("protocol_version", "order", "engines", "model_probes", "redirect_address", "cached_model_deletions", "hub_probes", "log_requests")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +75,7 @@ class JoinResponse(_message.Message):
     REDIRECT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CACHED_MODEL_DELETIONS_FIELD_NUMBER: _ClassVar[int]
     HUB_PROBES_FIELD_NUMBER: _ClassVar[int]
+    LOG_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     order: Order
     engines: _containers.RepeatedCompositeFieldContainer[EngineAssignment]
@@ -81,7 +83,42 @@ class JoinResponse(_message.Message):
     redirect_address: str
     cached_model_deletions: _containers.RepeatedCompositeFieldContainer[CachedModelKey]
     hub_probes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.ModelSource]
-    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ..., cached_model_deletions: _Optional[_Iterable[_Union[CachedModelKey, _Mapping]]] = ..., hub_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ...) -> None: ...
+    log_requests: _containers.RepeatedCompositeFieldContainer[LogRequest]
+    def __init__(self, protocol_version: _Optional[int] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., engines: _Optional[_Iterable[_Union[EngineAssignment, _Mapping]]] = ..., model_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., redirect_address: _Optional[str] = ..., cached_model_deletions: _Optional[_Iterable[_Union[CachedModelKey, _Mapping]]] = ..., hub_probes: _Optional[_Iterable[_Union[_deployment_pb2.ModelSource, _Mapping]]] = ..., log_requests: _Optional[_Iterable[_Union[LogRequest, _Mapping]]] = ...) -> None: ...
+
+class LogRequest(_message.Message):
+    __slots__ = ("request_id", "replica_uid", "tail_line_count", "follow", "since_time", "previous_life", "stream")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    TAIL_LINE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    SINCE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_LIFE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    replica_uid: str
+    tail_line_count: int
+    follow: bool
+    since_time: _timestamp_pb2.Timestamp
+    previous_life: bool
+    stream: _log_pb2.LogStream
+    def __init__(self, request_id: _Optional[str] = ..., replica_uid: _Optional[str] = ..., tail_line_count: _Optional[int] = ..., follow: bool = ..., since_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., previous_life: bool = ..., stream: _Optional[_Union[_log_pb2.LogStream, str]] = ...) -> None: ...
+
+class SendLogsRequest(_message.Message):
+    __slots__ = ("request_id", "lines", "refusal", "is_last")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    IS_LAST_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    lines: _containers.RepeatedCompositeFieldContainer[_log_pb2.LogLine]
+    refusal: str
+    is_last: bool
+    def __init__(self, request_id: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[_log_pb2.LogLine, _Mapping]]] = ..., refusal: _Optional[str] = ..., is_last: bool = ...) -> None: ...
+
+class SendLogsResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class CachedModelKey(_message.Message):
     __slots__ = ("repository", "commit")

@@ -40,6 +40,11 @@ class AgentServiceStub(object):
                 request_serializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinResponse.FromString,
                 _registered_method=True)
+        self.SendLogs = channel.stream_unary(
+                '/roundhouse.internal.v1.AgentService/SendLogs',
+                request_serializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer(object):
@@ -61,6 +66,17 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendLogs(self, request_iterator, context):
+        """Answers one of the `log_requests` of an assignment, in a call of its own, so that reports stay small. The agent ends it when all that was asked for
+        is told, and cancels it as soon as the request is asked no more. It writes at the pace of the client that reads: gRPC holds it up.
+
+        Errors: INVALID_ARGUMENT if the first message names no request; NOT_FOUND if nobody waits for it, or no longer; ALREADY_EXISTS if it is being
+        answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +84,11 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinRequest.FromString,
                     response_serializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinResponse.SerializeToString,
+            ),
+            'SendLogs': grpc.stream_unary_rpc_method_handler(
+                    servicer.SendLogs,
+                    request_deserializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsRequest.FromString,
+                    response_serializer=roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -98,6 +119,33 @@ class AgentService(object):
             '/roundhouse.internal.v1.AgentService/Join',
             roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinRequest.SerializeToString,
             roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendLogs(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/roundhouse.internal.v1.AgentService/SendLogs',
+            roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsRequest.SerializeToString,
+            roundhouse_dot_internal_dot_v1_dot_agent__service__pb2.SendLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

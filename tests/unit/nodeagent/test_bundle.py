@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from nodeagent.bundle import LOG_BYTES, Bundles, Record
+from nodeagent.bundle import Bundles, Record
+from nodeagent.logs.files import LOG_BYTES
 from nodeagent.model import Death, Exit, ProcessId
 from roundhouse.internal.v1 import engine_spec_pb2
 
@@ -55,7 +56,7 @@ def test_a_new_life_does_not_hear_the_one_before_and_keeps_its_logs(bundles: Bun
     )
     assert again.ready() is None
     assert not again.stderr.exists()
-    assert (again.path / "stderr.log.1").read_text() == "first life"
+    assert (again.path / "previous.stderr.log").read_text() == "first life"
     assert (again.spec().engine_uuid, again.key(), again.record().process) == ("e-2", b"l" * 32, None)
 
 
@@ -96,14 +97,15 @@ def test_a_log_that_grows_is_cut_while_the_engine_goes_on_writing(bundles: Bundl
 
 def test_on_a_full_disk_a_log_that_grows_is_cut_all_the_same_and_leaves_no_half_copy(bundles: Bundles) -> None:
     bundle = bundles.begin(SPEC, b"k", RECORD)
-    (bundle.path / "stdout.log.1").symlink_to("/dev/full")
+    (bundle.path / "stdout.log.new").symlink_to("/dev/full")
     for path in (bundle.stdout, bundle.stderr):
         with path.open("wb") as file:
             file.truncate(LOG_BYTES + 1)
     with structlog.testing.capture_logs() as logs:
         bundle.trim_logs()
     assert (bundle.stdout.stat().st_size, bundle.stderr.stat().st_size) == (0, 0)
-    assert not (bundle.path / "stdout.log.1").is_symlink()
+    assert not (bundle.path / "stdout.log.new").is_symlink()
+    assert (bundle.path / "stdout.log.1").stat().st_blocks == 0  # a hole
     assert (bundle.path / "stderr.log.1").stat().st_size == LOG_BYTES + 1
     assert [(each["log_level"], each["path"]) for each in logs] == [("warning", str(bundle.stdout))]
     assert "No space left on device" in logs[0]["error"]

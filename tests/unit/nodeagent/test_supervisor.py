@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nodeagent.bundle import LOG_BYTES
 from nodeagent.launch import Launch
+from nodeagent.logs.files import LOG_BYTES
 from nodeagent.model import Reading
 from nodeagent.process import identify, is_alive, session
 from roundhouse.internal.v1 import engine_spec_pb2
@@ -300,7 +300,7 @@ async def test_logs_are_cut_again_after_that_has_failed(idle: Node) -> None:
         with logged("the logs of an engine cannot be cut") as failed:
             stdout.symlink_to(stdout)
             await failed.wait()
-        (stdout.parent / "stdout.log.1").symlink_to("/dev/full")
+        (stdout.parent / "stdout.log.new").symlink_to("/dev/full")
         fresh.touch()
         os.truncate(fresh, LOG_BYTES + 1)
         with logged("the log of an engine is lost, since it cannot be copied") as cut:
