@@ -27,6 +27,7 @@ from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
 from controlplane.api.families import Families
+from controlplane.api.logs import Logs
 from controlplane.api.mutations import Mutations
 from controlplane.api.node_views import NodeViews
 from controlplane.api.nodes import NodeApi
@@ -43,6 +44,7 @@ from controlplane.config import Config, parse
 from controlplane.fleet.assignments import Assignments
 from controlplane.fleet.deletions import Deletions
 from controlplane.fleet.intent import Intent
+from controlplane.fleet.logs import LogWishes
 from controlplane.fleet.models import Models
 from controlplane.fleet.registry import Registry
 from controlplane.fleet.routes import RouteKeeper
@@ -116,8 +118,8 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     intent = Intent(store)
     keeper = RouteKeeper(intent, registry)
     reconciler = Reconciler(store, registry, term=term.number, clock=clock, strategies=strategies)
-    models, deletions = Models(registry), Deletions()
-    assignments = Assignments(intent, models, deletions, cluster_id=term.cluster_id, term=term.number)
+    models, deletions, log_wishes = Models(registry), Deletions(), LogWishes()
+    assignments = Assignments(intent, models, deletions, log_wishes, cluster_id=term.cluster_id, term=term.number)
     families = Families(store, clock)
     resolving = Resolving(families, models)
     caches = Caches(registry, intent, deletions, epoch=store.epoch)
@@ -137,12 +139,13 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         Planning(creating, intent, outlook),
         statuses,
         Watches(store, intent, statuses),
+        Logs(registry, intent, statuses, log_wishes),
         epoch=store.epoch,
     )
     views = NodeViews(registry, intent, clock=clock)
     nodes = NodeApi(registry, intent, views, Cordoning(store, mutations, views, clock), epoch=store.epoch)
     catalog = CatalogApi(families, resolving, caches, epoch=store.epoch)
-    agents = AgentApi(registry, assignments, secrets, reconciler.hint_soon)
+    agents = AgentApi(registry, assignments, secrets, log_wishes, reconciler.hint_soon)
     log.info("term begins", cluster=term.cluster_id, term=term.number)
     async with intent.kept(), open_gateway(keeper.routes) as gateway:
         services = [

@@ -12,9 +12,10 @@ import structlog
 from controlplane.api.intake import Inbox, Intake
 from controlplane.api.reports import check_report, choose_version
 from controlplane.fleet.assignments import Assignments
+from controlplane.fleet.logs import LogWishes
 from controlplane.fleet.registry import Registry, Session
 from controlplane.secrets import Secrets
-from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse
+from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse, SendLogsResponse
 from roundhouse.kit.errors import Conflict, InvalidArgument
 
 log = structlog.get_logger()
@@ -26,9 +27,15 @@ class AgentApi:
     """The methods of `AgentService`."""
 
     def __init__(
-        self, registry: Registry, assignments: Assignments, secrets: Secrets, hint: Callable[[], None]
+        self,
+        registry: Registry,
+        assignments: Assignments,
+        secrets: Secrets,
+        wishes: LogWishes,
+        hint: Callable[[], None],
     ) -> None:
-        self._registry, self._assignments, self._secrets, self._hint = registry, assignments, secrets, hint
+        self._registry, self._assignments, self._secrets = registry, assignments, secrets
+        self._wishes, self._hint = wishes, hint
         self._intake = Intake(hint)
 
     async def Join(self, _: Any, context: Any) -> None:
@@ -48,6 +55,21 @@ class AgentApi:
                 await self._hold(session, first, version, context)
             finally:
                 log.info("agent disconnected", node=session.node, agent=first.agent_uid)
+
+    async def SendLogs(self, _: Any, context: Any) -> SendLogsResponse:
+        """Takes what an engine wrote to the client that waits for it, no faster than that one reads."""
+        first = await context.read()
+        if first is grpc.aio.EOF or not first.request_id:
+            raise InvalidArgument("the first message names no request: set request_id")
+        relay = self._wishes.relay(first.request_id)
+        with relay.answered():
+            message = first
+            while message is not grpc.aio.EOF:
+                await relay.put(message)
+                if message.is_last:
+                    relay.end()
+                message = await context.read()
+        return SendLogsResponse()
 
     async def _hold(self, session: Session, first: JoinRequest, version: int, context: Any) -> None:
         """Reads and writes until the agent has left; raises Conflict if a newer call takes its place."""
@@ -86,6 +108,7 @@ class AgentApi:
                         model_probes=now.probes,
                         hub_probes=now.hub_probes,
                         cached_model_deletions=now.deletions,
+                        log_requests=now.log_requests,
                     )
                 )
                 await marks.take(RESEND_S)

@@ -7,6 +7,7 @@ from typing import Any
 from controlplane import wire
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
+from controlplane.api.logs import Logs
 from controlplane.api.paging import page
 from controlplane.api.planning import Planning
 from controlplane.api.records import not_found
@@ -30,11 +31,12 @@ class DeploymentApi:
         planning: Planning,
         statuses: Statuses,
         watches: Watches,
+        logs: Logs,
         *,
         epoch: str,
     ) -> None:
         self._creating, self._scaling, self._deleting, self._planning = creating, scaling, deleting, planning
-        self._statuses, self._watches, self._epoch = statuses, watches, epoch
+        self._statuses, self._watches, self._logs, self._epoch = statuses, watches, logs, epoch
 
     async def CreateDeployment(self, request: pb.CreateDeploymentRequest, _: Any) -> pb.CreateDeploymentResponse:
         """Creates a deployment."""
@@ -114,6 +116,10 @@ class DeploymentApi:
     async def WatchReplicas(self, request: pb.WatchReplicasRequest, context: Any) -> None:
         """Streams replicas."""
         await self._watches.replicas(self._parent(request.parent), context)
+
+    async def StreamLogs(self, request: pb.StreamLogsRequest, context: Any) -> None:
+        """Streams what an engine has written."""
+        await self._logs.stream(request, context)
 
     def _deployment(self, deployment: str) -> Deployment:
         status = self._statuses.get(deployment)

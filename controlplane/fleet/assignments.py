@@ -10,29 +10,35 @@ from controlplane import wire
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.deletions import Deletions
 from controlplane.fleet.intent import Intent
+from controlplane.fleet.logs import LogWishes
 from controlplane.fleet.models import Models
 from controlplane.fleet.table import RowChange
-from roundhouse.internal.v1.agent_service_pb2 import CachedModelKey, EngineAssignment, Order
+from roundhouse.internal.v1.agent_service_pb2 import CachedModelKey, EngineAssignment, LogRequest, Order
 from roundhouse.internal.v1.store_pb2 import AssignmentRecord
 from roundhouse.v1.deployment_pb2 import ModelSource
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """All that a node should run, the models that it should look up, and the cached ones that it should delete."""
+    """All that a node should run, the models that it should look up, the cached ones that it should delete, and the
+    logs that it should send.
+    """
 
     order: Order
     engines: Sequence[EngineAssignment]
     probes: Sequence[ModelSource]
     hub_probes: Sequence[ModelSource]
     deletions: Sequence[CachedModelKey]
+    log_requests: Sequence[LogRequest]
 
 
 class Assignments:
     """The assignments of one term of the control plane."""
 
-    def __init__(self, intent: Intent, models: Models, deletions: Deletions, *, cluster_id: str, term: int) -> None:
-        self._intent, self._models, self._deletions = intent, models, deletions
+    def __init__(
+        self, intent: Intent, models: Models, deletions: Deletions, logs: LogWishes, *, cluster_id: str, term: int
+    ) -> None:
+        self._intent, self._models, self._deletions, self._logs = intent, models, deletions, logs
         self._cluster_id, self._term = cluster_id, term
 
     def now(self, node: str) -> Assignment:
@@ -47,6 +53,7 @@ class Assignments:
             probes=tuple(self._models.probes),
             hub_probes=tuple(self._models.hub_probes(node)),
             deletions=tuple(self._deletions.of(node)),
+            log_requests=tuple(self._logs.of(node)),
         )
 
     @contextlib.contextmanager
@@ -58,13 +65,14 @@ class Assignments:
             if change.key == node:
                 marks.mark(node)
 
-        def look_at_deletions(changed: str) -> None:
+        def look_at_wishes(changed: str) -> None:
             if changed == node:
                 marks.mark(node)
 
         with (
             self._intent.assignments.changes.to(look),
             self._models.changes.to(lambda _: marks.mark(node)),
-            self._deletions.changes.to(look_at_deletions),
+            self._deletions.changes.to(look_at_wishes),
+            self._logs.changes.to(look_at_wishes),
         ):
             yield marks
