@@ -18,6 +18,7 @@ from roundhouse.cli.cordoning import cordon, drain, uncordon
 from roundhouse.cli.deployments import list_, scale, terminate
 from roundhouse.cli.generate import generate
 from roundhouse.cli.launch import launch
+from roundhouse.cli.logs import logs as logs_
 from roundhouse.cli.nodes import nodes
 from roundhouse.cli.plan import plan
 from roundhouse.cli.replicas import replicas
@@ -61,7 +62,7 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
 
 
 for each in (
-    *(up, launch, plan, list_, replicas, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache),
+    *(up, launch, plan, list_, replicas, logs_, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache),
     *(cordon, drain, uncordon),
 ):
     cli.add_command(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,6 +14,8 @@ from roundhouse.kit.errors import Usage
 
 _MAX_SECONDS = 315_576_000_000  # ten thousand years, all that a `Duration` can say
 _MAX_INT32 = 2**31 - 1
+_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd]?)")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(text: str | float) -> float:
@@ -21,6 +24,14 @@ def seconds(text: str | float) -> float:
     if not 0 <= value <= _MAX_SECONDS:  # which nan is neither
         raise click.BadParameter(f"{text} is no time to wait: give seconds from 0 to {_MAX_SECONDS}")
     return value
+
+
+def ago(text: str | float) -> float:
+    """Reads how long ago something was, such as `90`, `90s`, `5m`, `2h` or `1d`, as the type of a flag; in seconds."""
+    found = _AGO.fullmatch(str(text))
+    if found is None:
+        raise click.BadParameter(f'"{text}" is no time to look back: write seconds, or 90s, 5m, 2h, 1d')
+    return seconds(found[1]) * _UNITS_S[found[2] or "s"]
 
 
 def int32(text: str | int) -> int:

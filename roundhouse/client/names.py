@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from roundhouse.kit.fields import invalid
+
 
 def deployment_name(deployment: str) -> str:
     """Returns `deployments/chat` for `chat`; what is a name already stays as it is, and the server judges it."""
@@ -34,6 +36,16 @@ def replica_label(name: str) -> str:
     """Returns `chat-0` for `deployments/chat/replicas/0`, as logs and people say it."""
     parts = name.split("/")
     return f"{parts[1]}-{parts[3]}" if len(parts) == 4 else name
+
+
+def replica_name(label: str) -> str:
+    """Returns `deployments/chat/replicas/0` for `chat-0`; raises InvalidArgument for what ends with no index."""
+    if "/" in label:
+        return label
+    deployment, _, index = label.rpartition("-")
+    if not (deployment and index.isdecimal()):
+        raise invalid("replica", f'"{label[:100]}" is no replica: write it as chat-0, or deployments/chat/replicas/0')
+    return f"deployments/{deployment}/replicas/{index}"
 
 
 def enum_name(enum: Any, number: int) -> str:

@@ -16,11 +16,15 @@ Event = TypeVar("Event")
 
 
 class Stream(Generic[Event]):
-    """The events of one streaming call, which begins at the first use. Leaving the block, or the loop, cancels it."""
+    """The events of one streaming call, which begins at the first use. Leaving the block, or the loop, cancels it.
 
-    def __init__(self, connection: Connection, start: Callable[[], Any]) -> None:
+    field: of a response, which holds them.
+    """
+
+    def __init__(self, connection: Connection, start: Callable[[], Any], field: str = "events") -> None:
         self._connection = connection
         self._start = start
+        self._field = field
         self._call: Any = None
         self._is_over = False
 
@@ -50,7 +54,7 @@ class Stream(Generic[Event]):
         try:
             async with cancelling(self._begin()) as call:
                 async for response in call:
-                    for event in response.events:
+                    for event in getattr(response, self._field):
                         yield event
         except grpc.RpcError as error:
             raise self._connection.error_of(error) from error

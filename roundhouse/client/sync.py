@@ -154,6 +154,7 @@ class SyncReplicas(Blocking[Replicas]):
 
     list = blocking(Replicas.list)
     watch = _watching(Replicas.watch)
+    logs = _watching(Replicas.logs)
 
 
 class SyncNodes(Blocking[Nodes]):

@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 from roundhouse.kit import logs
-from roundhouse.kit.errors import AlreadyExists, FieldViolation, InvalidArgument, NoCapacity, NotFound, QuotaViolation
+from roundhouse.kit.errors import (
+    AlreadyExists,
+    FieldViolation,
+    InvalidArgument,
+    NoCapacity,
+    NotFound,
+    NotReady,
+    QuotaViolation,
+)
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.process import run
 from roundhouse.kit.server import Listen, Serving, serve
@@ -25,6 +34,7 @@ from roundhouse.v1 import (
     deployment_service_pb2,
     errors_pb2,
     inference_service_pb2,
+    log_pb2,
     node_service_pb2,
 )
 from tests.support.scripted_inference import ScriptedInference
@@ -135,6 +145,24 @@ class ScriptedCluster:
             }
 
         await write_changes(context, self.changes, deployment_service_pb2.WatchReplicasResponse, kind, present)
+
+    async def StreamLogs(self, request: deployment_service_pb2.StreamLogsRequest, context: Context) -> None:
+        """Repeats the request: a line to stdout, with a bell in it, and one to stderr; with `follow` it stays open."""
+        replica = self.replicas.get(request.name)
+        if replica is None:
+            self._find(request.name.rpartition("/replicas/")[0])
+            raise NotFound(f"{request.name} is unknown", reason=errors_pb2.ERROR_REASON_REPLICA_NOT_FOUND)
+        if replica.state != deployment_pb2.REPLICA_STATE_READY:
+            raise NotReady(f"{request.name} has no logs to show: it is PENDING")
+        asked = " ".join(f"{field.name}={value}" for field, value in request.ListFields() if field.name != "since_time")
+        age = f"{time.time() - request.since_time.seconds:.0f}" if request.HasField("since_time") else "any"
+        lines = [
+            log_pb2.LogLine(stream=log_pb2.LOG_STREAM_STDOUT, text=f"\asince {age} {asked}"),
+            log_pb2.LogLine(stream=log_pb2.LOG_STREAM_STDERR, text="aside", skipped_byte_count=2048),
+        ]
+        await context.write(deployment_service_pb2.StreamLogsResponse(lines=lines))
+        if request.follow:
+            await asyncio.Event().wait()
 
     # ----------------------------------------------------------------------------------------------------- script
 

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from roundhouse.client import Client, SyncClient, deployment
-from roundhouse.kit.errors import NotFound
+from roundhouse.kit.errors import InvalidArgument, NotFound
 from roundhouse.v1 import generation_pb2, receipt_pb2
 from tests.support.scripted_process import scripted_process
 
@@ -72,6 +72,17 @@ def test_deployments_are_created_waited_for_watched_and_deleted(client: SyncClie
     client.deployments.wait_gone("sync", 30)
     with pytest.raises(NotFound):
         client.deployments.get("sync")
+
+
+def test_logs_are_read_line_by_line_and_left_at_any(client: SyncClient) -> None:
+    assert [line.text for line in client.replicas.logs("demo-1", stream="stderr")][1] == "aside"
+    for line in client.replicas.logs("deployments/demo/replicas/1", follow=True):
+        assert "follow=True" in line.text
+        break
+    with pytest.raises(NotFound):
+        list(client.replicas.logs("demo-7"))
+    with pytest.raises(InvalidArgument, match="write it as chat-0"):
+        client.replicas.logs("demo")
 
 
 def test_nothing_runs_on_after_the_client_is_closed(address: str) -> None:
