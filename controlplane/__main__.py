@@ -21,11 +21,14 @@ from controlplane.api.admission import Admission
 from controlplane.api.agent import AgentApi
 from controlplane.api.caches import Caches
 from controlplane.api.catalog import CatalogApi
+from controlplane.api.chronicle import Chronicle
 from controlplane.api.completing import Completing
 from controlplane.api.cordoning import Cordoning
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
+from controlplane.api.event_log import EventLog
+from controlplane.api.events import EventApi
 from controlplane.api.families import Families
 from controlplane.api.logs import Logs
 from controlplane.api.mutations import Mutations
@@ -60,7 +63,13 @@ from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.files import own_directory, write_atomically
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
-from roundhouse.v1 import catalog_service_pb2, deployment_service_pb2, inference_service_pb2, node_service_pb2
+from roundhouse.v1 import (
+    catalog_service_pb2,
+    deployment_service_pb2,
+    event_service_pb2,
+    inference_service_pb2,
+    node_service_pb2,
+)
 
 NAME = "control plane"
 # Every report is some dozens of objects that live until the next. At Python's own threshold collections would look
@@ -146,12 +155,15 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     nodes = NodeApi(registry, intent, views, Cordoning(store, mutations, views, clock), epoch=store.epoch)
     catalog = CatalogApi(families, resolving, caches, epoch=store.epoch)
     agents = AgentApi(registry, assignments, secrets, log_wishes, reconciler.hint_soon)
+    events = EventLog(store, clock)
+    chronicle = Chronicle(statuses, registry, events)
     log.info("term begins", cluster=term.cluster_id, term=term.number)
-    async with intent.kept(), open_gateway(keeper.routes) as gateway:
+    async with intent.kept(), events.kept(), open_gateway(keeper.routes) as gateway:
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
             Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
+            Service(event_service_pb2.DESCRIPTOR.services_by_name["EventService"], EventApi(events, epoch=store.epoch)),
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
         ]
@@ -163,6 +175,8 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "reconcile": reconciler.run,
             "completing": completing.run,
             "mutations": mutations.keep_pruned,
+            "chronicle": chronicle.run,
+            "events": events.run,
         }
         async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, _running(loops):
             yield serving

@@ -21,7 +21,7 @@ from roundhouse.v1.deployment_pb2 import Deployment, Replica, ReplicaGpu
 _TRUE = condition_pb2.CONDITION_STATUS_TRUE
 _FALSE = condition_pb2.CONDITION_STATUS_FALSE
 _UNKNOWN = condition_pb2.CONDITION_STATUS_UNKNOWN
-_NOT_PLANNED = "waits to be placed"
+NOT_PLANNED = "waits to be placed"
 _FAULT = "its status cannot be told, by a fault of the control plane: report what its log says"
 
 
@@ -42,7 +42,7 @@ def pending_replica(wanted: Deployment, index: int, reason: str, *, before: Repl
         name=f"{wanted.name}/replicas/{index}",
         state=deployment_pb2.REPLICA_STATE_PENDING,
         deployment_generation=wanted.generation,
-        message=reason or _NOT_PLANNED,
+        message=reason or NOT_PLANNED,
         conditions=[Condition(type="Reported", status=_FALSE, reason="NotPlaced")],
     )
     return _timed(replica, before, now_s)
@@ -187,7 +187,7 @@ def _placed(wanted: Deployment, replicas: Sequence[Replica]) -> Condition:
     if not pending:
         return Condition(type="Placed", status=_TRUE)
     first = pending[0].message  # the others say the same of themselves
-    reason = "NotPlanned" if first == _NOT_PLANNED else "DoesNotFit"
+    reason = "NotPlanned" if first == NOT_PLANNED else "DoesNotFit"
     message = f"{len(pending)} of {wanted.replica_count} replicas have no place: {first}"
     return Condition(type="Placed", status=_FALSE, reason=reason, message=message)
 

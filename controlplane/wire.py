@@ -40,6 +40,7 @@ REPLICA = NamePattern("deployments/{deployment}/replicas/{index}")
 NODE = NamePattern("nodes/{node}")
 GPU = NamePattern("nodes/{node}/gpus/{index}")
 FAMILY = NamePattern("families/{family}")
+EVENT = NamePattern("events/{event}")
 CACHED_MODEL = NamePattern("nodes/{node}/cachedModels/{cached_model}")
 
 ANY = "-"  # in place of an id: every one
@@ -60,6 +61,8 @@ ASSIGNMENTS = "assignments/"
 NODES = "nodes/"
 MUTATIONS = "mutations/"
 FAMILIES = "families/"
+EVENTS = "events/"
+EVENT_LOG_KEY = "event-log"
 
 
 def deployment_key(deployment: str) -> str:

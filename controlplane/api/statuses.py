@@ -80,6 +80,7 @@ class Statuses:
         self._stale: Marks[str] = Marks()
         self._drifted: set[str] = set()  # of which numbers have changed since, while nobody followed them
         self.changes: Changes[str] = Changes()  # bare ids of deployments that are shown differently now
+        self.turns: Changes[str] = Changes()  # the same, for who can do without numbers that nobody else follows
 
     def get(self, deployment: str) -> Status | None:
         """Returns the present status; None if there is no such deployment."""
@@ -150,12 +151,16 @@ class Statuses:
         if row is None:
             self._problems.pop(deployment, None)
             if self._known.pop(deployment, None) is not None:
-                self.changes.tell(deployment)
+                self._told(deployment)
             return
         after = self._tell(deployment, row.value, before)
         if after != before:
             self._known[deployment] = after
-            self.changes.tell(deployment)
+            self._told(deployment)
+
+    def _told(self, deployment: str) -> None:
+        self.changes.tell(deployment)
+        self.turns.tell(deployment)
 
     def _tell(self, deployment: str, record: DeploymentRecord, before: Status | None) -> Status:
         """Returns the status; what is wanted and placed alone, as UNKNOWN, if a fault of ours keeps it from us."""

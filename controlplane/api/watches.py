@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from controlplane import wire
 from controlplane.api.statuses import Statuses
-from controlplane.api.watching import stream
+from controlplane.api.watching import Cursors, stream
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
 from controlplane.store.cursors import format_cursor, parse_cursor
@@ -53,7 +53,7 @@ class Watches:
             marks.take_now()
             present = self._statuses.ids()
             first = [_deleted(each) for each in gone if each not in self._intent.deployments.rows]
-            cursors = _Cursors(cursor or self._now(), self._now)
+            cursors = Cursors(cursor or self._now(), self._now)
             await stream(
                 context,
                 first=cursors.put_on([*first, *look(present)]),
@@ -116,27 +116,6 @@ class Watches:
             if batch.revision >= self.revision:  # which may have gone on since the store was asked
                 break
         return deleted
-
-
-class _Cursors:
-    """Puts cursors on the events of a stream, look by look.
-
-    A look may take several messages, and the stream may break between them. So the last event alone stands where the
-    look was made; whoever goes on behind another is told again of all deletions since the look before. What is not
-    deleted comes anyhow.
-    """
-
-    def __init__(self, begin: str, now: Callable[[], str]) -> None:
-        self._before, self._now = begin, now
-
-    def put_on(self, events: Sequence[DeploymentEvent]) -> Sequence[DeploymentEvent]:
-        """Returns the events of one look, with their cursors."""
-        before, self._before = self._before, self._now()
-        for each in events:
-            each.cursor = before
-        if events:
-            events[-1].cursor = self._before
-        return events
 
 
 def _deleted(deployment: str) -> DeploymentEvent:

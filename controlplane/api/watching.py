@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from controlplane.api.paging import fitting, size_of
 from controlplane.fleet.changes import Marks
@@ -47,6 +47,36 @@ async def stream(
         if events:
             await _write(context, events, message, size)
             await asyncio.sleep(GATHER_S)
+
+
+class Placed(Protocol):
+    """An event that says where it stands."""
+
+    cursor: str
+
+
+P = TypeVar("P", bound=Placed)
+
+
+class Cursors:
+    """Puts cursors on the events of a stream, look by look.
+
+    A look may take several messages, and the stream may break between them. So the last event alone stands where the
+    look was made; whoever goes on behind another is told again of all deletions since the look before. What is not
+    deleted comes anyhow.
+    """
+
+    def __init__(self, begin: str, now: Callable[[], str]) -> None:
+        self._before, self._now = begin, now
+
+    def put_on(self, events: Sequence[P]) -> Sequence[P]:
+        """Returns the events of one look, with their cursors."""
+        before, self._before = self._before, self._now()
+        for each in events:
+            each.cursor = before
+        if events:
+            events[-1].cursor = self._before
+        return events
 
 
 async def _write(

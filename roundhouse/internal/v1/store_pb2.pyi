@@ -4,6 +4,7 @@ from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
 from roundhouse.v1 import catalog_pb2 as _catalog_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
+from roundhouse.v1 import event_pb2 as _event_pb2
 from roundhouse.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -103,3 +104,19 @@ class ClusterRecord(_message.Message):
     cluster_id: str
     term: int
     def __init__(self, cluster_id: _Optional[str] = ..., term: _Optional[int] = ...) -> None: ...
+
+class EventLogRecord(_message.Message):
+    __slots__ = ("next_number", "dropped_revision", "batch_id")
+    NEXT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    BATCH_ID_FIELD_NUMBER: _ClassVar[int]
+    next_number: int
+    dropped_revision: int
+    batch_id: str
+    def __init__(self, next_number: _Optional[int] = ..., dropped_revision: _Optional[int] = ..., batch_id: _Optional[str] = ...) -> None: ...
+
+class EventRecord(_message.Message):
+    __slots__ = ("event",)
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    event: _event_pb2.Event
+    def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""What happened: told from what is seen before and after, and kept within bounds. Pure."""
