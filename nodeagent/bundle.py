@@ -145,7 +145,7 @@ class Bundle:
         before = _previous(self._spec)
         before.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            before.hardlink_to(self._spec)  # until the next one is written, it is that of this life too
+            _link_or_copy(self._spec, before)  # until the next one is written, it is that of this life too
         for path in (self.stdout, self.stderr):
             LogFile(path).move_to(LogFile(_previous(path)))
 
@@ -204,6 +204,15 @@ def _fill(bundle: Bundle, spec: engine_spec_pb2.EngineBundle, key: bytes, record
     write_atomically(bundle.path / "key", key, mode=_PRIVATE)
     write_atomically(bundle.path / "spec.json", json_format.MessageToJson(spec).encode(), mode=_PRIVATE)
     bundle.remember(record)
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        to.hardlink_to(path)  # a life is known by the file: whoever reads its logs goes on to its end
+    except FileNotFoundError:
+        raise
+    except OSError:  # not every file system has links
+        shutil.copy2(path, to)
 
 
 def _previous(path: Path) -> Path:
