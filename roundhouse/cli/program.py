@@ -16,6 +16,7 @@ from roundhouse.cli.catalog import catalog
 from roundhouse.cli.chat import chat
 from roundhouse.cli.cordoning import cordon, drain, uncordon
 from roundhouse.cli.deployments import list_, scale, terminate
+from roundhouse.cli.events import events
 from roundhouse.cli.generate import generate
 from roundhouse.cli.launch import launch
 from roundhouse.cli.logs import logs as logs_
@@ -62,8 +63,8 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
 
 
 for each in (
-    *(up, launch, plan, list_, replicas, logs_, nodes, top, scale, terminate, generate, chat, cancel, catalog, cache),
-    *(cordon, drain, uncordon),
+    *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, terminate, generate, chat, cancel),
+    *(catalog, cache, cordon, drain, uncordon),
 ):
     cli.add_command(each)
 

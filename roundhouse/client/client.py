@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.connection import Connection
 from roundhouse.client.deployments import Deployments
+from roundhouse.client.events import Events
 from roundhouse.client.generation import Generation
 from roundhouse.client.names import deployment_id
 from roundhouse.client.nodes import Nodes
@@ -49,6 +50,7 @@ class Client:
         self.deployments = Deployments(self._connection)
         self.replicas = Replicas(self._connection)
         self.nodes = Nodes(self._connection)
+        self.events = Events(self._connection)
         self.catalog = Catalog(self._connection)
         self.cached_models = CachedModels(self._connection)
 

@@ -17,6 +17,7 @@ from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.client import DEFAULT_ADDRESS, UNARY_TIMEOUT_S, Client
 from roundhouse.client.connection import NotOpen
 from roundhouse.client.deployments import Deployments
+from roundhouse.client.events import Events
 from roundhouse.client.generation import Generation
 from roundhouse.client.nodes import Nodes
 from roundhouse.client.replicas import Replicas
@@ -169,6 +170,13 @@ class SyncNodes(Blocking[Nodes]):
     wait_drained = blocking(Nodes.wait_drained)
 
 
+class SyncEvents(Blocking[Events]):
+    """What happened; see `Events`."""
+
+    list = blocking(Events.list)
+    watch = _watching(Events.watch)
+
+
 class SyncCatalog(Blocking[Catalog]):
     """Families of models; see `Catalog`."""
 
@@ -202,6 +210,7 @@ class SyncClient(Blocking[Client]):
         self.deployments = SyncDeployments(self._inner.deployments, self._loop)
         self.replicas = SyncReplicas(self._inner.replicas, self._loop)
         self.nodes = SyncNodes(self._inner.nodes, self._loop)
+        self.events = SyncEvents(self._inner.events, self._loop)
         self.catalog = SyncCatalog(self._inner.catalog, self._loop)
         self.cached_models = SyncCachedModels(self._inner.cached_models, self._loop)
 

@@ -21,6 +21,7 @@ from roundhouse.kit.errors import (
     NotFound,
     NotReady,
     QuotaViolation,
+    TooLong,
 )
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.process import run
@@ -33,9 +34,12 @@ from roundhouse.v1 import (
     deployment_pb2,
     deployment_service_pb2,
     errors_pb2,
+    event_pb2,
+    event_service_pb2,
     inference_service_pb2,
     log_pb2,
     node_service_pb2,
+    watch_pb2,
 )
 from tests.support.scripted_inference import ScriptedInference
 from tests.support.scripted_nodes import GIB, ScriptedNodes
@@ -294,6 +298,47 @@ class ScriptedCluster:
         task.add_done_callback(self._tasks.discard)
 
 
+class ScriptedEvents:
+    """EventService. Something has happened to `demo` and to a node; a watch shows one more thing, and stays open."""
+
+    def __init__(self) -> None:
+        self.events = [
+            _event(1, "deployments/demo", "Created", "it is wanted with 3 replicas"),
+            _event(2, "deployments/demo/replicas/1", "Died", "the engine was killed by SIGKILL", count=3),
+            _event(3, "nodes/one", "Lost", "it does not report"),
+        ]
+
+    async def ListEvents(
+        self, request: event_service_pb2.ListEventsRequest, context: Context
+    ) -> event_service_pb2.ListEventsResponse:
+        return event_service_pb2.ListEventsResponse(
+            events=[each for each in self.events if each.object.startswith(request.object)], cursor="here"
+        )
+
+    async def WatchEvents(self, request: event_service_pb2.WatchEventsRequest, context: Context) -> None:
+        if request.cursor == "old":
+            raise TooLong("no longer kept: list again", reason=errors_pb2.ERROR_REASON_RELIST)
+        notices = [event_service_pb2.EventNotice(changed=each, cursor="here") for each in self.events]
+        notices.append(event_service_pb2.EventNotice(bookmark=watch_pb2.Bookmark(), cursor="here"))
+        if request.cursor:
+            notices = [event_service_pb2.EventNotice(changed=_event(4, "nodes/one", "Returned", "it reports again"))]
+        await context.write(event_service_pb2.WatchEventsResponse(events=notices))
+        await asyncio.Event().wait()
+
+
+def _event(number: int, object_: str, reason: str, message: str, count: int = 1) -> event_pb2.Event:
+    return event_pb2.Event(
+        name=f"events/{number}",
+        object=object_,
+        reason=reason,
+        message=message,
+        type=event_pb2.EVENT_TYPE_NORMAL if count == 1 else event_pb2.EVENT_TYPE_WARNING,
+        count=count,
+        first_time=to_timestamp(1000.0),
+        last_time=to_timestamp(2000.0 - number),
+    )
+
+
 @contextlib.asynccontextmanager
 async def scripted_cluster(
     port: int = 0, tls: ServerTls | None = None
@@ -303,6 +348,7 @@ async def scripted_cluster(
     nodes = ScriptedNodes(cluster.changes, cluster.replicas.values)
     services = [
         Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], cluster),
+        Service(event_service_pb2.DESCRIPTOR.services_by_name["EventService"], ScriptedEvents()),
         Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
         Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], inference),
     ]

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from roundhouse.client import Client, SyncClient, deployment
-from roundhouse.kit.errors import InvalidArgument, NotFound
+from roundhouse.kit.errors import InvalidArgument, NotFound, TooLong
 from roundhouse.v1 import generation_pb2, receipt_pb2
 from tests.support.scripted_process import scripted_process
 
@@ -83,6 +83,18 @@ def test_logs_are_read_line_by_line_and_left_at_any(client: SyncClient) -> None:
         list(client.replicas.logs("demo-7"))
     with pytest.raises(InvalidArgument, match="write it as chat-0"):
         client.replicas.logs("demo")
+
+
+def test_events_are_listed_and_watched(client: SyncClient) -> None:
+    assert [each.reason for each in client.events.list("demo").events] == ["Created", "Died"]
+    assert [each.object for each in client.events.list("nodes/one").events] == ["nodes/one"]
+    listing = client.events.list()
+    assert len(listing.events) == 3
+    for notice in client.events.watch(cursor=listing.cursor):
+        assert notice.changed.reason == "Returned"
+        break
+    with pytest.raises(TooLong):
+        next(iter(client.events.watch(cursor="old")))
 
 
 def test_nothing_runs_on_after_the_client_is_closed(address: str) -> None:
