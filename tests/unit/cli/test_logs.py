@@ -91,3 +91,11 @@ def test_what_is_no_time_is_a_usage_error_with_an_example(cli: Cli, text: str) -
     shown = cli("logs", "demo", f"--since={text}")
     assert shown.status == 2
     assert "write seconds, or 90s, 5m, 2h, 1d" in shown.err
+
+
+def test_what_cannot_be_shown_of_some_replicas_is_said_and_fails_only_if_it_is_all(cli: Cli) -> None:
+    launched = cli("launch", "demo", "--model-uid", "waiting", "--replica", "2", "--label", "script=stuck", "--no-wait")
+    assert launched.status == 0
+    shown = cli("logs", "waiting")
+    assert (shown.status, shown.out) == (1, "")
+    assert shown.err.count("it is PENDING") == 3  # each of them, and how the command ends
