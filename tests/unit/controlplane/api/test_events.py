@@ -120,7 +120,21 @@ async def test_the_story_of_a_deployment_is_told_and_outlives_it(plane: Plane) -
     assert not any("the words of an engine" in each.message for each in found)
 
 
-async def test_what_does_not_fit_or_is_refused_is_a_warning_with_the_reason(plane: Plane) -> None:
+async def test_a_replica_that_its_node_refuses_is_a_warning_in_the_words_of_the_agent(plane: Plane) -> None:
+    agent = ScriptedAgent("one", gpu_count=1)
+    agent.is_keen = False
+    async with agent.joined(plane.address):
+        await plane.create()
+        [assigned] = (await agent.assigned(lambda each: len(each.engines) == 1)).engines
+        agent.refusals[assigned.replica_uid] = "2 GiB are missing: free them"
+        del agent.engines[assigned.replica_uid]
+        agent.report()
+        found = await until(plane, lambda all_: any(each.reason == "Refused" for each in all_), CHAT_0)
+    [refusal] = [each for each in found if each.reason == "Refused"]
+    assert (refusal.message, refusal.type) == ("2 GiB are missing: free them", EVENT_TYPE_WARNING)
+
+
+async def test_what_does_not_fit_is_a_warning_with_the_reason(plane: Plane) -> None:
     await plane.create(allow_pending=True)
     [unplaced] = await told(plane, CHAT_0, "Unplaced")
     assert unplaced.type == EVENT_TYPE_WARNING
