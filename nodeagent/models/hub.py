@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nodeagent.aside import aside
 from nodeagent.models.cache import HubCache, NotCached
+from nodeagent.shared import Shared
 
 LOOK_S = 12.0  # of the hub's answers about one model; a client waits for it
 CLIENT_COMMAND = (sys.executable, "-m", "nodeagent.models.hub_client")
@@ -37,7 +38,7 @@ class Hub:
 
     def __init__(self, environ: Mapping[str, str], cache: HubCache, *, command: Sequence[str] = CLIENT_COMMAND) -> None:
         self._environ, self._cache, self._command = environ, cache, command
-        self._fetches: dict[_Key, _Fetch] = {}
+        self._fetches: Shared[_Key, [int, int]] = Shared("model fetch")
         self._begun: set[_Key] = set()  # snapshots of which nothing was here before
 
     async def look(self, repository: str, revision: str, directory: Path) -> Listed:
@@ -59,15 +60,7 @@ class Hub:
         """
         self._require_online(repository)
         key = (repository, commit)
-        fetch = self._fetches.get(key)
-        if fetch is None:
-            fetch = self._fetches[key] = _Fetch(lambda say: self._fetch(key, say))
-        try:
-            await fetch.wait(tell)
-        finally:
-            if not fetch.is_wanted and self._fetches.get(key) is fetch:
-                del self._fetches[key]
-                await fetch.end()
+        await self._fetches.do(key, lambda say: self._fetch(key, say), tell)
 
     async def discard(self, repository: str, commit: str) -> None:
         """Deletes what has come of a fetch that began here and is not wanted any more. Done if there is nothing."""
@@ -129,37 +122,6 @@ class Hub:
         if process.returncode:
             raise NotCached(f"the process that asks the hub ended with {process.returncode}: see if it can run there")
         return answer
-
-
-class _Fetch:
-    """One fetch for all who wait for it."""
-
-    def __init__(self, run: Callable[[Progress], Coroutine[Any, Any, None]]) -> None:
-        self._tells: list[Progress] = []
-        self._last: tuple[int, int] | None = None
-        self._task: asyncio.Task[None] = asyncio.create_task(run(self._say), name="model fetch")
-
-    @property
-    def is_wanted(self) -> bool:
-        return bool(self._tells)
-
-    async def wait(self, tell: Progress) -> None:
-        self._tells.append(tell)
-        try:
-            if self._last is not None:
-                tell(*self._last)
-            await asyncio.shield(self._task)
-        finally:
-            self._tells.remove(tell)
-
-    async def end(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    def _say(self, done: int, total: int) -> None:
-        self._last = (done, total)
-        for tell in self._tells:
-            tell(done, total)
 
 
 def _nobody(done: int, total: int) -> None:
