@@ -72,6 +72,7 @@ def placed_replica(
         replica.engine_uuid = engine.engine_uuid
         replica.engine_address = engine.address
         replica.restart_count = engine.restart_count
+        replica.package_versions.update(engine.package_versions)
         for field in ("last_exit", "next_start_time", "load"):
             if engine.HasField(field):
                 getattr(replica, field).CopyFrom(getattr(engine, field))

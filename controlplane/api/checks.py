@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from controlplane import wire
 from controlplane.api.policy_checks import MAX_REPLICAS, check_policy
+from controlplane.api.virtual_env_checks import check_virtual_env
 from controlplane.catalog.checks import check_source
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
@@ -57,6 +58,8 @@ def check_new(deployment: Deployment, request_id: str, strategies: Collection[st
     check_policy(check, deployment.placement, count)
     _check_options(check, deployment.engine_options)
     _check_env(check, deployment.env)
+    if deployment.HasField("virtual_env"):
+        check_virtual_env(check, deployment.virtual_env, "deployment.virtual_env")
     check_request_id(check, request_id)
     check.raise_if_any()
     _check_draft_model(check, settings_of(deployment).speculation)

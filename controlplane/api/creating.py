@@ -101,6 +101,7 @@ class Creating:
             replica_count=asked.replica_count if asked.HasField("replica_count") else 1,
             placement=asked.placement,
             engine_options=asked.engine_options,
+            virtual_env=asked.virtual_env if asked.HasField("virtual_env") else None,
         )
         policy = deployment.placement
         known = self._admission.strategies

@@ -35,6 +35,7 @@ MAX_FACTS_BYTES = 1024 * 1024  # `ListNodes` and `WatchNodes` send them, and cli
 MAX_MEMORY_BYTES = 2**47  # 128 TiB: what so many engines and as many placements hold can be summed up in an int64
 MAX_PROCESSES = 32  # of a GPU that are named; the others are counted
 MAX_DISKS = 64
+MAX_VERSIONS = 128  # of packages that an engine names
 MAX_TAINTS = 64
 MAX_LABEL_KEY, MAX_LABEL_VALUE = 63, 255  # characters, of a taint as well
 
@@ -183,6 +184,7 @@ def _check_engines(check: FieldCheck, engines: Sequence[EngineReport]) -> None:
             check.require(False, f"{field}.replica_uid", "is empty or there twice: report each engine once")
         seen.add(uid)
         _check_count(check, f"{field}.gpu_uuids", len(engine.gpu_uuids), MAX_GPUS)
+        _check_count(check, f"{field}.package_versions", len(engine.package_versions), MAX_VERSIONS)
         _ENGINE.check(check, engine, field)
 
 

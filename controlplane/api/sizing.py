@@ -141,6 +141,7 @@ def engine_spec(deployment: Deployment) -> EngineSpec:
         model=deployment.model,
         options=deployment.engine_options,
         env=[each for each in deployment.env if each.HasField("value")],
+        virtual_env=deployment.virtual_env if deployment.HasField("virtual_env") else None,
     )
 
 

@@ -20,6 +20,7 @@ from controlplane.store.cursors import format_cursor
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.pace import Pace
+from roundhouse.kit.urls import redacted
 from roundhouse.v1 import node_pb2
 from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY, Deployment, Replica
 
@@ -167,6 +168,8 @@ class Statuses:
         wanted = Deployment()
         wanted.CopyFrom(record.deployment)
         wanted.etag = etag(self._epoch, wanted)
+        if wanted.virtual_env.index_url:
+            wanted.virtual_env.index_url = redacted(wanted.virtual_env.index_url)
         if record.HasField("memory_need"):
             wanted.memory_need.CopyFrom(record.memory_need)
             wanted.computed_options.CopyFrom(record.engine_spec.computed)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from roundhouse.cli.arguments import ENGINE_ARGUMENT
+from roundhouse.cli.environments import environment_flags, virtual_env_of
 from roundhouse.cli.naming import Named
 from roundhouse.cli.placing import placement_flags
 from roundhouse.cli.values import int32, pairs, seconds, size
@@ -137,7 +138,7 @@ _HOW = (
 
 def deployment_flags(command: Command) -> Command:
     """Gives a command all flags that `deployment_of` takes, and `--worker-ip` and `--gpu-idx`."""
-    for decorate in (*reversed(_HOW), placement_flags, *reversed(_WHAT)):
+    for decorate in (environment_flags, *reversed(_HOW), placement_flags, *reversed(_WHAT)):
         command = decorate(command)
     return command
 
@@ -158,6 +159,12 @@ def deployment_of(
     draft_model: Path | None,
     max_model_len: Any,
     kv_cache_memory: Any,
+    has_virtual_env: bool | None,
+    packages: Sequence[str],
+    constraints: Sequence[str],
+    index_url: str | None,
+    find_links: Sequence[str],
+    inherit: bool | None,
     **settings: Any,
 ) -> deployment_pb2.Deployment:
     """Returns the deployment that the flags describe; raises click.UsageError if they name none, or no model."""
@@ -168,6 +175,14 @@ def deployment_of(
         engine=engine.lower(),
         env=dict(env),
         secret_env=secret_env,
+        virtual_env=virtual_env_of(
+            has_virtual_env=has_virtual_env,
+            packages=packages,
+            constraints=constraints,
+            index_url=index_url,
+            find_links=find_links,
+            inherit=inherit,
+        ),
         quantization=engine_quantization or named.engine_quantization(),
         draft_model=None if draft_model is None else str(draft_model.absolute()),
         max_model_len=None if max_model_len == _AUTO else max_model_len,

@@ -22,20 +22,16 @@ class _Flag:
     refusal: str
     taken: Sequence[str] = ()
     shape: Any = None  # attributes for click; one value if absent
-    error: Callable[[str], Exception] = click.UsageError
 
     def check(self, context: click.Context, parameter: click.Parameter, value: object) -> None:
         assert parameter.name is not None
         is_given = context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
         if is_given and str(value).lower() not in self.taken:
             said = f"{self.names[-1]} {value}" if isinstance(value, str) else self.names[-1]
-            raise self.error(f"{said} {self.refusal}")
+            raise click.UsageError(f"{said} {self.refusal}")
 
 
-_SWITCH = {"is_flag": True}
-_LIST = {"multiple": True}
 _PAIRS = {"multiple": True, "nargs": 2}
-_ENVIRONMENT = "is not served yet, engines share the Python of their node's agent: install it there"
 _TYPES = {
     "embedding": "no engine computes embeddings",
     "rerank": "no engine ranks texts",
@@ -53,10 +49,6 @@ _FLAGS = (
     _Flag(("-fd", "--image-lora-fuse-kwargs"), "is not served yet: leave it out", (), _PAIRS),
     _Flag(("--trust-remote-code",), "is not served, code of models never runs: use false", ("false", "0", "no")),
     _Flag(("-ak", "--api-key"), "is not served, there are no keys: leave it out"),
-    _Flag(("--enable-virtual-env",), _ENVIRONMENT, (), _SWITCH, NotServed),
-    _Flag(("-vp", "--virtual-env-package"), _ENVIRONMENT, (), _LIST, NotServed),
-    _Flag(("--virtual-env-find-link",), _ENVIRONMENT, (), _LIST, NotServed),
-    _Flag(("--disable-virtual-env",), "", ("true",), _SWITCH),
 )
 
 

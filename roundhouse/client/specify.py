@@ -63,6 +63,16 @@ class PlacementSettings(TypedDict, total=False):
     anti_affinity: Sequence[deployment_pb2.AntiAffinity]
 
 
+class VirtualEnvSettings(TypedDict, total=False):
+    """Python packages of the engines alone, as in `VirtualEnv`."""
+
+    packages: Sequence[str]  # requirements: transformers==5.16.1
+    constraints: Sequence[str]
+    index_url: str
+    find_links: Sequence[str]  # directories on the nodes, or URLs
+    inherit: bool | None  # whether the packages of the node's agent are there, too; they are by default
+
+
 class Settings(ModelSettings, PlacementSettings, EngineSettings, total=False):
     """All of them."""
 
@@ -75,13 +85,15 @@ def deployment(
     replica_count: int | None = None,
     env: Mapping[str, str] | None = None,
     secret_env: Mapping[str, str] | None = None,
+    virtual_env: VirtualEnvSettings | None = None,
     labels: Mapping[str, str] | None = None,
     **settings: Unpack[Settings],
 ) -> deployment_pb2.Deployment:
     """Returns a deployment of the model at `path` on the nodes, or of another source (`builtin="demo"`).
 
-    What is None is left to the cluster. `secret_env` is shown to nobody but the engines. Fields without a parameter
-    here can be set on the message. Raises InvalidArgument for two models, and for what the contract cannot hold.
+    What is None is left to the cluster. `secret_env` is shown to nobody but the engines; without `virtual_env` they run
+    with the packages of their node's agent. Fields without a parameter here can be set on the message. Raises
+    InvalidArgument for two models, and for what the contract cannot hold.
     """
     given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
     try:
@@ -97,6 +109,7 @@ def deployment(
                 *(deployment_pb2.EnvVar(name=key, value=value) for key, value in (env or {}).items()),
                 *(deployment_pb2.EnvVar(name=key, secret_value=value) for key, value in (secret_env or {}).items()),
             ],
+            virtual_env=None if virtual_env is None else _virtual_env(virtual_env),
         )
     except (ValueError, OverflowError) as error:
         raise invalid("deployment", f"{error}: the contract cannot carry it") from error
@@ -124,6 +137,11 @@ def _model(path: str | None, settings: dict[str, Any]) -> deployment_pb2.ModelSo
         files = deployment_pb2.HubRepository(id=repository, revision=revision)
         return deployment_pb2.ModelSource(repository=files)
     return deployment_pb2.ModelSource(path=path, builtin=sources["builtin"])
+
+
+def _virtual_env(settings: VirtualEnvSettings) -> deployment_pb2.VirtualEnv:
+    given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    return deployment_pb2.VirtualEnv(**given)
 
 
 def _placement(settings: dict[str, Any]) -> deployment_pb2.PlacementPolicy:

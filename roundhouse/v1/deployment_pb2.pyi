@@ -70,7 +70,7 @@ REPLICA_STATE_FAILED: ReplicaState
 REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository")
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class Deployment(_message.Message):
     MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
     COMPUTED_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     RESOLVED_REPOSITORY_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_ENV_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     generation: int
@@ -129,7 +130,8 @@ class Deployment(_message.Message):
     memory_need: MemoryNeed
     computed_options: EngineOptions
     resolved_repository: HubRepository
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ...) -> None: ...
+    virtual_env: VirtualEnv
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ...) -> None: ...
 
 class MemoryNeed(_message.Message):
     __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated", "device", "is_fitted", "gpu_count")
@@ -317,8 +319,29 @@ class EnvVar(_message.Message):
     secret_version: int
     def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., secret_value: _Optional[str] = ..., secret_ref: _Optional[str] = ..., secret_version: _Optional[int] = ...) -> None: ...
 
+class VirtualEnv(_message.Message):
+    __slots__ = ("packages", "constraints", "index_url", "find_links", "inherit")
+    PACKAGES_FIELD_NUMBER: _ClassVar[int]
+    CONSTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    INDEX_URL_FIELD_NUMBER: _ClassVar[int]
+    FIND_LINKS_FIELD_NUMBER: _ClassVar[int]
+    INHERIT_FIELD_NUMBER: _ClassVar[int]
+    packages: _containers.RepeatedScalarFieldContainer[str]
+    constraints: _containers.RepeatedScalarFieldContainer[str]
+    index_url: str
+    find_links: _containers.RepeatedScalarFieldContainer[str]
+    inherit: bool
+    def __init__(self, packages: _Optional[_Iterable[str]] = ..., constraints: _Optional[_Iterable[str]] = ..., index_url: _Optional[str] = ..., find_links: _Optional[_Iterable[str]] = ..., inherit: bool = ...) -> None: ...
+
 class Replica(_message.Message):
-    __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions")
+    __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions", "package_versions")
+    class PackageVersionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -337,6 +360,7 @@ class Replica(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     state: ReplicaState
@@ -355,7 +379,8 @@ class Replica(_message.Message):
     message: str
     load: EngineLoad
     conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[ReplicaGpu, _Mapping]]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ...) -> None: ...
+    package_versions: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[ReplicaGpu, _Mapping]]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., package_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ReplicaGpu(_message.Message):
     __slots__ = ("uuid", "index")

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EngineSpec(_message.Message):
-    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes", "chat_template", "sealed_env", "secret_names", "unopened_names")
+    __slots__ = ("deployment", "engine", "model", "options", "env", "computed", "draft_kv_cache_memory_bytes", "chat_template", "virtual_env", "sealed_env", "secret_names", "unopened_names")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class EngineSpec(_message.Message):
     COMPUTED_FIELD_NUMBER: _ClassVar[int]
     DRAFT_KV_CACHE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_ENV_FIELD_NUMBER: _ClassVar[int]
     SEALED_ENV_FIELD_NUMBER: _ClassVar[int]
     SECRET_NAMES_FIELD_NUMBER: _ClassVar[int]
     UNOPENED_NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -28,10 +29,11 @@ class EngineSpec(_message.Message):
     computed: _deployment_pb2.EngineOptions
     draft_kv_cache_memory_bytes: int
     chat_template: str
+    virtual_env: _deployment_pb2.VirtualEnv
     sealed_env: _containers.RepeatedCompositeFieldContainer[SealedValue]
     secret_names: _containers.RepeatedScalarFieldContainer[str]
     unopened_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ..., chat_template: _Optional[str] = ..., sealed_env: _Optional[_Iterable[_Union[SealedValue, _Mapping]]] = ..., secret_names: _Optional[_Iterable[str]] = ..., unopened_names: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, deployment: _Optional[str] = ..., engine: _Optional[str] = ..., model: _Optional[_Union[_deployment_pb2.ModelSource, _Mapping]] = ..., options: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[_deployment_pb2.EnvVar, _Mapping]]] = ..., computed: _Optional[_Union[_deployment_pb2.EngineOptions, _Mapping]] = ..., draft_kv_cache_memory_bytes: _Optional[int] = ..., chat_template: _Optional[str] = ..., virtual_env: _Optional[_Union[_deployment_pb2.VirtualEnv, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[SealedValue, _Mapping]]] = ..., secret_names: _Optional[_Iterable[str]] = ..., unopened_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SealedValue(_message.Message):
     __slots__ = ("name", "version", "sealed")

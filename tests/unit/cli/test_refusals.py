@@ -12,7 +12,7 @@ CASES = {
     "unknown option": (("list", "--sizes", "7"), 2, "no such option"),
     "a slip": (("launch", "-n", "demo", "--replicas", "2"), 2, "no such option --replicas: did you mean --replica?"),
     "a flag of Xinference": (("launch", "-n", "demo", "--n-worker", "2"), 2, "--n-worker 2 is not served yet"),
-    "a flag of an issue to come": (("launch", "-n", "demo", "-vp", "numpy"), 1, "--virtual-env-package is not served"),
+    "two wishes": (("launch", "-n", "demo", "--disable-virtual-env", "-vp", "numpy"), 2, "contradict one another"),
     "a type of model": (("launch", "clip", "-t", "embedding"), 1, "no engine computes embeddings: use LLM"),
     "no such node": (("launch", "-n", "demo", "--worker-ip", "nowhere"), 2, "is 0 nodes: give the id of one, of one"),
     "no such endpoint": (("launch", "-e", "127.0.0.1:1", "demo"), 3, 'start one with "roundhouse up"'),
@@ -110,16 +110,6 @@ def test_a_flag_of_xinference_that_cannot_be_had_is_refused_by_name(flags: tuple
 def test_a_type_of_model_that_no_engine_serves_is_refused_with_what_is_missing(kind: str) -> None:
     with pytest.raises(NotServed, match=rf"--model-type {kind} is not served yet, .+: use LLM"):
         program.cli.main(["launch", "-n", "demo", "-t", kind], standalone_mode=False)
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [("--enable-virtual-env",), ("-vp", "numpy", "-vp", "pillow"), ("--virtual-env-find-link", "/wheels")],
-    ids=lambda each: each[0],
-)
-def test_an_environment_of_its_own_is_refused_until_there_is_one(flags: tuple[str, ...]) -> None:
-    with pytest.raises(NotServed, match="is not served yet, engines share the Python of their node's agent: install"):
-        program.cli.main(["launch", "-n", "demo", *flags], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,15 @@ import pytest
 
 from roundhouse.cli.flags import deployment_flags, deployment_of
 from roundhouse.client import deployment
-from roundhouse.client.specify import EngineSettings, PlacementSettings
+from roundhouse.client.specify import EngineSettings, PlacementSettings, VirtualEnvSettings
 from roundhouse.kit.errors import InvalidArgument
-from roundhouse.v1.deployment_pb2 import ANTI_AFFINITY_SCOPE_GPU, AntiAffinity, EngineOptions, PlacementPolicy
+from roundhouse.v1.deployment_pb2 import (
+    ANTI_AFFINITY_SCOPE_GPU,
+    AntiAffinity,
+    EngineOptions,
+    PlacementPolicy,
+    VirtualEnv,
+)
 
 APART = AntiAffinity(deployment_labels={"a": "b"}, scope=ANTI_AFFINITY_SCOPE_GPU)
 SETTINGS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -75,6 +81,19 @@ PLACES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
+ENVIRONMENTS: dict[str, tuple[str, dict[str, Any] | None]] = {
+    "none": ("", None),
+    "none, said so": ("--disable-virtual-env", None),
+    "one without packages": ("--enable-virtual-env", {}),
+    "packages": ("-vp numpy -vp peft>=0.15", {"packages": ["numpy", "peft>=0.15"]}),
+    "constraints": ("--virtual-env-constraint numpy<3", {"constraints": ["numpy<3"]}),
+    "an index": ("--virtual-env-index-url https://host/simple", {"index_url": "https://host/simple"}),
+    "links": ("--virtual-env-find-links /a --virtual-env-find-link /b", {"find_links": ["/a", "/b"]}),
+    "inheritance": ("--virtual-env-inherit", {"inherit": True}),
+    "no inheritance": ("--no-virtual-env-inherit", {"inherit": False}),
+}
+
+
 @click.command()
 @deployment_flags
 def written(**flags: Any) -> Any:
@@ -96,6 +115,19 @@ def test_a_place_is_the_same_by_flag_and_by_keyword(flags: str, keywords: Any, p
     assert by_flag.placement == by_keyword.placement == PlacementPolicy(**policy)
 
 
+@pytest.mark.parametrize(("flags", "keywords"), ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_an_environment_is_the_same_by_flag_and_by_keyword(flags: str, keywords: Any) -> None:
+    by_flag = written.main(["-n", "demo", *flags.split()], standalone_mode=False)
+    by_keyword = deployment("demo", builtin="demo", virtual_env=keywords)
+    assert by_flag.HasField("virtual_env") == by_keyword.HasField("virtual_env") == (keywords is not None)
+    assert by_flag.virtual_env == by_keyword.virtual_env == VirtualEnv(**(keywords or {}))
+
+
+def test_everything_of_an_environment_can_be_said_both_ways() -> None:
+    said = {name for _, keywords in ENVIRONMENTS.values() for name in keywords or ()}
+    assert said == {field.name for field in VirtualEnv.DESCRIPTOR.fields} == set(VirtualEnvSettings.__annotations__)
+
+
 def test_every_setting_of_the_contract_can_be_said_both_ways() -> None:
     said = {name for _, _, options in SETTINGS.values() for name in options}
     assert said == {field.name for field in EngineOptions.DESCRIPTOR.fields}
@@ -114,11 +146,20 @@ def test_every_place_of_the_contract_can_be_said_both_ways() -> None:
         ({"speculation": "eagle"}, "speculation"),
         ({"batch_sise": 4}, "deployment"),
         ({"batch_size": 2**40}, "deployment"),
+        ({"virtual_env": {"package": ["numpy"]}}, "deployment"),
         ({"family": "qwen3"}, "model"),
         ({"size_in_billions": "4"}, "model"),
         ({"revision": "main"}, "model"),
     ],
-    ids=["a method", "a name", "a number that does not fit", "a second model", "a size of ours", "a version of ours"],
+    ids=[
+        "a method",
+        "a name",
+        "a number that does not fit",
+        "a name of packages",
+        "a second model",
+        "a size of ours",
+        "a version of ours",
+    ],
 )
 def test_what_the_contract_cannot_hold_is_refused(keywords: Any, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:

@@ -90,6 +90,13 @@ def test_a_gpu_keeps_its_index_beside_its_uuid_or_has_none() -> None:
     assert told[1].index == 1
 
 
+def test_the_versions_of_an_engine_in_an_environment_of_its_own_are_shown() -> None:
+    engine = reported(READY)
+    engine.package_versions["transformers"] = "5.16.1"
+    shown = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY, engine), before=None, now_s=1)
+    assert dict(shown.package_versions) == {"transformers": "5.16.1"}
+
+
 def test_a_replica_placed_again_begins_its_times_anew() -> None:
     before = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY), before=None, now_s=100)
     again = replace(PLACED, replica_uid=ReplicaUid("s"))

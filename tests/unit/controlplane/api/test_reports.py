@@ -18,6 +18,7 @@ from controlplane.api.reports import (
     MAX_MODELS,
     MAX_PROCESSES,
     MAX_TAINTS,
+    MAX_VERSIONS,
     check_report,
 )
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest, ModelFacts, NodeFacts, Refusal
@@ -86,6 +87,10 @@ BAD: dict[str, tuple[Change, str]] = {
     "absurd reservation": (engine(reserved_memory_bytes=2**63 - 1), "engines[0].reserved_memory_bytes"),
     "absurd measurement": (engine(measured_memory_bytes=2**63 - 1), "engines[0].measured_memory_bytes"),
     "negative reservation": (engine(reserved_memory_bytes=-1), "engines[0].reserved_memory_bytes"),
+    "engine of too many packages": (
+        engine(package_versions={str(each): "1" for each in range(MAX_VERSIONS + 1)}),
+        "engines[0].package_versions",
+    ),
     "engine on too many GPUs": (engine(gpu_uuids=["x"] * (MAX_GPUS + 1)), "engines[0].gpu_uuids"),
     "model with less than no weights": (model(weight_bytes=-1), "models[0].weight_bytes"),
     "model with a negative cache": (model(kv_elements_per_token=-(2**63)), "models[0].kv_elements_per_token"),
