@@ -12,8 +12,9 @@ import contextlib
 import gc
 import logging
 import os
+import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -104,7 +105,7 @@ async def _run(bundle: Path, stop: asyncio.Event) -> int:
         live_limit=config.options.batch_size + config.options.max_waiting,
     )
     drain = Drain(lifecycle, requests)
-    services = _services(identity, lifecycle, requests, drain)
+    services = _services(identity, lifecycle, requests, drain, _versions(config.packages))
     async with listening(config.listen_host, config.ports, services, lifecycle) as serving:
         write_ready(bundle / READY_FILE, serving.address, config.engine_uuid)
         log.info("engine listens", replica=config.replica, engine=config.engine_uuid, address=serving.address)
@@ -116,10 +117,11 @@ async def _run(bundle: Path, stop: asyncio.Event) -> int:
         return 0 if model is None else await _serve(config, model, lifecycle, drain, stop)
 
 
-def _services(identity: Identity, lifecycle: Lifecycle, requests: Requests, drain: Drain) -> Sequence[Service]:
+def _services(
+    identity: Identity, lifecycle: Lifecycle, requests: Requests, drain: Drain, versions: Mapping[str, str]
+) -> Sequence[Service]:
     inference = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
     engine = engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"]
-    versions = {name: version for name in PACKAGES if (version := _version(name))}
     return (
         identified(inference, Inference(identity, lifecycle, requests), identity),
         identified(engine, Status(identity, lifecycle, drain, versions), identity),
@@ -286,6 +288,11 @@ async def _first(*tasks: asyncio.Task[object]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _versions(asked: Sequence[str]) -> Mapping[str, str]:
+    found = {name: version for name in (*PACKAGES, *asked) if (version := _version(name))}
+    return {"python": platform.python_version(), **found}
 
 
 def _version(package: str) -> str:

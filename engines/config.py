@@ -6,6 +6,7 @@ before those of the agent; then what the control plane computed; then the device
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ BLOCK_SIZE = 16
 MAX_WAITING = 1024
 KV_CACHE_BYTES = 1 << 30  # the control plane computes what is needed, up to this; alone, an engine takes all of it
 GUESSES = 4
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # with which a requirement begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Config:
     ports: range
     options: Options
     chat_template: str = ""  # in place of that of the model's files, if the catalog has another
+    packages: tuple[str, ...] = ()  # names of those that its environment was asked to have
 
 
 def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
@@ -108,6 +111,7 @@ def read_config(bundle: Path, environ: Mapping[str, str]) -> Config:
         ports=range(spec.lowest_port, max(spec.lowest_port, spec.highest_port) + 1),
         options=_options(_settings(spec.spec, environ), device, spec.spec.draft_kv_cache_memory_bytes or None),
         chat_template=spec.spec.chat_template,
+        packages=_packages(spec.spec.virtual_env),
     )
 
 
@@ -154,6 +158,11 @@ def _model(source: deployment_pb2.ModelSource) -> Path | Builtin:
     if source.WhichOneof("source") is None:
         raise Usage("the bundle names no model: set spec.model")
     return Path(source.path) if source.path else Builtin(source.builtin)
+
+
+def _packages(asked: deployment_pb2.VirtualEnv) -> tuple[str, ...]:
+    names = [_PACKAGE.match(each) for each in asked.packages]
+    return tuple(dict.fromkeys(name[0] for name in names if name is not None))
 
 
 def _settings(spec: engine_spec_pb2.EngineSpec, environ: Mapping[str, str]) -> deployment_pb2.EngineOptions:

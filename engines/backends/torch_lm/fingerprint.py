@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ def fingerprint(
     lines = [f"{path.name} {digest}" for path, digest in zip(present, digests, strict=True)]
     lines += [f"dtype {dtype}", f"quantization {quantization}", f"computed by {numerics}"]
     lines += [f"numerics {_NUMERICS} torch {torch.__version__}", f"device {_device_class(device)}"]
+    lines += [f"{name} {metadata.version(name)}" for name in ("tokenizers", "transformers")]
     lines += [f"template {name} {value}" for name, value in sorted((template_variables or {}).items())]
     lines += [f"chat_template {hashlib.sha256(chat_template.encode()).hexdigest()}"] if chat_template else []
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -70,6 +70,13 @@ def test_the_chat_template_of_a_family_comes_with_what_was_computed(tmp_path: Pa
     assert configured(tmp_path).chat_template == ""
 
 
+def test_the_packages_of_an_environment_are_known_by_their_names(tmp_path: Path) -> None:
+    asked = ["transformers==5.16.1", "peft[test]>=0.15", "numpy", 'a.b-c; python_version >= "3.11"', "numpy<3"]
+    told = spec(virtual_env={"packages": asked})
+    assert configured(tmp_path, spec=told).packages == ("transformers", "peft", "numpy", "a.b-c")
+    assert configured(tmp_path).packages == ()
+
+
 def test_defaults_are_those_of_the_device(tmp_path: Path) -> None:
     cpu, cuda = configured(tmp_path), configured(tmp_path, device="cuda")
     assert (cpu.options.batch_size, cpu.options.max_batched_tokens) == (32, 512)

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,13 @@ def test_what_decides_the_output_changes_the_fingerprint(
         case _:
             ways[change] = "another"
     assert fingerprint(directory, dtype=dtype, device=CPU, template_variables=told, **ways) != before
+
+
+@pytest.mark.parametrize("package", ["tokenizers", "transformers"])
+def test_so_does_another_version_of_what_reads_a_model(
+    model_directory: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    before = fingerprint(model_directory("qwen3"), dtype="float32", device=CPU)
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "another" if name == package else real(name))
+    assert fingerprint(model_directory("qwen3"), dtype="float32", device=CPU) != before
