@@ -35,6 +35,7 @@ from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self
 from nodeagent.supervisor import Supervisor
 from nodeagent.uplink import Uplink
+from nodeagent.venvs.collector import Collector
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.channel import open_channel
@@ -74,7 +75,8 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
             on_sample=hint.set,  # what was measured is reported at once, so that it is not stale twice
         )
         await sampler.first()
-        how = Launch(environ, host=config.engine_host, ports=config.engine_ports)
+        venv_dir = config.venv_dir or state_dir / "venvs"
+        how = Launch(environ, host=config.engine_host, ports=config.engine_ports, venv_dir=venv_dir)
         bundles, kept = Bundles(state_dir / "engines"), AssignmentFile(state_dir / "assignment.json")
         supervisor = Supervisor(
             how,
@@ -90,6 +92,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
         hub = Hub(environ, cache)
         cached = CachedModels(cache, supervisor.models, on_change=hint.set)
         sender = LogSender(bundles)
+        environments = Collector(venv_dir, environ, supervisor.virtual_envs)
         async with supervisor, Models(builtin_directory, cache, hub, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
             who = Self(
@@ -125,6 +128,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                     group.create_task(sampler.run(), name="sampler"),
                     group.create_task(uplink.run(), name="uplink"),
                     group.create_task(cached.run(), name="model cache"),
+                    group.create_task(environments.run(), name="environments"),
                 ]
                 await stop.wait()
                 supervising.cancel()

@@ -164,6 +164,11 @@ class Bundles:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def root(self) -> Path:
+        """Where they are."""
+        return self._root
+
     def open(self) -> Sequence[Bundle]:
         """Returns the bundles that are there. What an agent left half made or half removed goes first."""
         self._root.mkdir(mode=0o700, exist_ok=True)

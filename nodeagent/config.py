@@ -48,6 +48,7 @@ class Config:
     engine_host: str = "127.0.0.1"
     engine_ports: tuple[int, int] = (0, 0)  # lowest and highest; 0 lets the system choose
     sample_period_s: float = 1.0
+    venv_dir: Path | None = None  # of environments that deployments have to themselves; None: in the state directory
     tls_ca: Path | None = None
     log_level: logs.Level = "info"
 
@@ -94,6 +95,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
         engine_host=parsed.engine_host,
         engine_ports=(0, 0) if parsed.engine_ports is None else _ports(parsed.engine_ports),
         sample_period_s=parsed.sample_period,
+        venv_dir=None if parsed.venv_dir is None else parsed.venv_dir.absolute(),
         tls_ca=parsed.tls_ca,
         log_level=parsed.log_level,
     )
@@ -140,6 +142,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--engine-host", default="127.0.0.1", metavar="HOST", help="where engines listen; default: %(default)s")
     add("--engine-ports", metavar="LOW-HIGH", help="ports that engines may use; default: any")
+    add(
+        "--venv-dir",
+        type=Path,
+        metavar="DIR",
+        help="where environments of deployments are built; several agents may share it; default: in --state-dir",
+    )
     add("--sample-period", type=float, default=1.0, metavar="SECONDS", help="0.1 to 60; default: %(default)s")
     add("--tls-ca", type=Path, metavar="FILE", help="authority of the control plane's certificate, PEM")
     add("--insecure", action="store_true", help="allow plaintext to the control plane and to engines beyond this host")

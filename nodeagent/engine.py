@@ -31,7 +31,7 @@ class Engine:
         self.bundle: Bundle | None = None
         self.life: Life | None = None
         self.stop_grace_s: float | None = None
-        self.is_fetching = False
+        self.is_fetching = False  # a model, or packages
         self.settled = asyncio.Event()  # the engine has said something in this life, or there is none
         self._clock, self._on_change = clock, on_change
         self._record = Record()
@@ -85,6 +85,11 @@ class Engine:
         self.is_fetching = True
         done, total = (f"{each / 1024**3:.1f}" for each in (done_bytes, total_bytes))
         self._set(replace(self._status, message=f"fetching {repository} from the hub: {done} of {total} GiB"))
+
+    def build(self, line: str) -> None:
+        """Notes how far the environment is, that is, what was said of it last."""
+        self.is_fetching = True
+        self._set(replace(self._status, message=f"building the environment: {line}"))
 
     def begin(self, life: Life) -> None:
         """Notes that a process runs, just started or adopted."""
@@ -195,6 +200,7 @@ class Engine:
             fingerprint=self._status.fingerprint,
             is_orphan=self._orphan_since_s is not None,
             is_crash_loop=is_crash_loop(self._record.early_deaths, self._ready_for_s()),
+            package_versions=self._status.package_versions,
         )
         if life is not None:
             report.engine_uuid, report.engine_key, report.pid = life.spec.engine_uuid, life.key, life.identity.pid

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import grpc
 import structlog
@@ -23,6 +23,7 @@ from roundhouse.v1 import deployment_pb2, errors_pb2
 log = structlog.get_logger()
 
 LISTEN_WITHIN_S = 600.0  # from its start to its proof that it is ours; loading the model is not in it
+MOST_VERSIONS = 128  # of packages that an engine names
 _LOOK_S = 0.05  # a file cannot be waited for without a dependency, and this one comes once
 _ANSWER_S = 10.0
 _AGAIN = Backoff(first_s=0.1, cap_s=5.0)
@@ -42,6 +43,7 @@ class Status:
     address: str = ""
     load: deployment_pb2.EngineLoad | None = None
     fingerprint: str = ""
+    package_versions: Mapping[str, str] = field(default_factory=dict)  # if it runs in an environment of its own
 
 
 class Unfit(Exception):
@@ -109,9 +111,19 @@ class Hearing:
             self._closing = opened.pop_all()
         self._calls = calls
         self._note_heard()
-        self._status = replace(self._status, address=address, fingerprint=described.fingerprint)
+        self._status = replace(
+            self._status,
+            address=address,
+            fingerprint=described.fingerprint,
+            package_versions=self._versions(described),
+        )
         self._hear(described.status)
         return calls
+
+    def _versions(self, described: engine_service_pb2.DescribeResponse) -> Mapping[str, str]:
+        if not self._spec.spec.HasField("virtual_env"):
+            return {}
+        return dict(sorted(described.package_versions.items())[:MOST_VERSIONS])
 
     async def _address(self) -> str:
         while (ready := self._ready()) is None:  # noqa: ASYNC110 - another process writes it

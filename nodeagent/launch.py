@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import secrets
 import sys
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nodeagent.aside import aside
 from nodeagent.bundle import Bundle, Bundles, Record
@@ -17,11 +19,13 @@ from nodeagent.models.cache import HubCache, NotCached
 from nodeagent.models.hub import Hub
 from nodeagent.models.place import find_model
 from nodeagent.process import Process, adopt, boot_id, end_session, find, spawn
+from nodeagent.venvs.venvs import Venv
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1.deployment_pb2 import ModelSource
 
 ENGINE_COMMAND = (sys.executable, "-m", "engines")
+ENGINE_NEEDS = ("engines.__main__", "engines.backends.torch_lm.load")  # what it imports before it serves
 _KEY_BYTES = 32
 _SHORTEST_SECRET = 4  # as the control plane takes them
 Progress = Callable[[str, int, int], None]  # a repository, bytes that have come, and all
@@ -35,6 +39,8 @@ class Launch:
     command: Sequence[str] = ENGINE_COMMAND
     host: str = "127.0.0.1"
     ports: tuple[int, int] = (0, 0)
+    needs: Sequence[str] = ENGINE_NEEDS  # modules without which the command cannot run
+    venv_dir: Path | None = None  # of environments that deployments have to themselves; None: beside the bundles
 
     def arguments(self, bundle: Bundle) -> Sequence[str]:
         """Returns what tells the process of one replica from all others."""
@@ -96,11 +102,15 @@ async def launch(
     told: engine_spec_pb2.EngineSpec,
     record: Record,
     *,
+    venv: Venv | None = None,
     device: str,
     cluster_id: str,
     time_s: float,
 ) -> Started:
-    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here."""
+    """Starts an engine for a replica on `device` (`cpu` or `cuda`); raises OSError if that is not possible here.
+
+    venv: the environment that it runs in, if not that of the agent; the engine keeps it from being deleted.
+    """
     lowest, highest = how.ports
     spec = engine_spec_pb2.EngineBundle(
         engine_uuid=str(uuid.uuid4()),
@@ -121,10 +131,11 @@ async def launch(
     key = secrets.token_bytes(_KEY_BYTES)
     bundle = await asyncio.to_thread(bundles.begin, spec, key, replace(record, process=None))
     process = spawn(
-        [*how.command, *how.arguments(bundle)],
-        env=environment(how.environ, spec),
+        [*_command(how, venv), *how.arguments(bundle)],
+        env=environment(how.environ, spec, venv),
         stdout=bundle.stdout,
         stderr=bundle.stderr,
+        descriptors=() if venv is None else (venv.descriptor,),
     )
     try:
         # An agent that dies before this is on disk finds the process by its command line.
@@ -162,12 +173,27 @@ def hiding(spec: bytes) -> Callable[[str], str]:
     return lambda text: functools.reduce(lambda left, part: left.replace(part, "[secret]"), ordered, text)
 
 
-def environment(base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle) -> Mapping[str, str]:
+def _command(how: Launch, venv: Venv | None) -> Sequence[str]:
+    # Without the working directory, whose packages would go before those of the environment.
+    return how.command if venv is None else (str(venv.python), "-P", *how.command[1:])
+
+
+def environment(
+    base: Mapping[str, str], spec: engine_spec_pb2.EngineBundle, venv: Venv | None = None
+) -> Mapping[str, str]:
     """Returns the environment of an engine: the agent's own, the deployment's, and its GPUs, which nobody overrides."""
+    if venv is not None:
+        base = _activated(base, venv)
     wanted = {each.name: each.value for each in spec.spec.env}
     # Empty for the processors, so that no library there opens a GPU that was promised to somebody else.
     visible = ",".join(spec.gpu_uuids) if spec.device == "cuda" else ""
     return {**base, **wanted, "CUDA_VISIBLE_DEVICES": visible}
+
+
+def _activated(base: Mapping[str, str], venv: Venv) -> Mapping[str, str]:
+    kept = {name: value for name, value in base.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    path = os.pathsep.join([str(venv.python.parent), *filter(None, [base.get("PATH")])])
+    return {**kept, "VIRTUAL_ENV": str(venv.path), "PATH": path}
 
 
 @dataclass(frozen=True, slots=True)

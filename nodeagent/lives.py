@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,12 +20,25 @@ from nodeagent.life import Life
 from nodeagent.model import Exit, Reading, Sample, Timing
 from nodeagent.models.cache import HubCache, NotCached, cache_root
 from nodeagent.models.hub import Hub
+from nodeagent.venvs.venvs import Venv, Venvs
 from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What an engine is started with."""
+
+    told: EngineSpec
+    venv: Venv | None
+
+    def close(self) -> None:
+        if self.venv is not None:
+            self.venv.close()
 
 
 class Lives:
@@ -48,9 +63,10 @@ class Lives:
         self._timing, self._clock, self._on_load, self._on_lack = timing, clock, on_load, on_lack
         self._following = Background()
         self._stops: dict[Engine, asyncio.Task[None]] = {}
-        self._preparing: dict[Engine, asyncio.Task[EngineSpec]] = {}
+        self._preparing: dict[Engine, asyncio.Task[_Prepared]] = {}
         self._cache = HubCache(cache_root(how.environ))
         self._hub = Hub(how.environ, self._cache)
+        self._venvs = Venvs(how.venv_dir or bundles.root.parent / "venvs", how.environ, how.needs)
 
     async def __aenter__(self) -> Self:
         await self._following.__aenter__()
@@ -87,19 +103,21 @@ class Lives:
 
     async def _start(self, engine: Engine, record: Record, cluster_id: str) -> None:
         try:
-            told = await self._prepare(engine)
-            if told is None:
+            prepared = await self._prepare(engine)
+            if prepared is None:
                 return
-            started = await launch(
-                self._how,
-                self._bundles,
-                engine.assigned,
-                told,
-                record,
-                device="cuda" if self._real_gpus(engine) else "cpu",
-                cluster_id=cluster_id,
-                time_s=self._clock.now(),
-            )
+            with contextlib.closing(prepared):
+                started = await launch(
+                    self._how,
+                    self._bundles,
+                    engine.assigned,
+                    prepared.told,
+                    record,
+                    venv=prepared.venv,
+                    device="cuda" if self._real_gpus(engine) else "cpu",
+                    cluster_id=cluster_id,
+                    time_s=self._clock.now(),
+                )
         except Exception as error:
             if not isinstance(error, OSError):  # an OSError is for the user to cure, and says all
                 log.error("starting an engine failed", replica=engine.assigned.replica, exc_info=error)
@@ -112,11 +130,14 @@ class Lives:
         else:
             await self._follow(engine, self._begin(engine, started))
 
-    async def _prepare(self, engine: Engine) -> EngineSpec | None:
-        """Returns what the engine is told, once all that it needs is here; None if it is stopped meanwhile."""
-        preparing = asyncio.create_task(
-            locate(engine.assigned, self._hub, self._cache, engine.fetch), name=f"models of {engine.assigned.replica}"
-        )
+    async def _gather(self, engine: Engine) -> _Prepared:
+        told = await locate(engine.assigned, self._hub, self._cache, engine.fetch)
+        venv = await self._venvs.ready(told.virtual_env, engine.build) if told.HasField("virtual_env") else None
+        return _Prepared(told, venv)
+
+    async def _prepare(self, engine: Engine) -> _Prepared | None:
+        """Returns what the engine is started with, once all that is here; None if it is stopped meanwhile."""
+        preparing = asyncio.create_task(self._gather(engine), name=f"preparation of {engine.assigned.replica}")
         self._preparing[engine] = preparing
         if engine.stop_grace_s is not None:
             preparing.cancel()

@@ -63,11 +63,27 @@ class Process:
         self._exited.set()
 
 
-def spawn(command: Sequence[str], *, env: Mapping[str, str], stdout: Path, stderr: Path) -> Process:
-    """Starts a process as leader of a session of its own, with its output appended to files; may raise OSError."""
+def spawn(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    descriptors: Sequence[int] = (),
+) -> Process:
+    """Starts a process as leader of a session of its own, with its output appended to files; may raise OSError.
+
+    descriptors: what it has open beside that, under the same numbers.
+    """
     with stdout.open("ab") as out, stderr.open("ab") as err:
         child = subprocess.Popen(
-            command, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            pass_fds=descriptors,
         )
     # Popen has done its part. Marked as ended, it neither reaps the child behind our back nor warns that it still runs.
     child.returncode = 0

@@ -16,7 +16,19 @@ from nodeagent.bundle import Bundle, Bundles
 from nodeagent.engine import Engine
 from nodeagent.launch import Launch, Started, assigned_in, discard, recover, sources_of
 from nodeagent.lives import Lives
-from nodeagent.model import Assigned, Assignment, Exit, Measured, Occupant, Order, Reading, Sample, State, Timing
+from nodeagent.model import (
+    Assigned,
+    Assignment,
+    Desired,
+    Exit,
+    Measured,
+    Occupant,
+    Order,
+    Reading,
+    Sample,
+    State,
+    Timing,
+)
 from nodeagent.process import end_session
 from roundhouse.internal.v1 import agent_service_pb2, engine_spec_pb2
 from roundhouse.kit.clock import Clock
@@ -146,6 +158,14 @@ class Supervisor:
             if each.state is not State.STOPPED:
                 found += sources_of(engine_spec_pb2.EngineSpec.FromString(each.assigned.spec))
         return found
+
+    def virtual_envs(self) -> Sequence[deployment_pb2.VirtualEnv]:
+        """Returns the environments of the replicas that are assigned to this node, or run here."""
+        specs = [each.assigned.spec for each in self._engines.values() if each.state is not State.STOPPED]
+        if self._assignment is not None:
+            specs += [each.spec for each in self._assignment.replicas if each.desired is Desired.RUNNING]
+        told = map(engine_spec_pb2.EngineSpec.FromString, set(specs))
+        return [each.virtual_env for each in told if each.HasField("virtual_env")]
 
     def refusals(self) -> Sequence[agent_service_pb2.Refusal]:
         """Returns which replicas are not started, and why."""

@@ -98,7 +98,9 @@ class Node:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.generation = 0
-        self.how = Launch(os.environ, (sys.executable, str(STAND_IN / "engines/__main__.py")))
+        self.how = Launch(
+            os.environ, (sys.executable, str(STAND_IN / "engines/__main__.py")), needs=("google.protobuf",)
+        )
         self.timing = Timing(watch_period_s=0.1, term_grace_s=1.0)
         self.readings: tuple[Reading, ...] = ()
         self.driver_version = ""

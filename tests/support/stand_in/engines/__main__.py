@@ -62,6 +62,7 @@ class ScriptedEngine:
             pid=os.getpid(),
             status=status,
             fingerprint="scripted" if self.loaded.is_set() else "",
+            package_versions={name: __import__(name).VERSION for name in self._asked()},
         )
 
     async def Watch(self, request: engine_service_pb2.WatchRequest, context: Any) -> None:
@@ -97,6 +98,9 @@ class ScriptedEngine:
         return engine_service_pb2.EngineStatus(
             state=engine_service_pb2.ENGINE_STATE_SERVING, message="serving", load=load
         )
+
+    def _asked(self) -> list[str]:
+        return [each.partition("==")[0] for each in self.spec.spec.virtual_env.packages]
 
     def _verify(self, context: Any) -> None:
         packed = metadata_value(context.invocation_metadata(), "roundhouse-hop-bin")
