@@ -11,11 +11,13 @@ import structlog
 
 from nodeagent.bundle import Bundle, Record
 from nodeagent.hearing import Status
-from nodeagent.launch import hiding, is_same
+from nodeagent.hiding import Hiding
+from nodeagent.launch import is_same
 from nodeagent.life import Life
 from nodeagent.model import Assigned, Death, Exit, Known, Measured, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
 from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import deployment_pb2
@@ -130,7 +132,11 @@ class Engine:
             self._set(Status(State.DRAINING, "the process has ended; what it used is given back"))
             return
         now_s = self._clock.now()
-        lines = () if self.bundle is None else self.bundle.stderr_tail(hiding(self.assigned.spec))
+        lines = (
+            ()
+            if self.bundle is None
+            else self.bundle.stderr_tail(Hiding(EngineSpec.FromString(self.assigned.spec)).hide)
+        )
         death = Death(exit_, lines, now_s, fault or _sentence(exit_))
         count = early_deaths_after(self._record.early_deaths, self._ready_for_s())
         # An earlier agent may have been stopping it. This one was not, so it is a death to the next agent as well.

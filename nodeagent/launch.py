@@ -27,7 +27,6 @@ from roundhouse.v1.deployment_pb2 import ModelSource
 ENGINE_COMMAND = (sys.executable, "-m", "engines")
 ENGINE_NEEDS = ("engines.__main__", "engines.backends.torch_lm.load")  # what it imports before it serves
 _KEY_BYTES = 32
-_SHORTEST_SECRET = 4  # as the control plane takes them
 Progress = Callable[[str, int, int], None]  # a repository, bytes that have come, and all
 
 
@@ -161,16 +160,6 @@ def _without_models(spec: engine_spec_pb2.EngineSpec) -> engine_spec_pb2.EngineS
     if bare.options.speculation.HasField("draft_model"):
         bare.options.speculation.ClearField("draft_model")
     return bare
-
-
-def hiding(spec: bytes) -> Callable[[str], str]:
-    """Returns what takes the secrets of a serialized specification out of what its engine wrote."""
-    told = engine_spec_pb2.EngineSpec.FromString(spec)
-    values = {each.value for each in told.env if each.name in told.secret_names}
-    # Line by line too, since an engine may write them so; the longest first, for one may be part of another.
-    parts = {part for value in values for part in (value, *value.splitlines()) if len(part) >= _SHORTEST_SECRET}
-    ordered = sorted(parts, key=len, reverse=True)
-    return lambda text: functools.reduce(lambda left, part: left.replace(part, "[secret]"), ordered, text)
 
 
 def _command(how: Launch, venv: Venv | None) -> Sequence[str]:

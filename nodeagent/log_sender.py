@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
@@ -12,6 +13,7 @@ import structlog
 
 from nodeagent.aside import aside
 from nodeagent.bundle import STREAMS, Bundle
+from nodeagent.hiding import Hiding
 from nodeagent.logs.reading import Reading, Stream, Written
 from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.internal.v1 import agent_service_pb2_grpc
@@ -99,6 +101,11 @@ class LogSender:
 
     def _steps(self, request: wire.LogRequest) -> Iterator[Sequence[Written]]:
         """Yields what there is to send, and nothing where there is no news; ends when all is told. For a thread."""
+        for written in self._as_written(request):
+            bundle = self._folders.find(request.replica_uid) if written else None
+            yield written if bundle is None else _without_secrets(written, bundle)
+
+    def _as_written(self, request: wire.LogRequest) -> Iterator[Sequence[Written]]:
         streams = _OF_WIRE.get(request.stream, STREAMS)
         reading = Reading(
             tail_line_count=request.tail_line_count if request.HasField("tail_line_count") else None,
@@ -122,6 +129,20 @@ class LogSender:
                 yield from reading.more(bundle.life(streams), bundle.previous_life(streams))
             elif was_there:
                 return  # the replica has left this node
+
+
+def _without_secrets(written: Sequence[Written], bundle: Bundle) -> Sequence[Written]:
+    try:
+        hiding = Hiding(bundle.spec().spec)
+    except ValueError as error:
+        raise _Lacking(f"its secrets are not known ({error}), so nothing is shown: restart the replica") from error
+    return [_hidden(each, hiding) for each in written] if hiding else written
+
+
+def _hidden(written: Written, hiding: Hiding) -> Written:
+    line = written.line
+    text = hiding.hide(line.text, is_cut=line.omitted_bytes > 0)
+    return replace(written, line=replace(line, text=text))
 
 
 class _Lacking(Exception):

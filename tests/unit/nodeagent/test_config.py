@@ -28,6 +28,7 @@ def test_everything_can_be_said() -> None:
     config = parsed(
         *("--state-dir", "/s", "--node-id", "a", "--simulate-gpus", "2x24GiB", "--label", "zone=x", "--label", "rack="),
         *("--engine-host", "10.0.0.5", "--insecure", "--engine-ports", "6000-6010", "--sample-period", "0.1"),
+        *("--venv-dir", "/v"),
         *("--taint", "spot", "--taint", "owner=me", "--taint", "spot"),
         *("--tls-ca", "/ca.pem", "--log-level", "debug", "--stop-engines-on-exit", "10"),
     )
@@ -42,13 +43,15 @@ def test_everything_can_be_said() -> None:
         engine_host="10.0.0.5",
         engine_ports=(6000, 6010),
         sample_period_s=0.1,
+        venv_dir=Path("/v"),
         tls_ca=Path("/ca.pem"),
         log_level="debug",
     )
 
 
-def test_a_relative_state_directory_is_meant_from_here() -> None:
-    assert parsed("--state-dir", "s").state_dir == Path.cwd() / "s"
+def test_a_relative_directory_is_meant_from_here() -> None:
+    config = parsed("--state-dir", "s", "--venv-dir", "v")
+    assert (config.state_dir, config.venv_dir) == (Path.cwd() / "s", Path.cwd() / "v")
 
 
 @pytest.mark.parametrize(
