@@ -21,6 +21,7 @@ from roundhouse.kit.errors import NotFound
 from roundhouse.kit.server import Listen, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.times import to_timestamp
+from roundhouse.v1.deployment_pb2 import EnvVar
 from roundhouse.v1.log_pb2 import LOG_STREAM_STDERR, LOG_STREAM_STDOUT
 
 PATIENCE_S = 60.0
@@ -77,8 +78,11 @@ class Node:
         self.taker = Taker()
         self.begin()
 
-    def begin(self) -> None:
-        self.bundle = self.bundles.begin(engine_spec_pb2.EngineBundle(replica_uid="r-1"), b"k", Record())
+    def begin(self, **secrets: str) -> None:
+        spec = engine_spec_pb2.EngineSpec(
+            env=[EnvVar(name=name, value=value) for name, value in secrets.items()], secret_names=secrets
+        )
+        self.bundle = self.bundles.begin(engine_spec_pb2.EngineBundle(replica_uid="r-1", spec=spec), b"k", Record())
 
     def write(self, text: str) -> None:
         with self.bundle.stdout.open("a") as file:
@@ -133,6 +137,16 @@ async def test_what_is_there_is_sent_and_the_last_message_says_so(node: Node) ->
     ]
     assert [each.HasField("time") for each in lines] == [False, True, False]
     assert (await node.taker.next()).is_last
+    await node.taker.until_ended()
+
+
+async def test_secrets_are_taken_out_before_anything_is_sent(node: Node) -> None:
+    node.begin(TOKEN="hunter2")
+    node.write("token is hunter2, yes hunter2\nnothing here\n")
+    node.sender.send([request()])
+    await node.taker.next()
+    texts = [each.text for each in (await node.taker.next()).lines]
+    assert texts == ["token is [secret], yes [secret]", "nothing here"]
     await node.taker.until_ended()
 
 
