@@ -121,6 +121,7 @@ class Cluster:
         self.placements: tuple[Placement, ...] = ()
         self.unplaced: tuple[Unplaced, ...] = ()
         self.wishes: dict[NodeId, NodeWish] = {}
+        self.held: Collection[NodeId] = ()  # nodes that vanished with too many others
         self.now_s = 0.0
         self._refused = Refused()
         self._uids, self._revisions, self._generations = count(1), count(1), count(1)
@@ -173,6 +174,7 @@ class Cluster:
         attendance = Attendance(7.0, silent_s, running_s=self.now_s, watched_s=self.now_s)
         now = departures(reported, attendance, self.wishes, {each.node for each in self.placements})
         facts: Mapping[NodeId, Node] = now.nodes
+        self.held = now.held.keys()
         self._refused.note(self.placements, facts, now_s=0.0)
         planned = plan(
             list(self.wanted.values()),

@@ -435,3 +435,19 @@ def test_a_cordoned_node_keeps_its_replicas_and_gets_no_more() -> None:
     fleet = [replace(node("a", 2), is_cordoned=True), node("b", [gpu("b", 0, busy=0.9)])]
     found = planned([wanted(replica_count=2)], [placement("chat-0", "a-0")], fleet)
     assert outline(found.actions) == ["place chat-1 on b-0"]
+
+
+def test_of_replicas_that_serve_on_a_drained_node_each_says_why_it_has_no_room_and_by_force_all_stop() -> None:
+    standing = [placement("chat-0", "a-0"), placement("chat-1", "a-0")]
+    draining = replace(node("a", engines=[serving(each) for each in standing]), is_cordoned=True)
+    kept = planned([wanted(replica_count=2)], standing, [draining], leaving=DRAINED)
+    assert kept.actions == ()
+    assert [each.reason for each in kept.unplaced] == [
+        f'node a is drained; elsewhere: replica "chat-{index}" needs 5 GiB; node a is cordoned: '
+        "uncordon it, or add a node"
+        for index in range(2)
+    ]
+    forced = planned(
+        [wanted(replica_count=2)], standing, [draining], leaving={NodeId("a"): Drain(3.0, allows_unserved=True)}
+    )
+    assert outline(forced.actions) == ["stop chat-0 on a-0", "stop chat-1 on a-0"]
