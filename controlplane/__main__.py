@@ -40,7 +40,7 @@ from controlplane.api.resolving import Resolving
 from controlplane.api.scaling import Scaling
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
-from controlplane.api.vault import Vault
+from controlplane.api.vault import Vault, require_no_secrets
 from controlplane.api.watches import Watches
 from controlplane.cluster import begin_term
 from controlplane.config import Config, parse
@@ -121,6 +121,8 @@ async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIE
 
 @contextlib.asynccontextmanager
 async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]) -> AsyncIterator[Serving]:
+    if not config.listen.is_private:
+        await require_no_secrets(store)
     term = await begin_term(store)
     clock = SystemClock()
     registry = Registry(clock, term.cluster_id, config.node_lease_s)
@@ -136,9 +138,9 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     admission = Admission(intent, outlook)
     sizing = Sizing(registry, resolving, admission)
     statuses = Statuses(intent, registry, epoch=store.epoch, clock=clock)
-    mutations = Mutations(store, intent, clock, reconciler.hint)
-    completing = Completing(store, intent, statuses, sizing, reconciler.hint)
     secrets = Secrets(load_key(config.secrets_key or config.state_dir / "secrets.key"))
+    mutations = Mutations(store, intent, clock, reconciler.hint, key=secrets.hash_key)
+    completing = Completing(store, intent, registry, statuses, sizing, reconciler.hint)
     vault = Vault(secrets, is_private=config.listen.is_private)
     creating = Creating(store, mutations, statuses, sizing, admission, vault, config.placement, clock)
     deployments = DeploymentApi(

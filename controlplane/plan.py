@@ -86,8 +86,9 @@ def plan(
     """
     draft, owners = _Draft(placements, nodes, new_uid, leaving), {each.uid: each for each in wanted}
     for each in placements:
-        is_gone = each.node in forgotten or _is_gone(each, nodes.get(each.node), orders.get(each.node, (0, 0)))
-        if each.is_stopping and is_gone:
+        if each.is_stopping and (
+            each.node in forgotten or _is_gone(each, nodes.get(each.node), orders.get(each.node, (0, 0)))
+        ):
             draft.remove(each)
     draft.stop_strays(owners.keys())
     for deployment in wanted:

@@ -6,6 +6,7 @@ value can be opened under its own deployment, name and version only.
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ class Secrets:
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
+        self.hash_key = hmac.digest(key, b"hashes of requests", "sha256")
 
     def seal(self, deployment: str, name: str, version: int, value: str) -> SealedValue:
         """Returns a secret of a deployment, by its bare id, as it may be stored."""

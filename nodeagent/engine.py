@@ -17,7 +17,6 @@ from nodeagent.life import Life
 from nodeagent.model import Assigned, Death, Exit, Known, Measured, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
 from roundhouse.internal.v1 import agent_service_pb2
-from roundhouse.internal.v1.engine_spec_pb2 import EngineSpec
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import deployment_pb2
@@ -132,11 +131,7 @@ class Engine:
             self._set(Status(State.DRAINING, "the process has ended; what it used is given back"))
             return
         now_s = self._clock.now()
-        lines = (
-            ()
-            if self.bundle is None
-            else self.bundle.stderr_tail(Hiding(EngineSpec.FromString(self.assigned.spec)).hide)
-        )
+        lines = () if self.bundle is None else _last_words(self.bundle)
         death = Death(exit_, lines, now_s, fault or _sentence(exit_))
         count = early_deaths_after(self._record.early_deaths, self._ready_for_s())
         # An earlier agent may have been stopping it. This one was not, so it is a death to the next agent as well.
@@ -261,6 +256,15 @@ class Engine:
                 self.bundle.remember(record)
             except OSError as error:
                 log.error("the next agent will not know this", replica=self.assigned.replica, error=str(error))
+
+
+def _last_words(bundle: Bundle) -> tuple[str, ...]:
+    """Returns the end of the error stream without the secrets of the life that wrote it, as far as they are known."""
+    try:
+        return bundle.stderr_tail(Hiding(bundle.spec().spec).hide)
+    except (OSError, ValueError) as error:
+        log.error("what an engine wrote is not shown", replica_uid=bundle.replica_uid, error=str(error))
+        return ()
 
 
 def _sentence(exit_: Exit) -> str:

@@ -19,15 +19,18 @@ class Hiding:
     def __bool__(self) -> bool:
         return bool(self._parts)
 
-    def hide(self, text: str, *, is_cut: bool = False) -> str:
-        """Returns a text without them. is_cut: more followed, so that it may end with the beginning of one."""
+    def hide(self, text: str, *, mark: str = "") -> str:
+        """Returns a text without them, nor a part of one at its beginning or end, where it may have been cut.
+
+        mark: stands behind a text that is known to have been cut off.
+        """
+        text = text.removesuffix(mark)
         for part in self._parts:
             text = text.replace(part, _SHOWN)
-        return self._without_beginning(text) if is_cut else text
-
-    def _without_beginning(self, text: str) -> str:
         for part in self._parts:
             for length in range(len(part) - 1, _SHORTEST_SECRET - 1, -1):
+                if text.startswith(part[-length:]):
+                    text = _SHOWN + text[length:]
                 if text.endswith(part[:length]):
-                    return text[:-length] + _SHOWN
-        return text
+                    text = text[:-length] + _SHOWN
+        return text + mark

@@ -94,6 +94,8 @@ class Lives:
         life, grace_s = engine.life, engine.stop_grace_s
         if life is None or grace_s is None:
             if engine in self._preparing:
+                for each in sources_of(EngineSpec.FromString(engine.assigned.spec)):
+                    self._hub.leave_nothing(each.repository.id, each.repository.revision)
                 self._preparing[engine].cancel()
             return  # it is being started, and stopped as soon as there is something to stop; or it is all but gone
         before = self._stops.pop(engine, None)
@@ -149,9 +151,6 @@ class Lives:
             del self._preparing[engine]
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-        for each in sources_of(EngineSpec.FromString(engine.assigned.spec)):
-            if each.WhichOneof("source") == "repository":
-                await self._hub.discard(each.repository.id, each.repository.revision)
         engine.die(Exit(), "")
         engine.vanish()
         return None

@@ -14,6 +14,7 @@ import structlog
 from nodeagent.aside import aside
 from nodeagent.bundle import STREAMS, Bundle
 from nodeagent.hiding import Hiding
+from nodeagent.logs.lines import CUT
 from nodeagent.logs.reading import Reading, Stream, Written
 from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.internal.v1 import agent_service_pb2_grpc
@@ -87,7 +88,7 @@ class LogSender:
             log.error("sending logs failed", replica_uid=request.replica_uid, exc_info=error)
 
     async def _tell(self, request: wire.LogRequest, call: Any) -> None:
-        steps = self._steps(request)
+        steps = self.steps(request)
         try:
             while (written := await aside(lambda: next(steps, None), "logs")) is not None:
                 if written:
@@ -99,11 +100,16 @@ class LogSender:
         else:
             await call.write(wire.SendLogsRequest(is_last=True))
 
-    def _steps(self, request: wire.LogRequest) -> Iterator[Sequence[Written]]:
+    def steps(self, request: wire.LogRequest) -> Iterator[Sequence[Written]]:
         """Yields what there is to send, and nothing where there is no news; ends when all is told. For a thread."""
+        hiding: Hiding | None = None
         for written in self._as_written(request):
             bundle = self._folders.find(request.replica_uid) if written else None
-            yield written if bundle is None else _without_secrets(written, bundle)
+            if bundle is not None:
+                hiding = _hiding(bundle)
+            if written and hiding is None:
+                return  # the replica has gone, and its secrets with it
+            yield written if hiding is None else [_hidden(each, hiding) for each in written]
 
     def _as_written(self, request: wire.LogRequest) -> Iterator[Sequence[Written]]:
         streams = _OF_WIRE.get(request.stream, STREAMS)
@@ -131,18 +137,18 @@ class LogSender:
                 return  # the replica has left this node
 
 
-def _without_secrets(written: Sequence[Written], bundle: Bundle) -> Sequence[Written]:
+def _hiding(bundle: Bundle) -> Hiding:
     try:
-        hiding = Hiding(bundle.spec().spec)
+        return Hiding(bundle.spec().spec)
     except ValueError as error:
         raise _Lacking(f"its secrets are not known ({error}), so nothing is shown: restart the replica") from error
-    return [_hidden(each, hiding) for each in written] if hiding else written
 
 
 def _hidden(written: Written, hiding: Hiding) -> Written:
     line = written.line
-    text = hiding.hide(line.text, is_cut=line.omitted_bytes > 0)
-    return replace(written, line=replace(line, text=text))
+    if not hiding:
+        return written
+    return replace(written, line=replace(line, text=hiding.hide(line.text, mark=CUT if line.omitted_bytes else "")))
 
 
 class _Lacking(Exception):

@@ -27,15 +27,17 @@ class Shared(Generic[K, P]):
 
         `work` is given what to tell progress with. Cancelling the last of those who wait ends it.
         """
-        going = self._going.get(key)
-        if going is None:
+        while (going := self._going.get(key)) is not None and going.is_ending:
+            await going.ended.wait()  # what it leaves is not to be mixed up with what is begun anew
+        if going is None or going.is_done:  # those who waited have not all been told yet
             going = self._going[key] = _Work(work, self._name)
         try:
             await going.wait(tell)
         finally:
-            if not going.is_wanted and self._going.get(key) is going:
-                del self._going[key]
+            if not going.is_wanted:
                 await going.end()
+                if self._going.get(key) is going:
+                    del self._going[key]
 
 
 class _Work(Generic[P]):
@@ -43,10 +45,16 @@ class _Work(Generic[P]):
         self._tells: list[Callable[P, None]] = []
         self._repeat: Callable[[Callable[P, None]], None] | None = None  # tells the newest progress
         self._task: asyncio.Task[None] = asyncio.create_task(work(self._say), name=name)
+        self.is_ending = False
+        self.ended = asyncio.Event()
 
     @property
     def is_wanted(self) -> bool:
         return bool(self._tells)
+
+    @property
+    def is_done(self) -> bool:
+        return self._task.done()
 
     async def wait(self, tell: Callable[P, None]) -> None:
         self._tells.append(tell)
@@ -58,8 +66,12 @@ class _Work(Generic[P]):
             self._tells.remove(tell)
 
     async def end(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self.is_ending = True
+        try:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        finally:
+            self.ended.set()
 
     def _say(self, *args: P.args, **kwargs: P.kwargs) -> None:
         self._repeat = lambda tell: tell(*args, **kwargs)

@@ -53,7 +53,7 @@ class EventApi:
         with table.changes.to(lambda change: marks.mark(change.key)):
             told = self._begin(request.cursor)
             first = self._notices([row for row in table.rows.values() if row.revision > told], request.object)
-            cursors = Cursors(request.cursor or self._now(), self._now)
+            cursors = Cursors(request.cursor, self._now)
             told = table.revision
 
             def look(places: Sequence[str]) -> Sequence[pb.EventNotice]:

@@ -50,7 +50,7 @@ class Logs:
             previous_life=request.previous_life,
             stream=request.stream,
         )
-        with self._wishes.wished(node, wish) as relay, self._ended_with(node, replica.uid, relay):
+        with self._wishes.wished(node, wish) as relay, self._ended_with(node, replica, relay, follow=request.follow):
             message = await _first(relay, node)
             while message is not None:
                 if message.lines:
@@ -83,16 +83,20 @@ class Logs:
             raise _unavailable(replica.name, f'the agent of node "{node}" cannot send any: upgrade it')
 
     @contextlib.contextmanager
-    def _ended_with(self, node: str, replica_uid: str, relay: Relay) -> Iterator[None]:
-        """Ends a relay when the node falls silent, and when the replica has left it, for the block."""
+    def _ended_with(self, node: str, replica: Replica, relay: Relay, *, follow: bool) -> Iterator[None]:
+        """Ends a relay when the node falls silent, and when the replica has left it, for the block.
+
+        follow: that is the end of what was asked for; else something of it is missing.
+        """
+        gone = Unreachable(f"the logs broke off: {replica.name} has left its node meanwhile, and its logs with it")
 
         def look_at_node(change: NodeChange) -> None:
             if change.node == node and (change.after is None or not change.after.is_ready):
-                relay.end(_silent(node, replica_uid))
+                relay.end(_silent(node, replica.name))
 
         def look_at_placement(change: RowChange[Placement]) -> None:
-            if change.before is not None and change.after is None and change.before.value.replica_uid == replica_uid:
-                relay.end()
+            if change.before is not None and change.after is None and change.before.value.replica_uid == replica.uid:
+                relay.end(None if follow else gone)
 
         with self._registry.changes.to(look_at_node), self._intent.placements.changes.to(look_at_placement):
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import hmac
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -65,8 +65,11 @@ class Write(Generic[R]):
 class Mutations:
     """The only writer of what is wanted."""
 
-    def __init__(self, store: Store, intent: Intent, clock: Clock, hint: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, intent: Intent, clock: Clock, hint: Callable[[], None], *, key: bytes = b""
+    ) -> None:
         self._store, self._intent, self._clock, self._hint = store, intent, clock, hint
+        self._key = key  # requests may hold secrets, which nobody is to guess by their hashes
         self._turn = asyncio.Lock()
 
     async def replay(self, request: Mutation, method: str, parse: Callable[[bytes], R]) -> R | None:
@@ -80,7 +83,7 @@ class Mutations:
         record = None if entry is None else MutationRecord.FromString(entry.value)
         if record is None or self._is_old(record):
             return None
-        if (record.method, record.body_hash) != (method, _hash(request)):
+        if (record.method, record.body_hash) != (method, self._hash(request)):
             raise AlreadyExists(
                 f'request_id "{request.request_id}" was used for another {record.method}: use a new one',
                 reason=errors_pb2.ERROR_REASON_MUTATION_EXISTS,
@@ -139,7 +142,7 @@ class Mutations:
             entry = await self._store.get(key)
             compares.append(Compare(key, 0 if entry is None else entry.revision))
             puts[key] = MutationRecord(
-                body_hash=_hash(request),
+                body_hash=self._hash(request),
                 method=method,
                 response=write.response.SerializeToString(),
                 write_time=to_timestamp(self._clock.now()),
@@ -158,12 +161,11 @@ class Mutations:
                     if each.prefix in prefixes:
                         await each.reached(revision)
 
+    def _hash(self, request: Mutation) -> bytes:
+        body = type(request).FromString(request.SerializeToString())
+        body.ClearField("request_id")
+        return hmac.digest(self._key, body.SerializeToString(deterministic=True), "sha256")
+
     def _is_old(self, record: MutationRecord) -> bool:
         # A clock that was set back must not keep a record for ever.
         return abs(self._clock.now() - from_timestamp(record.write_time)) > REMEMBER_S
-
-
-def _hash(request: Mutation) -> bytes:
-    body = type(request).FromString(request.SerializeToString())
-    body.ClearField("request_id")
-    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()

@@ -6,10 +6,23 @@ from collections.abc import Iterable
 
 from controlplane import wire
 from controlplane.secrets import Secrets
+from controlplane.store.protocol import Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
-from roundhouse.kit.errors import NotReady
+from roundhouse.kit.errors import NotReady, Usage
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import EnvVar
+
+
+async def require_no_secrets(store: Store) -> None:
+    """Raises Usage if a deployment has secrets: they would go to agents where others can listen."""
+    listing = await store.list(wire.DEPLOYMENTS)
+    for entry in listing.entries:
+        record = DeploymentRecord.FromString(entry.value)
+        if record.sealed_env:
+            raise Usage(
+                f"{record.deployment.name} has secrets, which would be sent where others can listen: give --tls-cert "
+                "and --tls-key, or listen on 127.0.0.1"
+            )
 
 
 class Vault:

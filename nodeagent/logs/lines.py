@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 MAX_LINE_BYTES = 8 * 1024
-_CUT = "…"
+CUT = "…"
 _BEGIN = re.compile(r"\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?\d*(?:Z|[+-]\d\d:?\d\d)?)")
 _MEMBER = re.compile(r'"timestamp":\s*"([^"]{1,40})"')
 
@@ -69,7 +69,7 @@ class Splitter:
     def _line(self) -> Line:
         text = self._held.removesuffix(b"\r").decode(errors="replace")
         if self._omitted:
-            text = text.rstrip("\ufffd") + _CUT  # a character that was cut in two is no news
+            text = text.rstrip("\ufffd") + CUT  # a character that was cut in two is no news
         line = Line(text, time_of(text), self._omitted, self._skipped)
         self._held.clear()
         self._omitted = self._skipped = 0

@@ -95,6 +95,11 @@ class HubCache:
         """Tells whether there is anything of a snapshot."""
         return (self._folder(repository) / "snapshots" / commit).exists()
 
+    def give_up(self, repository: str, commit: str) -> None:
+        """Deletes what has come of a snapshot, unless somebody is still fetching from that repository."""
+        if not any((self._folder(repository) / "blobs").glob("*.incomplete")):
+            self.delete(repository, commit)
+
     def list(self) -> Sequence[Cached]:
         """Returns what is there, by repository and commit, at most MAX_CACHED."""
         found: list[Cached] = []

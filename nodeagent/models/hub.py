@@ -39,7 +39,7 @@ class Hub:
     def __init__(self, environ: Mapping[str, str], cache: HubCache, *, command: Sequence[str] = CLIENT_COMMAND) -> None:
         self._environ, self._cache, self._command = environ, cache, command
         self._fetches: Shared[_Key, [int, int]] = Shared("model fetch")
-        self._begun: set[_Key] = set()  # snapshots of which nothing was here before
+        self._unwanted: set[_Key] = set()  # of these nothing is to be left, if their fetch is given up
 
     async def look(self, repository: str, revision: str, directory: Path) -> Listed:
         """Puts into a directory what tells of a model; raises NotCached, with why not."""
@@ -62,19 +62,26 @@ class Hub:
         key = (repository, commit)
         await self._fetches.do(key, lambda say: self._fetch(key, say), tell)
 
-    async def discard(self, repository: str, commit: str) -> None:
-        """Deletes what has come of a fetch that began here and is not wanted any more. Done if there is nothing."""
-        key = (repository, commit)
-        if key in self._begun and key not in self._fetches:
-            self._begun.discard(key)
-            await aside(lambda: self._cache.delete(repository, commit), "model cache")
+    def leave_nothing(self, repository: str, commit: str) -> None:
+        """Says that a fetch that is about to be cancelled is not gone on with later: what has come of it is deleted.
+
+        Not if there was something before it began, or if somebody else fetches the same.
+        """
+        if (repository, commit) in self._fetches:
+            self._unwanted.add((repository, commit))
 
     async def _fetch(self, key: _Key, say: Progress) -> None:
         repository, commit = key
-        if not await aside(lambda: self._cache.has(repository, commit), "model cache"):
-            self._begun.add(key)
-        await self._run(["fetch", repository, commit, str(self._cache.root)], say)
-        self._begun.discard(key)
+        self._unwanted.discard(key)
+        was_there = await aside(lambda: self._cache.has(repository, commit), "model cache")
+        try:
+            await self._run(["fetch", repository, commit, str(self._cache.root)], say)
+        except asyncio.CancelledError:
+            if key in self._unwanted and not was_there:
+                await aside(lambda: self._cache.give_up(repository, commit), "model cache")
+            raise
+        finally:
+            self._unwanted.discard(key)
 
     @property
     def is_online(self) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodeagent.models.hub_files import INDEX, small_files, weight_files
+from roundhouse.kit.urls import redacted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 PROGRESS_PERIOD_S = 1.0
 _LOOK_TIMEOUT_S = 5.0  # for one answer of the hub; the agent ends a look that takes long as a whole
 _HEADERS_AT_ONCE = 8
-_PART = "*.incomplete"
+_QUERY = re.compile(r"(?<=\S)\?\S*=\S*")  # of an address, which may be signed
+_PART = ".incomplete"
 _SPARE_BYTES = 64 * 1024**2  # that a disk keeps free
 # What is read of a tokenizer before it is here; the real one is checked once it is.
 _TOKENIZER = b'{"model": {}}'
@@ -46,13 +49,11 @@ class Unfit(Exception):
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit status."""
     verb, repository, revision, place = arguments
-    parts = _Parts(_blobs(Path(place), repository))
-    threading.Thread(target=_end_when_told, args=(parts,), daemon=True).start()
+    threading.Thread(target=_end_when_told, daemon=True).start()
     try:
         answer = {"look": look, "fetch": fetch}[verb](repository, revision, Path(place))
     except Exception as error:  # noqa: BLE001 - whatever the library raises becomes a sentence
-        answer = {"error": explain(error, repository, revision)}
-    parts.drop()
+        answer = {"error": redacted(explain(error, repository, revision))}
     _say(answer)
     return 1 if "error" in answer else 0
 
@@ -216,27 +217,25 @@ def _bytes_in(blobs: Path) -> int:
     return found
 
 
-class _Parts:
-    """Files that have not come whole. The library names them anew each time, so that nobody would go on with one."""
-
-    def __init__(self, blobs: Path) -> None:
-        self._blobs, self._before = blobs, set(blobs.glob(_PART))
-
-    def drop(self) -> None:
-        """Deletes those that have begun since."""
-        for path in set(self._blobs.glob(_PART)) - self._before:
-            path.unlink(missing_ok=True)
-
-
 def _blobs(cache: Path, repository: str) -> Path:
     return cache / ("models--" + repository.replace("/", "--")) / "blobs"
 
 
-def _end_when_told(parts: _Parts) -> None:
+def _end_when_told() -> None:
     while os.read(0, 1024):  # not through sys.stdin, whose lock a thread must not hold at the end of the process
         pass
-    parts.drop()
+    for path in _open_parts():
+        path.unlink(missing_ok=True)  # the library names them anew each time, so that nobody would go on with one
     os._exit(1)
+
+
+def _open_parts() -> list[Path]:
+    """Returns the files that this very process has not fetched whole yet."""
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(each.readlink())
+    return [each for each in found if each.name.endswith(_PART)]
 
 
 def _say(answer: Mapping[str, Any]) -> None:
@@ -244,7 +243,7 @@ def _say(answer: Mapping[str, Any]) -> None:
 
 
 def _short(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _QUERY.sub("", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -76,7 +76,7 @@ class Models:
             facts = await looking
             if asks_hub and _is_lack(facts):
                 if at_hub is None:
-                    at_hub = await look_at_hub(self._hub, source, facts)
+                    at_hub = await self._at_hub(source, facts)
                 facts = at_hub
             if asks_hub:
                 said = wire.ModelFacts(is_from_hub=True)
@@ -84,6 +84,14 @@ class Models:
                 facts = said
             self._tell(key, facts)
             await asyncio.sleep(LOOK_PERIOD_S)
+
+    async def _at_hub(self, source: deployment_pb2.ModelSource, here: wire.ModelFacts) -> wire.ModelFacts:
+        try:
+            return await look_at_hub(self._hub, source, here)
+        except Exception as error:
+            # Of this question alone, and it is answered.
+            log.error("asking the hub failed", repository=source.repository.id, exc_info=error)
+            return _lacking_still(here, f"the hub cannot be asked: {error}")
 
     def _tell(self, key: _Key, facts: wire.ModelFacts) -> None:
         if self._facts.get(key) != facts:
@@ -150,16 +158,20 @@ async def look_at_hub(hub: Hub, source: deployment_pb2.ModelSource, here: wire.M
         try:
             listed = await hub.look(asked.id, asked.revision, Path(folder))
         except NotCached as error:
-            facts = wire.ModelFacts()
-            facts.CopyFrom(here)
-            facts.message = f"{here.message}; {error}"
-            return facts
+            return _lacking_still(here, str(error))
         facts = await aside(
             lambda: read_facts(source, Path(folder), f"the hub's {asked.id}, {listed.commit}"), "model lookup"
         )
     if facts.state == wire.MODEL_STATE_OK:
         facts.state, facts.commit, facts.fetch_bytes = wire.MODEL_STATE_AT_HUB, listed.commit, listed.fetch_bytes
         facts.message = here.message
+    return facts
+
+
+def _lacking_still(here: wire.ModelFacts, why: str) -> wire.ModelFacts:
+    facts = wire.ModelFacts()
+    facts.CopyFrom(here)
+    facts.message = f"{here.message}; {why}"
     return facts
 
 

@@ -17,7 +17,8 @@ from nodeagent.venvs.words import bare, shortened, why_not
 from roundhouse.kit.urls import redacted
 
 LOG_BYTES = 1024**2  # of a build log; what comes after is left out
-_KEPT_LINES = 200  # of one command, to say what went wrong
+_TOLD_LINES = 200  # of those in which an error is looked for
+_KEPT_LINES = 100_000  # of one command; an environment of some thousand packages is named in a line for each
 # They would lead uv, or the Python of the environment, to somewhere else.
 _MISLEADING = (
     "PYTHONHOME", "PYTHONPATH", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "VIRTUAL_ENV",
@@ -64,13 +65,16 @@ class Commands:
         """Returns what uv says; raises Unbuildable if it fails."""
         status, lines = self.run([self._uv, *arguments], cwd=cwd, environ=environ)
         if status:
-            raise Unbuildable(why_not(lines, f"see {self.log.path} on the node"))
+            raise Unbuildable(why_not(lines[-_TOLD_LINES:], f"see {self.log.path} on the node"))
         return lines
 
     def run(
         self, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str] | None = None, tells: bool = True
     ) -> tuple[int, Sequence[str]]:
-        """Returns the exit status and the last lines; each goes to the log and, if it `tells`, to the agent at once."""
+        """Returns the exit status and the lines, of very many the last.
+
+        Each goes to the log and, if it `tells`, to the agent at once.
+        """
         base = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
         quiet = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
         with self._guard:

@@ -209,6 +209,7 @@ SERVICES = [
     "roundhouse.internal.v1.AgentService",
     "roundhouse.v1.CatalogService",
     "roundhouse.v1.DeploymentService",
+    "roundhouse.v1.EventService",
     "roundhouse.v1.InferenceService",
     "roundhouse.v1.NodeService",
 ]

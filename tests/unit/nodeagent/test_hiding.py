@@ -32,11 +32,13 @@ def test_a_secret_is_not_shown(secrets: list[str], text: str, shown: str) -> Non
     assert hiding(*secrets).hide(text) == shown
 
 
-def test_what_was_cut_off_in_the_middle_of_a_secret_shows_no_beginning_of_it() -> None:
+def test_what_was_cut_in_the_middle_of_a_secret_shows_no_part_of_it() -> None:
     hidden = hiding("correct horse")
-    assert hidden.hide("the word is correct h", is_cut=True) == "the word is [secret]"
-    assert hidden.hide("the word is correct h") == "the word is correct h"
-    assert hidden.hide("nothing to see", is_cut=True) == "nothing to see"
+    assert hidden.hide("the word is correct h…", mark="…") == "the word is [secret]…"
+    assert hidden.hide("the word is correct h") == "the word is [secret]"
+    assert hidden.hide("the word is cor") == "the word is cor"
+    assert hidden.hide("ect horse was the word") == "[secret] was the word"
+    assert hidden.hide("nothing to see…", mark="…") == "nothing to see…"
 
 
 def test_it_is_known_whether_there_are_any() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent.bundle import Bundles, Record
 from nodeagent.log_sender import LogSender
+from nodeagent.logs.lines import MAX_LINE_BYTES
 from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.channel import open_channel
@@ -148,6 +149,27 @@ async def test_secrets_are_taken_out_before_anything_is_sent(node: Node) -> None
     texts = [each.text for each in (await node.taker.next()).lines]
     assert texts == ["token is [secret], yes [secret]", "nothing here"]
     await node.taker.until_ended()
+
+
+async def test_a_line_that_is_cut_in_a_secret_shows_no_beginning_of_it(node: Node) -> None:
+    node.begin(TOKEN="hunter2")
+    node.write("x" * (MAX_LINE_BYTES - 5) + "hunter2\n")
+    node.sender.send([request()])
+    await node.taker.next()
+    [line] = (await node.taker.next()).lines
+    assert line.text.endswith("xx[secret]…")
+    await node.taker.until_ended()
+
+
+async def test_secrets_are_taken_out_of_what_was_read_of_a_replica_that_has_left_since(node: Node) -> None:
+    node.begin(TOKEN="hunter2")
+    node.write("hunter2 is the token\n" * 6000)
+    steps = node.sender.steps(request())
+    texts = [each.line.text for each in next(steps)]
+    node.bundles.remove(node.bundle)
+    texts += [each.line.text for batch in steps for each in batch]
+    assert texts
+    assert all(each.startswith("[secret]") for each in texts)
 
 
 async def test_what_was_answered_is_not_answered_again_while_it_is_still_asked(node: Node) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,15 @@ async def test_an_engine_is_not_started_without_a_secret_that_nobody_can_open(no
     await node.assign(it)
     failed = await node.until_state(FAILED)
     assert "cannot open its secrets TOKEN: give it back the key that it had (--secrets-key)" in failed.message
+
+
+async def test_secrets_stay_hidden_when_the_control_plane_cannot_open_them_any_more(node: Node) -> None:
+    await node.assign(replica(A="last words"))
+    report = await node.until_state(READY)
+    shut = wanted()
+    shut.spec.unopened_names.append("A")
+    await node.assign(shut)
+    os.kill(report.pid, signal.SIGUSR1)
+    failed = await node.until(lambda each: "cannot open its secrets A" in each.message)
+    assert "last words" not in str(failed)
+    assert "[secret]" in str(failed.last_exit.stderr_lines)

@@ -103,6 +103,4 @@ async def test_nodes_that_do_not_report_are_named(tmp_path: Path) -> None:
         for answer in (deployments, replicas, nodes):
             assert list(answer.unreachable) == ["nodes/one"]
         [replica] = replicas.replicas
-        assert replica.message.startswith(
-            "node one does not report; the control plane has not listened for a whole lease"
-        )
+        assert "does not report" in replica.message

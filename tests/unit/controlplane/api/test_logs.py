@@ -172,7 +172,9 @@ async def test_an_agent_that_breaks_off_is_no_end_of_the_logs(scene: Scene) -> N
 
 
 @pytest.mark.parametrize("follow", [True, False])
-async def test_a_replica_that_leaves_its_node_ends_the_stream(scene: Scene, follow: bool) -> None:
+async def test_a_replica_that_leaves_its_node_ends_the_stream_and_what_is_missing_is_an_error(
+    scene: Scene, follow: bool
+) -> None:
     async with cancelling(scene.stream(follow=follow)) as stream:
         [asked] = await scene.asked()
         async with scene.answering(asked.request_id) as call:
@@ -180,7 +182,11 @@ async def test_a_replica_that_leaves_its_node_ends_the_stream(scene: Scene, foll
             assert await texts(stream, 1) == ["one"]
             await scene.plane.deployments.DeleteDeployment(pb.DeleteDeploymentRequest(name="deployments/chat"))
             async with asyncio.timeout(PATIENCE_S):
-                assert await stream.read() is grpc.aio.EOF
+                if follow:
+                    assert await stream.read() is grpc.aio.EOF
+                else:
+                    with pytest.raises(grpc.aio.AioRpcError, match="the logs broke off"):
+                        await stream.read()
 
 
 async def test_a_node_that_falls_silent_ends_the_stream_and_is_not_asked_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from controlplane.__main__ import running
 from controlplane.config import Config, PlacementDefaults
 from roundhouse.kit.channel import open_channel
-from roundhouse.kit.errors import NotReady
+from roundhouse.kit.errors import NotReady, Usage
 from roundhouse.kit.server import Listen
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1 import deployment_service_pb2_grpc
@@ -81,6 +81,15 @@ async def test_a_control_plane_that_others_can_listen_to_takes_no_secret(plane_d
         assert SECRET not in str(error)
         request.deployment.env.pop()
         await stub.CreateDeployment(request)
+
+
+async def test_a_control_plane_that_keeps_secrets_does_not_start_where_others_can_listen(plane_dir: Path) -> None:
+    async with plane_on(plane_dir) as plane:
+        await plane.create(env=ENV, allow_pending=True)
+    config = Config(Listen("0.0.0.0", 0, insecure=True), plane_dir, PlacementDefaults("idle_first"), stop_grace_s=0.0)
+    with pytest.raises(Usage, match="deployments/chat has secrets, which would be sent where others can listen"):
+        async with running(config):
+            pass
 
 
 @pytest.fixture

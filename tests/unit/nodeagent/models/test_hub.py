@@ -116,11 +116,12 @@ async def test_who_gives_up_takes_a_model_from_nobody_else(hub: Hub, at: FakeHub
     async with asyncio.timeout(PATIENCE_S):
         stays = asyncio.create_task(hub.fetch(NAME, COMMIT, seen))
         await seen.begun.wait()
-        leaves = asyncio.create_task(hub.fetch(NAME, COMMIT, ignore))
-        await asyncio.sleep(0)
+        joined = Seen()
+        leaves = asyncio.create_task(hub.fetch(NAME, COMMIT, joined))
+        await joined.begun.wait()
+        hub.leave_nothing(NAME, COMMIT)
         leaves.cancel()
         await asyncio.gather(leaves, return_exceptions=True)
-        await hub.discard(NAME, COMMIT)
         at.flows.set()
         await stays
     assert missing_files(tmp_path / "cache" / "models--acme--tiny" / "snapshots" / COMMIT) == []
@@ -134,12 +135,49 @@ async def test_nothing_is_left_of_a_fetch_that_is_given_up(hub: Hub, at: FakeHub
         while "config.json" not in " ".join(left(tmp_path / "cache")):
             seen.begun.clear()
             await seen.begun.wait()
+        hub.leave_nothing(NAME, COMMIT)
         fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetching
-    assert not [each for each in left(tmp_path / "cache") if each.endswith(".incomplete")]
-    await hub.discard(NAME, COMMIT)
     assert left(tmp_path / "cache") == []
+
+
+async def test_what_has_come_whole_stays_for_the_next_agent_when_this_one_ends(
+    hub: Hub, at: FakeHub, tmp_path: Path
+) -> None:
+    at.flows.clear()
+    seen = Seen()
+    async with asyncio.timeout(PATIENCE_S):
+        fetching = asyncio.create_task(hub.fetch(NAME, COMMIT, seen))
+        while "config.json" not in " ".join(left(tmp_path / "cache")):
+            seen.begun.clear()
+            await seen.begun.wait()
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+    names = left(tmp_path / "cache")
+    assert any(each.endswith("config.json") for each in names)
+    assert not [each for each in names if each.endswith(".incomplete")]
+
+
+async def test_nothing_is_left_when_all_give_up_at_once_and_who_comes_then_begins_anew(
+    hub: Hub, at: FakeHub, tmp_path: Path
+) -> None:
+    at.flows.clear()
+    seen = [Seen(), Seen()]
+    async with asyncio.timeout(PATIENCE_S):
+        fetching = []
+        for each in seen:
+            fetching.append(asyncio.create_task(hub.fetch(NAME, COMMIT, each)))
+            await each.begun.wait()
+        for task in fetching:
+            hub.leave_nothing(NAME, COMMIT)
+            task.cancel()
+        again = asyncio.create_task(hub.fetch(NAME, COMMIT, ignore))
+        await asyncio.gather(*fetching, return_exceptions=True)
+        assert left(tmp_path / "cache") == []
+        at.flows.set()
+        await again
+    assert missing_files(tmp_path / "cache" / "models--acme--tiny" / "snapshots" / COMMIT) == []
 
 
 async def test_files_that_were_there_before_stay_when_a_fetch_is_given_up(
@@ -153,9 +191,9 @@ async def test_files_that_were_there_before_stay_when_a_fetch_is_given_up(
     async with asyncio.timeout(PATIENCE_S):
         fetching = asyncio.create_task(hub.fetch(NAME, COMMIT, seen))
         await seen.begun.wait()
+        hub.leave_nothing(NAME, COMMIT)
         fetching.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
-    await hub.discard(NAME, COMMIT)
     assert (snapshot / "notes.txt").exists()
 
 
@@ -183,6 +221,15 @@ async def test_what_the_hub_does_not_give_is_said_with_the_cure(
     spoil(at)  # type: ignore[operator]
     with pytest.raises(NotCached, match=said):
         await hub.look(NAME, "", tmp_path)
+
+
+async def test_a_password_in_the_address_of_the_hub_is_not_shown(at: FakeHub, tmp_path: Path) -> None:
+    address = at.address.replace("http://", "http://user:hunter2@")
+    hub = Hub(environ(at, HF_ENDPOINT=address), HubCache(tmp_path / "cache"))
+    with pytest.raises(NotCached) as refused:
+        await hub.look(NAME, "", tmp_path)
+    assert "hunter2" not in str(refused.value)
+    assert "***@127.0.0.1" in str(refused.value)
 
 
 async def test_a_hub_out_of_reach_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from nodeagent.venvs.recipe import recipe_of
 from roundhouse.v1.deployment_pb2 import VirtualEnv
 
 NOW_S = time.time()
-LATER_S = NOW_S + GRACE_S + 60.0
 MANY = {f"{number:03}": NOW_S - number for number in range(MOST_UNUSED + 2)}
 EXPIRED: dict[str, tuple[Mapping[str, float], Sequence[str]]] = {
     "none": ({}, []),
@@ -42,6 +41,11 @@ def built(root: Path, name: str = "0" * 32) -> Folder:
     return folder
 
 
+def later_s() -> float:
+    """Returns when the grace of what is used now will be over."""
+    return time.time() + GRACE_S + 60.0
+
+
 def names(root: Path) -> list[str]:
     return [each.name for each in root.iterdir()]
 
@@ -54,7 +58,7 @@ async def test_an_environment_stays_for_a_grace_and_goes_with_all_that_it_has(tm
     built(tmp_path)
     await collector(tmp_path).look(time.time())
     assert len(folders(tmp_path)) == 1
-    await collector(tmp_path).look(LATER_S)
+    await collector(tmp_path).look(later_s())
     assert names(tmp_path) == []
 
 
@@ -65,11 +69,11 @@ async def test_an_environment_of_an_engine_stays_whatever_becomes_of_its_agent(t
     engine = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE, pass_fds=(descriptor,))
     os.close(descriptor)
     os.utime(folder.path / "lock", (0, 0))
-    await collector(tmp_path).look(LATER_S)
+    await collector(tmp_path).look(later_s())
     assert folder.env.exists()
     assert folder.used_s() > 0, "the grace counts from when it was last seen in use"
     await engine.communicate(b"")
-    await collector(tmp_path).look(LATER_S)
+    await collector(tmp_path).look(later_s())
     assert folders(tmp_path) == []
 
 
@@ -98,7 +102,7 @@ async def test_what_is_half_made_goes_at_once_unless_it_is_being_made(tmp_path: 
 async def test_what_an_earlier_collector_had_begun_to_delete_goes(tmp_path: Path) -> None:
     (tmp_path / ".gone-x/env").mkdir(parents=True)
     (tmp_path / "notes").mkdir()
-    await collector(tmp_path).look(LATER_S)
+    await collector(tmp_path).look(later_s())
     assert names(tmp_path) == ["notes"], "what is none of ours stays"
 
 
