@@ -10,6 +10,7 @@ Blocks; call it on a thread that may hang with a file system. Nothing outside of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -97,8 +98,15 @@ class HubCache:
 
     def give_up(self, repository: str, commit: str) -> None:
         """Deletes what has come of a snapshot, unless somebody is still fetching from that repository."""
-        if not any((self._folder(repository) / "blobs").glob("*.incomplete")):
-            self.delete(repository, commit)
+        folder = self._folder(repository)
+        parts = set((folder / "blobs").glob("*.incomplete"))
+        if parts and parts & _open_files():
+            return
+        self.delete(repository, commit)
+        for part in parts:
+            part.unlink(missing_ok=True)
+        if folder.is_dir() and not folder.is_symlink() and not _snapshots(folder):
+            shutil.rmtree(folder)
 
     def list(self) -> Sequence[Cached]:
         """Returns what is there, by repository and commit, at most MAX_CACHED."""
@@ -188,6 +196,15 @@ def _weights(directory: Path) -> set[str]:
         return found or {"model.safetensors"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()  # who reads the model says what is wrong with it
+
+
+def _open_files() -> set[Path]:
+    """Returns what any process has open, as far as this one may know."""
+    found = set()
+    for each in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            found.add(each.readlink())
+    return found
 
 
 def _expanded(path: str) -> Path:

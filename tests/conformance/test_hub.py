@@ -20,6 +20,8 @@ from roundhouse.v1.deployment_pb2 import HubRepository, ModelSource
 from tests.support.hub_server import serving_hub
 from tests.support.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 
 @dataclass(frozen=True)
 class AtHub:

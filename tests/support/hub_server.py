@@ -55,6 +55,7 @@ def serving_hub() -> Iterator[FakeHub]:
     hub.flows.set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: _Handler(hub, *arguments))
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who asked has ended
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.05))
     thread.start()

@@ -17,6 +17,8 @@ from roundhouse.v1.deployment_pb2 import VirtualEnv
 from tests.support.supervision import FAILED, READY, STOPPED, Node, wanted
 from tests.support.wheels import mute_index, write_wheel
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 PREPARING = deployment_pb2.REPLICA_STATE_PREPARING
 
 

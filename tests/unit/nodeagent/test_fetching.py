@@ -17,6 +17,8 @@ from tests.support.hub_server import COMMIT, FakeHub, serving_hub
 from tests.support.supervision import READY, STOPPED, Node, wanted
 from tests.support.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 NAME = "acme/tiny"
 PREPARING = deployment_pb2.REPLICA_STATE_PREPARING
 

@@ -19,6 +19,8 @@ from tests.support.hub_server import COMMIT, FakeHub, serving_hub
 from tests.support.model_files import write_weights
 from tests.support.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 NAME = "acme/tiny"
 PATIENCE_S = 30.0
 

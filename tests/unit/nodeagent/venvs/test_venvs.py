@@ -283,6 +283,8 @@ AGENT = """
 import asyncio, os, pathlib, sys
 from nodeagent.venvs.venvs import Venvs
 from roundhouse.v1.deployment_pb2 import VirtualEnv
+
+pytestmark = pytest.mark.slow  # processes of their own
 wanted = VirtualEnv.FromString(bytes.fromhex(sys.argv[2]))
 asyncio.run(Venvs(pathlib.Path(sys.argv[1]), os.environ, ["engines"]).ready(wanted, print))
 """
