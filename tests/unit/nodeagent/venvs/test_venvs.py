@@ -21,6 +21,8 @@ from roundhouse.v1.deployment_pb2 import VirtualEnv
 from tests.support.wheels import Mute, mute_index, write_wheel
 from tests.unit.nodeagent.venvs.conftest import Make
 
+pytestmark = pytest.mark.slow  # processes of their own
+
 PATIENCE_S = 60.0
 OWN = os.path.realpath(own.__file__)
 
@@ -284,7 +286,6 @@ import asyncio, os, pathlib, sys
 from nodeagent.venvs.venvs import Venvs
 from roundhouse.v1.deployment_pb2 import VirtualEnv
 
-pytestmark = pytest.mark.slow  # processes of their own
 wanted = VirtualEnv.FromString(bytes.fromhex(sys.argv[2]))
 asyncio.run(Venvs(pathlib.Path(sys.argv[1]), os.environ, ["engines"]).ready(wanted, print))
 """
