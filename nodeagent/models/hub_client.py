@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodeagent.models.hub_files import INDEX, small_files, weight_files
+from roundhouse.kit.units import format_bytes
 from roundhouse.kit.urls import redacted
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def fetch(repository: str, commit: str, cache: Path) -> dict[str, Any]:
 
     api = _api()
     _, sizes = _listing(api, repository, commit)
-    folder = cache / ("models--" + repository.replace("/", "--"))
+    folder = _blobs(cache, repository).parent
     small = small_files(sizes.items())
     indexed: list[str] = []
     if INDEX in small:
@@ -104,10 +105,10 @@ def fetch(repository: str, commit: str, cache: Path) -> dict[str, Any]:
     free = shutil.disk_usage(cache).free
     needed = sum(missing.values())
     if needed + _SPARE_BYTES > free:
-        raise Unfit(
-            f"fetching {repository} takes {_gib(needed)}, and the disk of {cache} has {_gib(free)} left: free "
-            "some, or set HF_HOME of the node agent to a larger one"
+        takes = (
+            f"fetching {repository} takes {format_bytes(needed)}, and the disk of {cache} has {format_bytes(free)} left"
         )
+        raise Unfit(f"{takes}: free some, or set HF_HOME of the node agent to a larger one")
     with _telling(_blobs(cache, repository), needed):
         path = snapshot_download(repository, revision=commit, cache_dir=cache, allow_patterns=list(missing) or wanted)
     with contextlib.suppress(Exception):  # for the comfort of who names no revision, without the hub
@@ -245,10 +246,6 @@ def _say(answer: Mapping[str, Any]) -> None:
 def _short(error: Exception) -> str:
     text = _QUERY.sub("", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _gib(count: int) -> str:
-    return f"{count / 1024**3:.1f} GiB"
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ async def test_files_that_were_there_before_stay_when_a_fetch_is_given_up(
 
 async def test_a_fetch_that_does_not_fit_the_disk_is_refused_with_the_numbers(hub: Hub, at: FakeHub) -> None:
     at.claims["model.safetensors"] = 1 << 60
-    with pytest.raises(NotCached, match=r"takes 1073741824\.0 GiB, and the disk of .* has .* left: free some"):
+    with pytest.raises(NotCached, match=r"takes 1048576\.0 TiB, and the disk of .* has .* left: free some"):
         await hub.fetch(NAME, COMMIT, ignore)
     assert "model.safetensors" not in at.fetched(NAME)
 
