@@ -33,6 +33,7 @@ from benchmarks.support.wire import Request, Setup
 
 BATCH_SIZE = 64
 KV_CACHE_BYTES = 1280 << 20  # for every engine; the largest load just fits, in blocks of any size
+VISIT_FRACTION = 0.5  # of the usual length of open loads, for the others: most of them fall far behind
 QUICK_S = 4.0  # what took longer is not repeated, but by the main entrants for themselves
 _WARM_UPS = ((2, 64, 8), (1, 600, 4), (8, 32, 4))  # requests, prompt, output
 
@@ -75,15 +76,18 @@ class Match:
                     self._round(load, mains, rate)
             for entrant in entrants:
                 if not entrant.is_main:
-                    self._visit(entrant, mains, [load for load in loads if isinstance(load, Closed)])
+                    self._visit(entrant, mains, loads, rate)
 
-    def _visit(self, entrant: Entrant, mains: Sequence[Seat], loads: Sequence[Closed]) -> None:
-        """Lets one of the others come and go."""
+    def _visit(self, entrant: Entrant, mains: Sequence[Seat], loads: Sequence[Load], rate: float) -> None:
+        """Lets one of the others come and go. What comes at a pace that is not its own comes for a shorter time."""
         with ExitStack() as stack:
             seat = self._seated(entrant, stack)
             for load in loads if seat is not None else ():
                 assert seat is not None
                 if entrant.only and load.name not in entrant.only:
+                    continue
+                if isinstance(load, Open):
+                    self._round(load, [*mains[:1], seat], rate, VISIT_FRACTION)
                     continue
                 host = [main for main in mains[:1] if main.took_s.get(load.name, QUICK_S) < QUICK_S]
                 self._round(load, [*host, seat])
@@ -120,19 +124,19 @@ class Match:
         rates = [found.tokens_per_s for seat in mains if (found := seat.run("mixed", 0, requests))]
         return max(rates, default=0.0) / output_token_count(requests) * len(requests)
 
-    def _round(self, load: Load, seats: Sequence[Seat], rate: float = 0.0) -> None:
+    def _round(self, load: Load, seats: Sequence[Seat], rate: float = 0.0, fraction: float = 1.0) -> None:
         """Lets each in turn serve the same requests, which nobody has seen before."""
         if not seats or (isinstance(load, Open) and not rate):
             return
         self._round_count += 1
-        requests = self._requests(load, rate, f"{self._rules.seed}-{self._round_count}")
+        requests = self._requests(load, rate, f"{self._rules.seed}-{self._round_count}", fraction)
         for seat in seats:
             self._turn(seat, load, requests)
 
-    def _requests(self, load: Load, rate: float, seed: str) -> Sequence[Request]:
+    def _requests(self, load: Load, rate: float, seed: str, fraction: float) -> Sequence[Request]:
         if isinstance(load, Closed):
             return closed_requests(load, self._vocabulary, seed)
-        duration_s = self._model.open_s * self._rules.open_fraction
+        duration_s = self._model.open_s * self._rules.open_fraction * fraction
         return open_requests(load.capacity_fraction * rate, duration_s, self._vocabulary, seed)
 
     def _turn(self, seat: Seat, load: Load, requests: Sequence[Request]) -> None:

@@ -33,7 +33,7 @@ class Entrant:
     environment: str = ""  # ours if empty
     options: Mapping[str, str] = field(default_factory=dict)  # of its own modes
     variables: Variables = _no_variables
-    is_main: bool = False  # serves every load; the others serve no open ones, and of the rest what is quick enough
+    is_main: bool = False  # serves every load; the others serve shorter open ones, and of the rest what is quick enough
     only: frozenset[str] = frozenset()  # loads; empty: all
 
 

@@ -103,10 +103,15 @@ def test_raw_results_do_not_say_where_a_machine_keeps_the_project(tmp_path: Path
     assert played.of("peer")[0]["variables"]["PLACE"] == "benchmarks"
 
 
-def test_open_loads_are_for_the_main_entrants_at_a_share_of_what_the_fastest_can(tmp_path: Path) -> None:
+def test_open_loads_come_at_a_share_of_what_the_fastest_main_entrant_can_and_for_the_others_for_half_as_long(
+    tmp_path: Path,
+) -> None:
     a, b = entrant("a", 0.001, is_main=True), entrant("b", 0.0001)
     played = Played(tmp_path, a, b, loads=[LOADS["open-50"]], rounds=1)
-    assert played.runs() == [("mixed", 0, "a"), ("open-50", 1, "a")]
+    assert played.runs() == [("mixed", 0, "a"), ("open-50", 1, "a"), ("open-50", 2, "a"), ("open-50", 2, "b")]
+    _, whole, *half = [record["requests"] for record in played.of("load")]
+    assert max(at_s for each in half for at_s, *_ in each) < 0.5 * MODEL.open_s
+    assert max(at_s for at_s, *_ in whole) < MODEL.open_s
 
 
 def test_what_would_take_too_long_or_begin_too_late_is_left_out_and_said(tmp_path: Path) -> None:
