@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
 from roundhouse.kit import reflection
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.health import Health
 from roundhouse.kit.hosts import own_addresses
-from roundhouse.kit.service import Service
 from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
@@ -50,6 +51,17 @@ class Listen:
         return self.tls is not None or is_loopback(self.host)
 
 
+class Served(Protocol):
+    """A service of the contract, and who answers for it."""
+
+    @property
+    def descriptor(self) -> ServiceDescriptor:
+        """The service."""
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Returns what a server registers."""
+
+
 class Serving:
     """A server that listens."""
 
@@ -66,7 +78,7 @@ class Serving:
 @contextlib.asynccontextmanager
 async def serve(
     listen: Listen,
-    services: Sequence[Service],
+    services: Sequence[Served],
     *,
     grace_s: float = 2.0,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,

@@ -53,7 +53,7 @@ def _handler(method: MethodDescriptor, serve: Method) -> grpc.RpcMethodHandler[A
     arity = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
     build = getattr(grpc, "{}_{}_rpc_method_handler".format(*arity))
     handler: grpc.RpcMethodHandler[Any, Any] = build(
-        _guard(method.full_name, _checked_stream(serve) if method.client_streaming else _checked(serve)),
+        guard(method.full_name, _checked_stream(serve) if method.client_streaming else _checked(serve)),
         request_deserializer=_deserializer(method.input_type),
         response_serializer=_serialize,
     )
@@ -129,7 +129,9 @@ def _serialize(message: Message | bytes) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def _guard(name: str, serve: Method) -> Method:
+def guard(name: str, serve: Method) -> Method:
+    """Returns the method such that whatever it raises becomes a status, and its end stands in the log."""
+
     async def guarded(request: Any, context: Context) -> Any:
         start_s = time.monotonic()
         task = asyncio.current_task()

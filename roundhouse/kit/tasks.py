@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
 log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def looping(loops: Mapping[str, Loop]) -> AsyncIterator[None]:
+    """Runs loops, by their names, for the block. If one fails, the block is cancelled and the failure raised."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each(), name=name) for name, each in loops.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 class Background:

@@ -12,7 +12,7 @@ import pytest
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.files import own_directory, write_atomically
 from roundhouse.kit.latest import Latest
-from roundhouse.kit.tasks import Background
+from roundhouse.kit.tasks import Background, looping
 
 
 async def test_a_reader_sees_the_value_as_it_is_and_then_only_the_newest() -> None:
@@ -39,6 +39,33 @@ async def test_a_slow_reader_does_not_hold_up_a_fast_one() -> None:
         seen.append(await anext(fast))
     assert seen == [1, 2, 3]
     assert await anext(slow) == 3
+
+
+async def test_a_reader_may_see_the_same_again_when_there_is_nothing_newer() -> None:
+    latest = Latest(0)
+    reader = latest.watch(again_s=0.01)
+    assert [await anext(reader) for _ in range(3)] == [0, 0, 0]
+    latest.set(1)
+    assert await anext(reader) == 1
+
+
+async def test_a_loop_that_fails_ends_the_block_and_the_other_loops() -> None:
+    ended = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as failure:
+        async with looping({"endless": endless, "fails": fails}):
+            await asyncio.Event().wait()
+    assert [type(each) for each in failure.value.exceptions] == [ZeroDivisionError]
+    assert ended.is_set()
 
 
 async def test_leaving_the_owner_waits_for_the_grace_and_then_cancels() -> None:
