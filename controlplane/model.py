@@ -200,6 +200,7 @@ class Route:
     is_ready: bool  # READY by a report that is not older than the lease; a draining engine can still be asked to cancel
     running_count: int
     waiting_count: int
+    is_stale: bool = False  # these counts are of another time: it may be as busy as can be
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +209,6 @@ class Routes:
 
     replicas: Mapping[str, tuple[Route, ...]]  # by bare deployment id; an empty tuple: it exists, nothing runs
     deleting: frozenset[str] = frozenset()
-    silent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names of replicas whose node was not heard of
+    # Of each deployment the replicas whose node was not heard of since the control plane started: their indexes by uid.
+    silent: Mapping[str, Mapping[ReplicaUid, int]] = field(default_factory=dict)
+    is_current: bool = True  # else there may be deployments and replicas by now that are not among them

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from controlplane import wire
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, NodeChange, Registry
@@ -25,20 +24,19 @@ class RouteKeeper:
 
     def __init__(self, intent: Intent, registry: Registry) -> None:
         self._intent, self._registry = intent, registry
-        self.routes: Latest[Routes] = Latest(Routes({}))
+        self.routes: Latest[Routes] = Latest(Routes({}, is_current=False))
 
     async def run(self) -> None:
         """Keeps `routes` up to date until cancelled."""
         marks: Marks[str] = Marks()
         now_s = asyncio.get_running_loop().time
         with self._intent.changes.to(marks.mark), self._registry.changes.to(lambda change: self._mark(marks, change)):
-            for deployment in self._intent.deployments.rows:
-                marks.mark(deployment)
+            deployments = list(self._intent.deployments.rows)
             while True:
-                deployments = await marks.take()
                 begin_s = now_s()
                 self._update(deployments)
                 await asyncio.sleep(_PACE.rest_s(now_s() - begin_s))
+                deployments = await marks.take()
 
     def _mark(self, marks: Marks[str], change: NodeChange) -> None:
         for placement in self._intent.placements_on(change.node):
@@ -63,7 +61,7 @@ class RouteKeeper:
                 replicas[deployment] = _only_newest_picked([each for each in found if each is not None])
                 unheard = [each for each in placements if each.node not in self._registry.known]
                 if unheard:
-                    silent[deployment] = tuple(wire.REPLICA.format(each.deployment, each.index) for each in unheard)
+                    silent[deployment] = {each.replica_uid: each.index for each in unheard}
                 if row.value.deployment.HasField("delete_time"):
                     deleting.add(deployment)
         after = Routes(replicas, frozenset(deleting), silent)

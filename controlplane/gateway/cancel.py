@@ -22,6 +22,7 @@ from roundhouse.v1.inference_service_pb2 import CancelRequestRequest
 log = structlog.get_logger()
 
 ANSWER_S = 5.0  # an engine that is well answers within a step; one that hangs must not hang the caller
+CONTROL_PLANE = "controlplane"  # among those that could not be asked
 Receipt = receipt_pb2.CancelReceipt
 
 
@@ -39,14 +40,17 @@ class Canceller:
         answer_s = ANSWER_S if timeout_s is None else min(ANSWER_S, 0.45 * timeout_s)
         said = parse_location(location)
         known = self._live.where(key)
-        present = self._routes().replicas.get(key.deployment, ())
+        routes = self._routes()
+        present = routes.replicas.get(key.deployment, ())
         # Where this gateway relays it, the request is, even if that engine is not among the routes just now.
         first = [known] if known is not None else [each for each in present if each.engine_uuid == said.engine_uuid]
         asked = {each.engine_uuid for each in first}
         rest = [each for each in present if each.engine_uuid not in asked]
-        unreachable = list(self._routes().silent.get(key.deployment, ()))
-        for routes in (first, rest):
-            receipts, silent = await self._ask(key, routes, receipt_pb2.CANCEL_CAUSE_CLIENT, answer_s)
+        unreachable = [_name(key.deployment, each) for each in routes.silent.get(key.deployment, {}).values()]
+        if not routes.is_current:
+            unreachable.append(CONTROL_PLANE)  # which alone can tell whether there are other replicas by now
+        for asking in (first, rest):
+            receipts, silent = await self._ask(key, asking, receipt_pb2.CANCEL_CAUSE_CLIENT, answer_s)
             unreachable += silent
             found = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
             if found:
@@ -64,11 +68,14 @@ class Canceller:
         """Returns the replica whose engine ran the request and is no more; None unless that is certain."""
         lives = {each.engine_uuid for each in present}
         if known is not None:
-            return None if self._live.is_live(key) or known.engine_uuid in lives else _name(known)
+            return (
+                None if self._live.is_live(key) or known.engine_uuid in lives else _name(known.deployment, known.index)
+            )
         if not said.engine_uuid or said.engine_uuid in lives:
             return None
         # Another life of the same replica is there, so that one is over.
-        return next((_name(each) for each in present if each.replica_uid == said.replica_uid), None)
+        same = next((each for each in present if each.replica_uid == said.replica_uid), None)
+        return None if same is None else _name(same.deployment, same.index)
 
     async def leave(self, key: RequestKey, route: Route) -> None:
         """Cancels a request whose client has left; its engine's orphan timer does so if this does not get through."""
@@ -90,7 +97,7 @@ class Canceller:
         for route, answer in zip(routes, answers, strict=True):
             # CancelledError: the channel was closed under the call, for an engine that is gone from the routes.
             if isinstance(answer, grpc.RpcError | asyncio.CancelledError):
-                silent.append(_name(route))
+                silent.append(_name(route.deployment, route.index))
             elif isinstance(answer, BaseException):
                 raise answer
             else:
@@ -120,5 +127,5 @@ def _receipt(
     )
 
 
-def _name(route: Route) -> str:
-    return f"deployments/{route.deployment}/replicas/{route.index}"
+def _name(deployment: str, index: int) -> str:
+    return f"deployments/{deployment}/replicas/{index}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,13 +24,14 @@ def pick(routes: Iterable[Route], flights: Mapping[str, Flight], *, tried: Colle
     """Returns the least loaded ready replica that was not tried yet; None if there is none.
 
     `flights` and `tried` are by engine uuid. What this gateway has at an engine is exact, and counts first; what was
-    reported is up to two seconds old and decides between equals; among equals still, the one picked longest ago goes
-    first.
+    reported is up to two seconds old and decides between equals, where a count that is stale is taken for any number;
+    among equals still, the one picked longest ago goes first.
     """
 
-    def load(route: Route) -> tuple[int, int, int, str]:
+    def load(route: Route) -> tuple[int, float, int, str]:
         flight = flights.get(route.engine_uuid, _NONE)
-        return flight.count, route.running_count + route.waiting_count, flight.last_pick, route.replica_uid
+        reported = math.inf if route.is_stale else route.running_count + route.waiting_count
+        return flight.count, reported, flight.last_pick, route.replica_uid
 
     ready = [each for each in routes if each.is_ready and each.engine_uuid not in tried]
     return min(ready, key=load, default=None)

@@ -114,10 +114,7 @@ class Relay:
         routes = self._routes()
         found = routes.replicas.get(deployment)
         if found is None:
-            raise NotFound(
-                f'deployment "{deployment}" does not exist: check the name, or create it',
-                resource=Resource("roundhouse.v1.Deployment", f"deployments/{deployment}"),
-            )
+            raise not_found(routes, deployment)
         if deployment in routes.deleting:
             raise NotReady(
                 f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
@@ -131,6 +128,20 @@ class Relay:
                 retry_after_s=RETRY_AFTER_S,
             )
         return route
+
+
+def not_found(routes: Routes, deployment: str) -> RoundhouseError:
+    """Returns the error of a request for a deployment that is not among the routes."""
+    if not routes.is_current:
+        return Unreachable(
+            f'whether deployment "{deployment}" exists is not known, as the control plane does not answer: try again',
+            reason=errors_pb2.ERROR_REASON_INTERRUPTED,
+            retry_after_s=RETRY_AFTER_S,
+        )
+    return NotFound(
+        f'deployment "{deployment}" does not exist: check the name, or create it',
+        resource=Resource("roundhouse.v1.Deployment", f"deployments/{deployment}"),
+    )
 
 
 def _is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:

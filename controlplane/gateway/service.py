@@ -12,11 +12,10 @@ from typing import Any
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
-from controlplane.gateway.relay import Relay
+from controlplane.gateway.relay import Relay, not_found
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Routes
 from roundhouse.kit.clock import SystemClock
-from roundhouse.kit.errors import NotFound, Resource
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.names import ID_RULE, is_id
@@ -45,11 +44,9 @@ class Gateway:
     async def CancelRequest(self, request: pb.CancelRequestRequest, context: Any) -> pb.CancelRequestResponse:
         """Cancels a request, whoever started it."""
         key = _key(request, needs_id=True)
-        if key.deployment not in self._routes.get().replicas:
-            raise NotFound(
-                f'deployment "{key.deployment}" does not exist: check the name',
-                resource=Resource("roundhouse.v1.Deployment", f"deployments/{key.deployment}"),
-            )
+        routes = self._routes.get()
+        if key.deployment not in routes.replicas:
+            raise not_found(routes, key.deployment)
         receipt = await self._canceller.cancel(key, request.location, context.time_remaining())
         return pb.CancelRequestResponse(receipt=receipt)
 

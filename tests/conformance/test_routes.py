@@ -1,9 +1,10 @@
-"""Routes: which engines can be called, and which are ready."""
+"""Routes: which engines can be called, and which are ready. In the control plane, and in a gateway that is told."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,21 @@ from pathlib import Path
 import pytest
 
 from controlplane import wire
+from controlplane.api.fleet import FleetApi
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import LEASE_S, Registry
 from controlplane.fleet.routes import RouteKeeper
+from controlplane.gateway.remote import RemoteRoutes
 from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid, Routes
 from controlplane.store.sqlite import SqliteStore, open_sqlite
+from roundhouse.internal.v1 import fleet_service_pb2
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.kit.channel import open_channel
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.server import Listen, serve
+from roundhouse.kit.service import Service
+from roundhouse.kit.tasks import looping
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1.deployment_pb2 import Deployment
 from tests.support.clock import FakeClock
@@ -43,6 +52,7 @@ class Fleet:
         self.store, self.clock, self.agent = store, FakeClock(), ScriptedAgent("one")
         self.registry, self.intent = Registry(self.clock, "cluster"), Intent(store)
         self.keeper = RouteKeeper(self.intent, self.registry)
+        self.routes = self.keeper.routes  # as those see them who are tested
 
     async def want(self, *placements: Placement, is_deleting: bool = False, uid: str = "uid") -> None:
         """Stores the deployment and its placements."""
@@ -58,7 +68,10 @@ class Fleet:
         engine = EngineReport()
         engine.CopyFrom(ENGINE)
         for name, value in fields.items():
-            setattr(engine, name, value)
+            if name == "load":
+                engine.load.CopyFrom(value)
+            else:
+                setattr(engine, name, value)
         self.agent.engines["r"] = engine
         first = self.agent.message()
         with self.registry.session(first) as session:
@@ -67,22 +80,44 @@ class Fleet:
     async def until(self, holds: Callable[[Routes], bool]) -> Routes:
         """Waits until something holds of the routes."""
         async with asyncio.timeout(20):
-            async for routes in self.keeper.routes.watch():
+            async for routes in self.routes.watch():
                 if holds(routes):
                     return routes
         raise AssertionError("a watch never ends")
 
 
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with open_sqlite(tmp_path / "store") as store:
+@contextlib.asynccontextmanager
+async def told_to_a_gateway(routes: Latest[Routes]) -> AsyncIterator[Latest[Routes]]:
+    """Serves routes, and gives them as they arrive at the other end."""
+    service = Service(fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"], FleetApi(routes))
+    async with (
+        serve(Listen("127.0.0.1", 0), [service], grace_s=0) as serving,
+        open_channel(serving.address) as channel,
+    ):
+        remote = RemoteRoutes(channel, gateway_id="g", random=lambda: 0.0, now_s=time.monotonic)
+        async with looping({"remote routes": remote.run}):
+            yield remote.routes
+
+
+@pytest.fixture(params=["local", "remote"])
+async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Fleet]:
+    async with open_sqlite(tmp_path / "store") as store, contextlib.AsyncExitStack() as stack:
         it = Fleet(store)
-        async with it.intent.kept():
-            task = asyncio.create_task(it.keeper.run())
-            yield it
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stack.enter_async_context(it.intent.kept())
+        if request.param == "remote":
+            it.routes = await stack.enter_async_context(told_to_a_gateway(it.keeper.routes))
+        await stack.enter_async_context(looping({"routes": it.keeper.run}))
+        yield it
+
+
+async def test_nothing_is_current_before_the_store_was_looked_at(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "store") as store:
+        keeper = Fleet(store).keeper
+        assert not keeper.routes.get().is_current
+
+
+async def test_where_nothing_is_wanted_nothing_is_current_knowledge(fleet: Fleet) -> None:
+    assert (await fleet.until(lambda routes: routes.is_current)).replicas == {}
 
 
 async def test_a_ready_engine_is_a_ready_route(fleet: Fleet) -> None:
@@ -173,6 +208,29 @@ async def test_placements_of_an_earlier_deployment_of_that_name_are_not_routed_t
 
 async def test_a_placed_replica_whose_node_was_never_heard_of_is_silent_until_it_reports(fleet: Fleet) -> None:
     await fleet.want(CHAT)
-    await fleet.until(lambda routes: routes.silent == {"chat": (ENGINE.replica,)})
+    await fleet.until(lambda routes: routes.silent == {"chat": {CHAT.replica_uid: 0}})
     fleet.report()
     assert (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).silent == {}
+
+
+async def test_of_many_changes_the_last_arrives(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    for count in range(1, 200):
+        fleet.report(load=deployment_pb2.EngineLoad(running_count=count))
+        await asyncio.sleep(0)
+    await fleet.until(lambda routes: any(each.running_count == 199 for each in routes.replicas.get("chat", ())))
+
+
+async def test_deployments_beside_one_another_are_told_apart(fleet: Fleet) -> None:
+    others = {f"d{number}": f"uid-{number}" for number in range(30)}
+    puts = {}
+    for name, uid in others.items():
+        record = DeploymentRecord(deployment=Deployment(name=f"deployments/{name}", uid=uid))
+        puts[wire.deployment_key(name)] = record.SerializeToString()
+    await fleet.want(CHAT)
+    await fleet.store.commit([], puts)
+    fleet.report()
+    await fleet.until(lambda routes: len(routes.replicas) == 31 and bool(routes.replicas["chat"]))
+    await fleet.store.commit([], {}, [wire.deployment_key(each) for each in others])
+    after = await fleet.until(lambda routes: len(routes.replicas) == 1)
+    assert [each.engine_uuid for each in after.replicas["chat"]] == ["e"]

@@ -261,10 +261,20 @@ async def test_a_cancel_that_nobody_knows_says_not_arrived_only_if_all_were_aske
 async def test_a_cancel_is_not_proved_while_a_placed_replica_was_not_heard_of() -> None:
     async with house(Engine("a", tells_its_name)) as it:
         silent = "deployments/chat/replicas/3"
-        it.routes.set(replace(it.routes.get(), silent={"chat": (silent,)}))
+        it.routes.set(replace(it.routes.get(), silent={"chat": {ReplicaUid("r3"): 3}}))
         receipt = await it.cancel("ghost")
         assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
         assert list(receipt.unreachable) == [silent]
+
+
+async def test_a_cancel_is_not_proved_while_it_is_not_known_which_replicas_there_are() -> None:
+    engine = Engine("a", tells_its_name, has={"mine"})
+    async with house(engine) as it:
+        it.routes.set(replace(it.routes.get(), is_current=False))
+        receipt = await it.cancel("ghost")
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        assert list(receipt.unreachable) == ["controlplane"]
+        assert (await it.cancel("mine")).outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED
 
 
 async def test_replicas_that_all_refuse_are_not_called_lost() -> None:
@@ -372,6 +382,9 @@ async def test_a_call_ended_by_its_deadline_is_not_taken_for_a_client_that_left(
             "chat",
             ("FAILED_PRECONDITION", "DEPLOYMENT_DELETING"),
             id="being deleted",
+        ),
+        pytest.param(
+            Routes({}, is_current=False), "", "chat", ("UNAVAILABLE", "INTERRUPTED"), id="unknown while nobody tells"
         ),
         pytest.param(Routes({}), "", "", ("INVALID_ARGUMENT", "FIELD_INVALID"), id="no deployment named"),
         pytest.param(Routes({}), "", "deployments/chat", ("INVALID_ARGUMENT", "FIELD_INVALID"), id="a name, not an id"),

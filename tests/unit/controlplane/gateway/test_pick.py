@@ -12,7 +12,7 @@ from controlplane.gateway.pick import Flight, pick
 from controlplane.model import NodeId, ReplicaUid, Route
 
 
-def route(index: int, *, ready: bool = True, running: int = 0, waiting: int = 0) -> Route:
+def route(index: int, *, ready: bool = True, running: int = 0, waiting: int = 0, stale: bool = False) -> Route:
     return Route(
         deployment="chat",
         index=index,
@@ -25,6 +25,7 @@ def route(index: int, *, ready: bool = True, running: int = 0, waiting: int = 0)
         is_ready=ready,
         running_count=running,
         waiting_count=waiting,
+        is_stale=stale,
     )
 
 
@@ -50,6 +51,13 @@ CASES = [
         [route(0, running=9), route(1)],
         "e0",
         {"e1": Flight(2, 1)},
+    ),
+    Case("a_report_that_is_stale_may_be_any_number", [route(0, stale=True), route(1, running=64, waiting=99)], "e1"),
+    Case(
+        "reports_that_are_all_stale_decide_nothing",
+        [route(0, stale=True), route(1, running=9, stale=True)],
+        "e1",
+        {"e0": Flight(0, 1)},
     ),
     Case("equals_take_turns", [route(0), route(1)], "e1", {"e0": Flight(0, 7), "e1": Flight(0, 3)}),
     Case("one_never_picked_goes_first", [route(0), route(1)], "e1", {"e0": Flight(0, 7)}),

@@ -1,0 +1,59 @@
+"""Serves `FleetService`: gateways in processes of their own follow the routes here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from controlplane import feed
+from controlplane.api.paging import fitting
+from controlplane.model import Routes
+from roundhouse.internal.v1.fleet_service_pb2 import RoutesEvent, WatchRoutesRequest, WatchRoutesResponse
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.pace import Pace
+from roundhouse.v1.watch_pb2 import Bookmark
+
+log = structlog.get_logger()
+
+BEAT_S = 2.0  # three misses, and a gateway calls again
+_MOST = 1000  # deployments in one message
+# A deployment of a thousand replicas takes 200 KiB, and every report changes one of them.
+_PACE = Pace(most_fraction=0.05, cap_s=1.0)
+
+
+class FleetApi:
+    """The methods of `FleetService`."""
+
+    def __init__(self, routes: Latest[Routes]) -> None:
+        self._routes = routes
+
+    async def WatchRoutes(self, request: WatchRoutesRequest, context: Any) -> None:
+        """Streams the routes, at the pace of the gateway that reads them."""
+        log.info("gateway connected", gateway=request.gateway_id)
+        try:
+            await self._stream(context)
+        finally:
+            log.info("gateway disconnected", gateway=request.gateway_id)
+
+    async def _stream(self, context: Any) -> None:
+        now_s = asyncio.get_running_loop().time
+        told = Routes({})
+        async for routes in self._routes.watch(again_s=BEAT_S):
+            if routes.is_current:  # else this process has just started, and does not know what is stored
+                begin_s = now_s()
+                events = [*feed.changes(told, routes), RoutesEvent(bookmark=Bookmark())]
+                worked_s = now_s() - begin_s
+                await _write(context, events)
+                told = routes
+                await asyncio.sleep(_PACE.rest_s(worked_s))
+
+
+async def _write(context: Any, events: Sequence[RoutesEvent]) -> None:
+    sent_count = 0
+    while sent_count < len(events):
+        part = list(fitting(events[sent_count : sent_count + _MOST], _MOST))
+        await context.write(WatchRoutesResponse(events=part))
+        sent_count += len(part)

@@ -1,0 +1,94 @@
+"""Routes as messages: what of them changed between two looks, and the copy that a gateway keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from roundhouse.internal.v1 import fleet_service_pb2 as pb
+
+
+def changes(before: Routes, after: Routes) -> Iterator[pb.RoutesEvent]:
+    """Yields what a reader that knows `before` has to be told to know `after`."""
+    for deployment in before.replicas:
+        if deployment not in after.replicas:
+            yield pb.RoutesEvent(deleted=deployment)
+    for deployment in after.replicas:
+        if deployment not in before.replicas or _said(before, deployment) != _said(after, deployment):
+            yield pb.RoutesEvent(changed=_message(after, deployment))
+
+
+class Copy:
+    """What a stream of events has told so far. A look counts when its bookmark comes, and then whole."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, pb.DeploymentRoutes] = {}
+        self._routes: dict[str, tuple[Route, ...]] = {}
+
+    def take(self, event: pb.RoutesEvent) -> Routes | None:
+        """Takes an event in; returns the routes if it is a bookmark."""
+        match event.WhichOneof("event"):
+            case "changed":
+                self._told[event.changed.deployment] = event.changed
+                self._routes[event.changed.deployment] = tuple(
+                    _route(event.changed, each) for each in event.changed.routes
+                )
+            case "deleted":
+                self._told.pop(event.deleted, None)
+                self._routes.pop(event.deleted, None)
+            case "bookmark":
+                return Routes(
+                    dict(self._routes),
+                    frozenset(name for name, told in self._told.items() if told.is_deleting),
+                    {
+                        name: {ReplicaUid(each.replica_uid): each.index for each in told.silent_replicas}
+                        for name, told in self._told.items()
+                        if told.silent_replicas
+                    },
+                )
+        return None
+
+
+def _said(routes: Routes, deployment: str) -> object:
+    return routes.replicas[deployment], deployment in routes.deleting, routes.silent.get(deployment)
+
+
+def _message(routes: Routes, deployment: str) -> pb.DeploymentRoutes:
+    return pb.DeploymentRoutes(
+        deployment=deployment,
+        is_deleting=deployment in routes.deleting,
+        routes=[
+            pb.Route(
+                index=each.index,
+                replica_uid=each.replica_uid,
+                placement_epoch=each.epoch,
+                node=each.node,
+                address=each.address,
+                engine_uuid=each.engine_uuid,
+                engine_key=each.engine_key,
+                is_ready=each.is_ready,
+                running_count=each.running_count,
+                waiting_count=each.waiting_count,
+            )
+            for each in routes.replicas[deployment]
+        ],
+        silent_replicas=[
+            pb.SilentReplica(index=index, replica_uid=uid) for uid, index in routes.silent.get(deployment, {}).items()
+        ],
+    )
+
+
+def _route(of: pb.DeploymentRoutes, told: pb.Route) -> Route:
+    return Route(
+        deployment=of.deployment,
+        index=told.index,
+        replica_uid=ReplicaUid(told.replica_uid),
+        epoch=told.placement_epoch,
+        node=NodeId(told.node),
+        address=told.address,
+        engine_uuid=told.engine_uuid,
+        engine_key=told.engine_key,
+        is_ready=told.is_ready,
+        running_count=told.running_count,
+        waiting_count=told.waiting_count,
+    )

@@ -1,0 +1,73 @@
+from roundhouse.v1 import watch_pb2 as _watch_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WatchRoutesRequest(_message.Message):
+    __slots__ = ("gateway_id",)
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    def __init__(self, gateway_id: _Optional[str] = ...) -> None: ...
+
+class WatchRoutesResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[RoutesEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[RoutesEvent, _Mapping]]] = ...) -> None: ...
+
+class RoutesEvent(_message.Message):
+    __slots__ = ("changed", "deleted", "bookmark")
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    BOOKMARK_FIELD_NUMBER: _ClassVar[int]
+    changed: DeploymentRoutes
+    deleted: str
+    bookmark: _watch_pb2.Bookmark
+    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ...) -> None: ...
+
+class DeploymentRoutes(_message.Message):
+    __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    IS_DELETING_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    SILENT_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    is_deleting: bool
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    silent_replicas: _containers.RepeatedCompositeFieldContainer[SilentReplica]
+    def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_KEY_FIELD_NUMBER: _ClassVar[int]
+    IS_READY_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    replica_uid: str
+    placement_epoch: int
+    node: str
+    address: str
+    engine_uuid: str
+    engine_key: bytes
+    is_ready: bool
+    running_count: int
+    waiting_count: int
+    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ...) -> None: ...
+
+class SilentReplica(_message.Message):
+    __slots__ = ("index", "replica_uid")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    replica_uid: str
+    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ...) -> None: ...
