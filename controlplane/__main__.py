@@ -1,4 +1,4 @@
-"""`python -m controlplane`: one control plane. Wires, and decides nothing else.
+"""`python -m controlplane`: one control plane, or with `--role gateway` a gateway. Wires, and decides nothing else.
 
 Exit status: 0 after SIGTERM or SIGINT; 1 for a fault of ours, with a traceback in the log; 2 if it is started wrongly,
 or if its port or state directory is in use.
@@ -11,12 +11,11 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import structlog
 
-from controlplane import extensions
+from controlplane import extensions, gateway_role
 from controlplane.api.admission import Admission
 from controlplane.api.agent import AgentApi
 from controlplane.api.caches import Caches
@@ -30,6 +29,7 @@ from controlplane.api.deployments import DeploymentApi
 from controlplane.api.event_log import EventLog
 from controlplane.api.events import EventApi
 from controlplane.api.families import Families
+from controlplane.api.fleet import FleetApi
 from controlplane.api.logs import Logs
 from controlplane.api.mutations import Mutations
 from controlplane.api.node_views import NodeViews
@@ -52,17 +52,19 @@ from controlplane.fleet.models import Models
 from controlplane.fleet.registry import Registry
 from controlplane.fleet.routes import RouteKeeper
 from controlplane.gateway.service import open_gateway
+from controlplane.gateway_config import wants_gateway
 from controlplane.placement.strategies import DEFAULT_STRATEGY, STRATEGIES, Strategy, canonical_strategy
 from controlplane.reconcile.loop import Reconciler
 from controlplane.secrets import Secrets, load_key
 from controlplane.store.protocol import Store
 from controlplane.store.sqlite import open_sqlite
-from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.internal.v1 import agent_service_pb2, fleet_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.files import own_directory, write_atomically
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
+from roundhouse.kit.tasks import Loop, looping
 from roundhouse.v1 import (
     catalog_service_pb2,
     deployment_service_pb2,
@@ -75,14 +77,16 @@ NAME = "control plane"
 # Every report is some dozens of objects that live until the next. At Python's own threshold collections would look
 # through a fleet of them several times a second, and find nothing: what is not shared in a ring frees itself.
 GC_THRESHOLD = 50_000
-Loop = Callable[[], Coroutine[Any, Any, None]]
 
 log = structlog.get_logger()
 
 
 def main() -> None:
-    """Runs the control plane and ends the process."""
-    sys.exit(process.run(lambda stop: _run(sys.argv[1:], os.environ, stop), NAME))
+    """Runs the control plane, or what else it is told to be, and ends the process."""
+    arguments = sys.argv[1:]
+    if wants_gateway(arguments):
+        sys.exit(process.run(lambda stop: gateway_role.run(arguments, stop), gateway_role.NAME))
+    sys.exit(process.run(lambda stop: _run(arguments, os.environ, stop), NAME))
 
 
 async def _run(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
@@ -167,6 +171,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
             Service(event_service_pb2.DESCRIPTOR.services_by_name["EventService"], EventApi(events, epoch=store.epoch)),
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
+            Service(fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"], FleetApi(keeper.routes)),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
         ]
         loops: Mapping[str, Loop] = {
@@ -180,19 +185,8 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "chronicle": chronicle.run,
             "events": events.run,
         }
-        async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, _running(loops):
+        async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, looping(loops):
             yield serving
-
-
-@contextlib.asynccontextmanager
-async def _running(loops: Mapping[str, Loop]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each(), name=name) for name, each in loops.items()]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from roundhouse.kit.errors import Usage
 from roundhouse.kit.server import Listen
 from roundhouse.kit.tls import ServerTls, check_exposure
 
+ROLES = ("all", "gateway")
 DEFAULT_LISTEN = "127.0.0.1:50050"
 DEFAULT_LEASE_S = 7.0  # three reports may be lost, and after a cut an agent is back within 4 s
 _SHORTEST_LEASE_S, _LONGEST_LEASE_S = 1.0, 3600.0
@@ -41,7 +42,9 @@ class Config:
     log_level: logs.Level = "info"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Reads arguments, and raises Usage for what cannot be read."""
+
     def error(self, message: str) -> NoReturn:
         """Raises Usage, which is printed like every other refusal to start."""
         raise Usage(f"{message}: see --help")
@@ -59,11 +62,7 @@ def parse(
     strategies: the names of those that exist, the default first. strategy_of: the one that a spelling means.
     """
     parsed = _parser(environ).parse_args(arguments)
-    if (parsed.tls_cert is None) != (parsed.tls_key is None):
-        raise Usage("--tls-cert and --tls-key belong together: give both")
-    tls = None if parsed.tls_cert is None else ServerTls(parsed.tls_cert, parsed.tls_key)
-    listen = Listen.parse(parsed.listen, tls=tls, insecure=parsed.insecure)
-    check_exposure(listen.host, has_tls=tls is not None, insecure=parsed.insecure)
+    listen = listen_of(parsed)
     if not _SHORTEST_LEASE_S <= parsed.node_lease <= _LONGEST_LEASE_S:
         limits = f"{_SHORTEST_LEASE_S:g} to {_LONGEST_LEASE_S:g}"
         raise Usage(f"--node-lease is {parsed.node_lease:g}: use seconds from {limits}")
@@ -77,13 +76,36 @@ def parse(
     )
 
 
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="controlplane", description="Decides what runs where, and relays requests to it.")
+def add_listening(parser: argparse.ArgumentParser, default: str, *, insecure: str) -> None:
+    """Adds the arguments that `listen_of` reads. insecure: what `--insecure` allows."""
     add = parser.add_argument
-    add("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="port 0 takes any; default: %(default)s")
-    add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
+    add("--listen", default=default, metavar="HOST:PORT", help="port 0 takes any; default: %(default)s")
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain of this server, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
+    add("--insecure", action="store_true", help=insecure)
+
+
+def listen_of(parsed: argparse.Namespace) -> Listen:
+    """Returns where to listen; raises Usage for half of TLS, and for exposure without it."""
+    if (parsed.tls_cert is None) != (parsed.tls_key is None):
+        raise Usage("--tls-cert and --tls-key belong together: give both")
+    tls = None if parsed.tls_cert is None else ServerTls(parsed.tls_cert, parsed.tls_key)
+    listen = Listen.parse(parsed.listen, tls=tls, insecure=parsed.insecure)
+    check_exposure(listen.host, has_tls=tls is not None, insecure=parsed.insecure)
+    return listen
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = Parser(prog="controlplane", description="Decides what runs where, and relays requests to it.")
+    add = parser.add_argument
+    add(
+        "--role",
+        choices=ROLES,
+        default=ROLES[0],
+        help="`gateway` relays requests alone, beside a control plane: see --role gateway --help; default: %(default)s",
+    )
+    add_listening(parser, DEFAULT_LISTEN, insecure="allow other hosts than this one to be served without TLS")
+    add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
     add(
         "--secrets-key",
         type=Path,
@@ -91,7 +113,6 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="the key that secrets of deployments are sealed with, made if it is not there; "
         "default: secrets.key in the state directory",
     )
-    add("--insecure", action="store_true", help="allow other hosts than this one to be served without TLS")
     add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser

@@ -1,0 +1,75 @@
+"""What a gateway in a process of its own is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.config import ROLES, Parser, add_listening, listen_of
+from roundhouse.kit import logs
+from roundhouse.kit.errors import Usage
+from roundhouse.kit.server import Listen
+from roundhouse.kit.tls import is_loopback
+
+DEFAULT_LISTEN = "127.0.0.1:50051"  # beside a control plane on the same machine
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The settings of a gateway, checked."""
+
+    listen: Listen
+    control_plane: str
+    tls_ca: Path | None = None
+    address_file: Path | None = None
+    stop_grace_s: float = 2.0  # for calls that run when it is told to stop
+    log_level: logs.Level = "info"
+
+
+def wants_gateway(arguments: Sequence[str]) -> bool:
+    """Tells whether it is a gateway alone that is to be started."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--role")
+    try:
+        return parser.parse_known_args(arguments)[0].role == "gateway"
+    except Usage:  # what is wrong is said by the parser that knows all
+        return False
+
+
+def parse(arguments: Sequence[str]) -> GatewayConfig:
+    """Returns the settings; raises Usage with one readable line for each kind of mistake."""
+    parsed = _parser().parse_args(arguments)
+    listen = listen_of(parsed)
+    host = Listen.parse(parsed.control_plane).host
+    if not (is_loopback(host) or parsed.tls_ca or parsed.insecure):
+        raise Usage(
+            f"refusing to be told the keys of engines by {host} in the clear: give --tls-ca, "
+            "or say --insecure if the network is trusted"
+        )
+    return GatewayConfig(
+        listen=listen,
+        control_plane=parsed.control_plane,
+        tls_ca=parsed.tls_ca,
+        address_file=parsed.address_file,
+        log_level=parsed.log_level,
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="controlplane --role gateway",
+        description="Relays requests to engines, also while the control plane is away; passes all else on to it.",
+    )
+    add = parser.add_argument
+    add("--role", choices=ROLES, help="gateway")
+    add("--control-plane", required=True, metavar="HOST:PORT", help="address of the control plane")
+    add("--tls-ca", type=Path, metavar="FILE", help="authority of the control plane's certificate, PEM")
+    add_listening(
+        parser, DEFAULT_LISTEN, insecure="allow plaintext from the control plane and to other hosts than this one"
+    )
+    add(
+        "--address-file", type=Path, metavar="FILE", help="where to write HOST:PORT while it serves; useful with port 0"
+    )
+    add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
+    return parser

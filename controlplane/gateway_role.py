@@ -1,0 +1,110 @@
+"""`python -m controlplane --role gateway`: a gateway in a process of its own. Wires, and decides nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from controlplane.gateway.remote import RemoteRoutes
+from controlplane.gateway.service import open_gateway
+from controlplane.gateway_config import GatewayConfig, parse
+from controlplane.model import Routes
+from roundhouse.kit import logs
+from roundhouse.kit.channel import open_channel
+from roundhouse.kit.errors import Unreachable
+from roundhouse.kit.files import write_atomically
+from roundhouse.kit.forward import Forwarded
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.server import Serving, serve
+from roundhouse.kit.service import Service
+from roundhouse.kit.tasks import looping
+from roundhouse.v1 import (
+    catalog_service_pb2,
+    deployment_service_pb2,
+    event_service_pb2,
+    inference_service_pb2,
+    node_service_pb2,
+)
+
+NAME = "gateway"
+RETRY_AFTER_S = 1.0
+_INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
+# What clients may ask of the control plane through a gateway. Nothing internal: what agents and gateways are told is no
+# client's business, and who they are is known of their own connections alone.
+FORWARDED = (
+    deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
+    catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+    node_service_pb2.DESCRIPTOR.services_by_name["NodeService"],
+    event_service_pb2.DESCRIPTOR.services_by_name["EventService"],
+)
+
+log = structlog.get_logger()
+
+
+async def run(arguments: Sequence[str], stop: asyncio.Event) -> None:
+    """Runs a gateway until `stop` is set."""
+    config = parse(arguments)
+    logs.configure(config.log_level)
+    async with running(config):
+        await stop.wait()
+        log.info("gateway stops")
+
+
+@contextlib.asynccontextmanager
+async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
+    """Runs a gateway for the block; its address stands in the file that was named meanwhile.
+
+    Health says NOT_SERVING until the control plane has told what there is; of what is passed on to it, whenever it is
+    away.
+    """
+    gateway_id = uuid.uuid4().hex
+    async with open_channel(config.control_plane, ca=config.tls_ca) as channel:
+        remote = RemoteRoutes(channel, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
+        async with open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
+            services = [
+                Service(_INFERENCE, gateway),
+                *(Forwarded(each, channel, lambda: _away(config.control_plane)) for each in FORWARDED),
+            ]
+            async with (
+                serve(config.listen, services, grace_s=config.stop_grace_s, is_healthy=False) as serving,
+                looping({"routes": remote.run, "health": lambda: _tell_health(remote.routes, serving)}),
+                _announced(config, serving),
+            ):
+                log.info("gateway serving", address=serving.address, control_plane=config.control_plane)
+                yield serving
+
+
+@contextlib.asynccontextmanager
+async def _announced(config: GatewayConfig, serving: Serving) -> AsyncIterator[None]:
+    if config.address_file is None:
+        yield
+        return
+    write_atomically(config.address_file, f"{serving.address}\n".encode())
+    try:
+        yield
+    finally:
+        config.address_file.unlink(missing_ok=True)
+
+
+async def _tell_health(routes: Latest[Routes], serving: Serving) -> None:
+    has_known = False
+    async for now in routes.watch():
+        has_known = has_known or now.is_current
+        for name in ("", _INFERENCE.full_name):
+            await serving.set_healthy(has_known, name)
+        for each in FORWARDED:
+            await serving.set_healthy(now.is_current, each.full_name)
+
+
+def _away(address: str) -> Unreachable:
+    return Unreachable(
+        f"the control plane at {address} does not answer this gateway, which goes on serving models: "
+        "start it again, or check --control-plane of the gateway",
+        retry_after_s=RETRY_AFTER_S,
+    )
