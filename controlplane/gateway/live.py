@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 from controlplane.gateway.pick import Flight
 from controlplane.model import Route
+from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists
 from roundhouse.v1 import errors_pb2
 
+# An engine that took no request, or was lost with one, is asked last for so long. Reports say within seconds that it is
+# gone; where none arrive, as when the control plane is away, every request would try first where nobody answers.
+SHUNNED_S = 10.0
 LOST_KEPT = 10_000  # as many as an engine keeps receipts
 
 
@@ -27,8 +31,10 @@ class RequestKey:
 class LiveRequests:
     """Requests being relayed and the engines they are at. One writer: the gateway's event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.flights: dict[str, Flight] = {}
+        self._shunned: dict[str, float] = {}  # until when, by engine uuid
         self._routes: dict[RequestKey, Route | None] = {}
         self._lost: OrderedDict[RequestKey, Route] = OrderedDict()
         self._picks = 0
@@ -77,6 +83,17 @@ class LiveRequests:
         self._lost[key] = route
         while len(self._lost) > LOST_KEPT:
             self._lost.popitem(last=False)
+
+    def shun(self, route: Route) -> None:
+        """Notes that an engine did not take a request, or was lost with one."""
+        self._shunned[route.engine_uuid] = self._clock.monotonic() + SHUNNED_S
+
+    def shunned(self) -> frozenset[str]:
+        """Returns the engines, by uuid, that are asked last for now."""
+        now_s = self._clock.monotonic()
+        for engine in [each for each, until_s in self._shunned.items() if until_s <= now_s]:
+            del self._shunned[engine]
+        return frozenset(self._shunned)
 
     def forget_engines(self, present: frozenset[str]) -> None:
         """Drops what is known of engines that are gone and have no request here."""

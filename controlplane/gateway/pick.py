@@ -20,18 +20,24 @@ class Flight:
 _NONE = Flight()
 
 
-def pick(routes: Iterable[Route], flights: Mapping[str, Flight], *, tried: Collection[str] = ()) -> Route | None:
+def pick(
+    routes: Iterable[Route],
+    flights: Mapping[str, Flight],
+    *,
+    tried: Collection[str] = (),
+    shunned: Collection[str] = (),
+) -> Route | None:
     """Returns the least loaded ready replica that was not tried yet; None if there is none.
 
-    `flights` and `tried` are by engine uuid. What this gateway has at an engine is exact, and counts first; what was
-    reported is up to two seconds old and decides between equals, where a count that is stale is taken for any number;
-    among equals still, the one picked longest ago goes first.
+    `flights`, `tried` and `shunned` are by engine uuid. Those that are shunned go last. What this gateway has at an
+    engine is exact, and counts first; what was reported is up to two seconds old and decides between equals, where a
+    count that is stale is taken for any number; among equals still, the one picked longest ago goes first.
     """
 
-    def load(route: Route) -> tuple[int, float, int, str]:
+    def load(route: Route) -> tuple[bool, int, float, int, str]:
         flight = flights.get(route.engine_uuid, _NONE)
         reported = math.inf if route.is_stale else route.running_count + route.waiting_count
-        return flight.count, reported, flight.last_pick, route.replica_uid
+        return route.engine_uuid in shunned, flight.count, reported, flight.last_pick, route.replica_uid
 
     ready = [each for each in routes if each.is_ready and each.engine_uuid not in tried]
     return min(ready, key=load, default=None)

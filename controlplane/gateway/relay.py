@@ -102,6 +102,7 @@ class Relay:
                 raise
             what = "engine lost" if has_sent else "engine takes no requests"
             log.warning(what, replica=_name(route), engine=route.engine_uuid, request_id=key.request_id)
+            self._live.shun(route)
             if has_sent:
                 self._live.lose(key, route)
                 raise _lost(key, route) from error
@@ -120,7 +121,7 @@ class Relay:
                 f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
                 reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
             )
-        route = pick(found, self._live.flights, tried=tried)
+        route = pick(found, self._live.flights, tried=tried, shunned=self._live.shunned())
         if route is None:
             raise Unreachable(
                 f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',

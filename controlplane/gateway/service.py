@@ -60,7 +60,8 @@ class Gateway:
 @contextlib.asynccontextmanager
 async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
-    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(SystemClock())
+    clock = SystemClock()
+    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(clock), Tombstones(clock)
     canceller = Canceller(routes.get, engines, live, tombstones)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving:

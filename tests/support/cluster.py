@@ -48,6 +48,17 @@ class Cluster:
         address = control_plane or self.address
         self._spawn("nodeagent", "--control-plane", address, "--state-dir", str(state), *options, name=name)
 
+    async def start_gateway(self, name: str = "gateway", *options: str, control_plane: str = "") -> str:
+        """Starts one on a free port; returns its address.
+
+        control_plane: what it calls, if that is not the control plane.
+        """
+        announced = self.folder / f"{name}.address"
+        announced.unlink(missing_ok=True)
+        arguments = ["--role", "gateway", "--control-plane", control_plane or self.address, "--listen", "127.0.0.1:0"]
+        self._spawn("controlplane", *arguments, "--address-file", str(announced), *options, name=name)
+        return await eventually(lambda: announced.read_text().strip(), "the gateway listens")
+
     def kill(self, name: str) -> None:
         """Ends a process as the kernel does when memory is out."""
         process = self.processes.pop(name)

@@ -195,6 +195,16 @@ async def test_an_engine_that_is_not_there_is_replaced_by_another() -> None:
         assert [await it.collect() for _ in range(4)] == ["good"] * 4
 
 
+async def test_engines_that_did_not_take_a_request_are_asked_last_by_the_next() -> None:
+    bad = [Engine(name, refuses_everybody) for name in "abc"]
+    async with house(*bad, Engine("good", tells_its_name)) as it:
+        with pytest.raises(grpc.RpcError) as refusal:  # which takes three attempts
+            await it.collect()
+        assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+        assert [await it.collect() for _ in range(5)] == ["good"] * 5
+    assert [len(each.hops) for each in bad] == [1, 1, 1]
+
+
 async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and_what_came_stays() -> None:
     half = Engine("half", breaks_after_the_first_token, is_mute=True)
     async with house(half, Engine("other", tells_its_name)) as it:

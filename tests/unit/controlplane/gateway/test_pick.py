@@ -36,6 +36,7 @@ class Case:
     want: str | None
     flights: dict[str, Flight] = field(default_factory=dict)
     tried: frozenset[str] = frozenset()
+    shunned: frozenset[str] = frozenset()
 
 
 CASES = [
@@ -62,13 +63,17 @@ CASES = [
     Case("equals_take_turns", [route(0), route(1)], "e1", {"e0": Flight(0, 7), "e1": Flight(0, 3)}),
     Case("one_never_picked_goes_first", [route(0), route(1)], "e1", {"e0": Flight(0, 7)}),
     Case("what_was_tried_is_left_out", [route(0), route(1, running=5)], "e1", tried=frozenset({"e0"})),
+    Case(
+        "what_is_shunned_goes_last", [route(0), route(1, running=5)], "e1", {"e1": Flight(3)}, shunned=frozenset({"e0"})
+    ),
+    Case("what_is_shunned_is_better_than_nothing", [route(0)], "e0", shunned=frozenset({"e0"})),
     Case("all_tried", [route(0)], None, tried=frozenset({"e0"})),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_pick(case: Case) -> None:
-    picked = pick(case.routes, case.flights, tried=case.tried)
+    picked = pick(case.routes, case.flights, tried=case.tried, shunned=case.shunned)
     assert (None if picked is None else picked.engine_uuid) == case.want
 
 
