@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from controlplane.model import ReplicaUid, Route, Routes
+from controlplane.model import Routes
 
 
 def aged(routes: Routes) -> Routes:
@@ -27,13 +26,13 @@ def joined(now: Routes, before: Routes) -> Routes:
     known = {each.replica_uid: each for found in before.replicas.values() for each in found}
     replicas, silent = dict(now.replicas), dict(now.silent)
     for deployment, indexes in now.silent.items():
-        kept = [known[uid] for uid in indexes if uid in known]
-        if kept:
-            replicas[deployment] = (*replicas.get(deployment, ()), *(replace(each, is_stale=True) for each in kept))
-            silent[deployment] = _without(indexes, kept)
+        found = now.replicas.get(deployment, ())
+        served = {each.index for each in found if each.is_ready}  # by another engine, so that the old one is not picked
+        kept = [
+            replace(known[uid], is_stale=True, is_ready=known[uid].is_ready and index not in served)
+            for uid, index in indexes.items()
+            if uid in known
+        ]
+        replicas[deployment] = (*found, *kept)
+        silent[deployment] = {uid: index for uid, index in indexes.items() if uid not in known}
     return replace(now, replicas=replicas, silent={name: left for name, left in silent.items() if left})
-
-
-def _without(indexes: Mapping[ReplicaUid, int], kept: Sequence[Route]) -> dict[ReplicaUid, int]:
-    asked = {each.replica_uid for each in kept}
-    return {uid: index for uid, index in indexes.items() if uid not in asked}

@@ -48,6 +48,11 @@ def test_what_ages_keeps_all_but_how_busy_engines_are_and_is_not_current() -> No
             id="what is told goes before, and what was not known stays silent",
         ),
         pytest.param(
+            Routes({"chat": (route("q"),)}, silent={"chat": silent(r=0)}),
+            Routes({"chat": (route("q"), route("r", is_ready=False, is_stale=True))}),
+            id="an older engine of a replica that serves elsewhere by now is not picked",
+        ),
+        pytest.param(
             Routes({"chat": (route("q"),)}),
             Routes({"chat": (route("q"),)}),
             id="a replica that is neither told nor silent is gone",
