@@ -77,3 +77,16 @@ async def test_a_server_that_asks_for_certificates_serves_nobody_without_one(tls
         with pytest.raises(grpc.RpcError) as refusal:
             await node_service_pb2_grpc.NodeServiceStub(channel).ListNodes(node_service_pb2.ListNodesRequest())
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.slow
+async def test_a_gateway_that_trusts_the_certificate_follows_and_serves_with_its_own(
+    tmp_path: Path, tls: ServerTls
+) -> None:
+    pair = ("--tls-cert", str(tls.certificate), "--tls-key", str(tls.key))
+    async with secured(tmp_path, tls) as it:
+        address = await it.start_gateway("gateway", "--tls-ca", str(tls.certificate), *pair)
+        async with Client(address, ca=tls.certificate) as client:
+            await node_ready(client)
+            [node] = (await client.nodes.list()).nodes
+            assert [gpu.total_memory_bytes for gpu in node.gpus] == [8 << 30]
