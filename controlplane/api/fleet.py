@@ -20,15 +20,15 @@ log = structlog.get_logger()
 
 BEAT_S = 2.0  # three misses, and a gateway calls again
 _MOST = 1000  # deployments in one message
-# A deployment of a thousand replicas takes 200 KiB, and every report changes one of them.
+# A deployment of a thousand replicas takes 150 kB, and every report changes one of them.
 _PACE = Pace(most_fraction=0.05, cap_s=1.0)
 
 
 class FleetApi:
     """The methods of `FleetService`."""
 
-    def __init__(self, routes: Latest[Routes]) -> None:
-        self._routes = routes
+    def __init__(self, routes: Latest[Routes], *, beat_s: float = BEAT_S) -> None:
+        self._routes, self._beat_s = routes, beat_s
 
     async def WatchRoutes(self, request: WatchRoutesRequest, context: Any) -> None:
         """Streams the routes, at the pace of the gateway that reads them."""
@@ -41,7 +41,7 @@ class FleetApi:
     async def _stream(self, context: Any) -> None:
         now_s = asyncio.get_running_loop().time
         told = Routes({})
-        async for routes in self._routes.watch(again_s=BEAT_S):
+        async for routes in self._routes.watch(again_s=self._beat_s):
             if routes.is_current:  # else this process has just started, and does not know what is stored
                 begin_s = now_s()
                 events = [*feed.changes(told, routes), RoutesEvent(bookmark=Bookmark())]

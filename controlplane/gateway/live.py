@@ -15,7 +15,7 @@ from roundhouse.v1 import errors_pb2
 
 # An engine that took no request, or was lost with one, is asked last for so long. Reports say within seconds that it is
 # gone; where none arrive, as when the control plane is away, every request would try first where nobody answers.
-SHUNNED_S = 10.0
+SHUNNED_S = 5.0
 LOST_KEPT = 10_000  # as many as an engine keeps receipts
 
 

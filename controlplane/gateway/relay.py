@@ -135,7 +135,7 @@ def not_found(routes: Routes, deployment: str) -> RoundhouseError:
     """Returns the error of a request for a deployment that is not among the routes."""
     if not routes.is_current:
         return Unreachable(
-            f'whether deployment "{deployment}" exists is not known, as the control plane does not answer: try again',
+            f'whether deployment "{deployment}" exists is not known, as the control plane is not heard: try again',
             reason=errors_pb2.ERROR_REASON_INTERRUPTED,
             retry_after_s=RETRY_AFTER_S,
         )

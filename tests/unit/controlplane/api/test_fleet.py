@@ -1,0 +1,66 @@
+"""What a gateway is told, message by message."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from controlplane.api.fleet import FleetApi
+from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from roundhouse.internal.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from roundhouse.kit.channel import cancelling, open_channel
+from roundhouse.kit.latest import Latest
+from roundhouse.kit.server import Listen, serve
+from roundhouse.kit.service import Service
+
+DESCRIPTOR = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"]
+ONE = Route("chat", 0, ReplicaUid("r"), 1, NodeId("a"), "10.0.0.1:1", "e", b"a key", True, 3, 4)
+
+
+@contextlib.asynccontextmanager
+async def watched(routes: Latest[Routes], beat_s: float = 60.0) -> AsyncIterator[Any]:
+    """Gives a watch of these routes."""
+    service = Service(DESCRIPTOR, FleetApi(routes, beat_s=beat_s))
+    async with (
+        serve(Listen("127.0.0.1", 0), [service], grace_s=0) as serving,
+        open_channel(serving.address) as channel,
+        cancelling(
+            fleet_service_pb2_grpc.FleetServiceStub(channel).WatchRoutes(fleet_service_pb2.WatchRoutesRequest())
+        ) as call,
+    ):
+        yield call
+
+
+def kinds(message: Any) -> list[str]:
+    return [each.WhichOneof("event") for each in message.events]
+
+
+async def test_first_everything_is_told_then_what_changed_and_each_look_ends_with_a_bookmark() -> None:
+    routes = Latest(Routes({"chat": (ONE,), "other": ()}))
+    async with watched(routes) as call:
+        assert kinds(await call.read()) == ["changed", "changed", "bookmark"]
+        routes.set(Routes({"chat": (replace(ONE, running_count=5),), "other": ()}))
+        changed = await call.read()
+        assert kinds(changed) == ["changed", "bookmark"]
+        assert [each.running_count for each in changed.events[0].changed.routes] == [5]
+        routes.set(Routes({"other": ()}))
+        deleted = await call.read()
+        assert kinds(deleted) == ["deleted", "bookmark"]
+        assert deleted.events[0].deleted == "chat"
+
+
+async def test_where_nothing_changes_a_bookmark_says_that_somebody_is_there() -> None:
+    async with watched(Latest(Routes({"chat": (ONE,)})), beat_s=0.01) as call:
+        assert kinds(await call.read()) == ["changed", "bookmark"]
+        assert [kinds(await call.read()) for _ in range(3)] == [["bookmark"]] * 3
+
+
+async def test_a_fleet_that_takes_more_than_one_message_has_one_bookmark() -> None:
+    names = [f"d{number:05}" for number in range(2500)]
+    async with watched(Latest(Routes(dict.fromkeys(names, ())))) as call:
+        seen: list[Any] = []
+        while not seen or seen[-1].WhichOneof("event") != "bookmark":
+            seen += (await call.read()).events
+    assert [each.changed.deployment for each in seen[:-1]] == names
