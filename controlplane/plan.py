@@ -192,7 +192,12 @@ class _Draft:
         found: list[Move] = []
         for deployment in wanted:
             facts = deployment, self._standing(deployment.uid), self._nodes, self._leaving, refused
-            found += [*moves(*facts), *replacements(*facts)]
+            found += moves(*facts)
+            for each in replacements(*facts):
+                if isinstance(each, Unplaced):
+                    self.unplaced.append(each)
+                else:
+                    found.append(each)
         if len(found) > MOST_MOVES:
             first = turn * MOST_MOVES % len(found)
             found = found[first:] + found[:first]

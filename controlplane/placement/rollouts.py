@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from controlplane.model import Placement, Wanted
+from controlplane.model import Placement, Unplaced, Wanted
 from controlplane.placement.fit import Place
 from controlplane.placement.moves import Move, ReplicaKey, refusal
 from controlplane.placement.standing import Leaving, Nodes, newest, reports, runs_what_is_wanted, serves
@@ -16,8 +16,10 @@ def replacements(
     nodes: Nodes,
     leaving: Leaving,
     refused: Mapping[ReplicaKey, Collection[Place]],
-) -> Iterator[Move]:
+) -> Iterator[Move | Unplaced]:
     """Yields the replicas of a deployment that are to be replaced now, as moves to where they may well be already.
+
+    Of those that wait for others it says so.
 
     standing: its placements that are not stopping. leaving: nodes that are drained or lost. refused: where a replica
     was refused lately. What does not serve is replaced at once; of what serves, so many at a time as the deployment
@@ -47,6 +49,10 @@ def replacements(
     if wanted.max_surge == 0:
         for each in serving[:budget]:
             yield _replacement(wanted, each, refused, stop_grace_s=wanted.rollout_grace_s, goes_first=True)
+        for each in serving[budget:]:
+            missing_count = wanted.replica_count - available_count + min(budget, len(serving))
+            why = f"it is replaced when more of the {wanted.replica_count} replicas serve: {missing_count} do not"
+            yield Unplaced(wanted.deployment, each.index, f"{why}, as many as rollout.max_unavailable allows")
         return
     for number, each in enumerate(serving[:room]):
         may_go = number < budget
