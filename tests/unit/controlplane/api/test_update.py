@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from roundhouse.internal.v1 import agent_service_pb2 as agent_pb
 from roundhouse.kit.errors import Conflict, InvalidArgument, NoCapacity, NotFound, NotReady
+from roundhouse.kit.status import error_of
 from roundhouse.v1 import condition_pb2, deployment_pb2
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1.condition_pb2 import Condition
@@ -298,6 +301,33 @@ async def test_a_repeated_update_is_answered_as_before_and_made_once(plane: Plan
         second = await plane.deployments.UpdateDeployment(asked)
         assert first == second
         assert (await plane.get()).generation == 2
+
+
+async def test_of_two_updates_at_once_each_is_made_or_with_an_etag_one(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        first = await plane.create()
+        calls = [
+            update("labels", labels={"a": "1"}),
+            update("engine_options.batch_size", engine_options=batch_of(3)),
+            update("annotations", annotations={"b": "2"}),
+        ]
+        await asyncio.gather(*(plane.deployments.UpdateDeployment(each) for each in calls))
+        both = await settled(plane)
+        assert (dict(both.labels), dict(both.annotations), both.engine_options.batch_size) == (
+            {"a": "1"},
+            {"b": "2"},
+            3,
+        )
+        for each in calls:
+            each.deployment.etag = both.etag
+            each.deployment.labels["c"] = each.update_mask.paths[0]
+            each.update_mask.paths[:] = ["labels"]
+        answers = await asyncio.gather(
+            *(plane.deployments.UpdateDeployment(each) for each in calls), return_exceptions=True
+        )
+        refusals = [error_of(each) for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+        assert [reason_of(each) for each in refusals] == ["ETAG_MISMATCH"] * 2
+        assert first.uid == both.uid
 
 
 async def test_at_most_two_versions_run_beside_the_one_that_is_wanted(plane: Plane) -> None:
