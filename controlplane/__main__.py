@@ -37,9 +37,11 @@ from controlplane.api.nodes import NodeApi
 from controlplane.api.outlook import Outlook
 from controlplane.api.planning import Planning
 from controlplane.api.resolving import Resolving
+from controlplane.api.rollouts import Rollouts
 from controlplane.api.scaling import Scaling
 from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
+from controlplane.api.updating import Updating
 from controlplane.api.vault import Vault, require_no_secrets
 from controlplane.api.watches import Watches
 from controlplane.cluster import begin_term
@@ -145,10 +147,12 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     secrets = Secrets(load_key(config.secrets_key or config.state_dir / "secrets.key"))
     mutations = Mutations(store, intent, clock, reconciler.hint, key=secrets.hash_key)
     completing = Completing(store, intent, registry, statuses, sizing, reconciler.hint)
+    rollouts = Rollouts(store, intent, statuses, clock, reconciler.hint)
     vault = Vault(secrets, is_private=config.listen.is_private)
     creating = Creating(store, mutations, statuses, sizing, admission, vault, config.placement, clock)
     deployments = DeploymentApi(
         creating,
+        Updating(store, mutations, statuses, sizing, admission, vault, clock),
         Scaling(store, mutations, statuses, admission, clock),
         Deleting(store, mutations, statuses, clock),
         Planning(creating, intent, outlook),
@@ -181,6 +185,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "node views": lambda: views.run(reconciler.outcome.watch),
             "reconcile": reconciler.run,
             "completing": completing.run,
+            "rollouts": rollouts.run,
             "mutations": mutations.keep_pruned,
             "chronicle": chronicle.run,
             "events": events.run,

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 
 from controlplane import wire
 from controlplane.model import Placement
+from controlplane.rolling import Progress
+from roundhouse.internal.v1 import store_pb2
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport
+from roundhouse.internal.v1.store_pb2 import Rollout
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
 from roundhouse.v1.condition_pb2 import Condition
@@ -34,6 +37,17 @@ class Sighting:
     refusal: str = ""  # why its node will not start it
     gpu_indexes: Mapping[str, int] = field(default_factory=dict)  # by UUID, as far as its node reports them
     stays: str = ""  # why it is to leave its node, and cannot
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """What is known of the last change of what replicas run, and how far they are with it."""
+
+    rollout: Rollout
+    progress: Progress
+    outdated_count: int = 0  # replicas that run something else than what is wanted
+    lack: str = ""  # why there is no room for the replacement of one of them
+    is_settling: bool = False  # some stop, or have no place yet
 
 
 def pending_replica(wanted: Deployment, index: int, reason: str, *, before: Replica | None, now_s: float) -> Replica:
@@ -82,18 +96,25 @@ def placed_replica(
 
 
 def deployment(
-    wanted: Deployment, replicas: Sequence[Replica], *, observed: int, before: Deployment | None, now_s: float
+    wanted: Deployment,
+    replicas: Sequence[Replica],
+    rolling: Rolling,
+    *,
+    observed: int,
+    before: Deployment | None,
+    now_s: float,
 ) -> Deployment:
-    """Returns a deployment with its status. `replicas` are all that it has, `observed` the generation acted upon."""
-    kept = [each for each in replicas if _index(each) < wanted.replica_count]
-    ready = [each for each in kept if each.state == deployment_pb2.REPLICA_STATE_READY]
+    """Returns a deployment with its status. `replicas` are those that stay, `observed` is the generation acted upon."""
+    ready = [each for each in replicas if each.state == deployment_pb2.REPLICA_STATE_READY]
     whole = Deployment()
     whole.CopyFrom(wanted)
     whole.observed_generation = observed
-    whole.state = _deployment_state(wanted, kept, len(ready))
+    whole.state = _deployment_state(wanted, replicas, len(ready))
     whole.ready_replica_count = len(ready)
+    whole.updated_replica_count = min(rolling.progress.updated_count, len(ready))
     is_same = before is not None and before.uid == whole.uid
-    whole.conditions.extend([_placed(wanted, kept), _available(wanted, kept, len(ready))])
+    available = _available(wanted, replicas, len(ready))
+    whole.conditions.extend([_placed(wanted, replicas), available, _rolled_out(wanted, rolling)])
     _carry(whole.conditions, before.conditions if before is not None and is_same else (), now_s)
     return whole
 
@@ -169,7 +190,7 @@ def _deployment_state(
 ) -> deployment_pb2.DeploymentState:
     if wanted.HasField("delete_time"):
         return deployment_pb2.DEPLOYMENT_STATE_DELETING
-    if ready_count == wanted.replica_count:
+    if ready_count >= wanted.replica_count:
         return deployment_pb2.DEPLOYMENT_STATE_READY
     if ready_count > 0:
         return deployment_pb2.DEPLOYMENT_STATE_DEGRADED
@@ -207,6 +228,23 @@ def _available(wanted: Deployment, replicas: Sequence[Replica], ready_count: int
     return Condition(type="Available", status=_FALSE, reason="NoReplicaReady", message=message)
 
 
+def _rolled_out(wanted: Deployment, rolling: Rolling) -> Condition:
+    """Tells whether every replica runs what is wanted; of a first version, as soon as none runs anything else."""
+    if rolling.rollout.state == store_pb2.ROLLOUT_STATE_ROLLED_BACK:
+        return Condition(type="RolledOut", status=_FALSE, reason="RolledBack", message=rolling.rollout.message)
+    if rolling.rollout.state != store_pb2.ROLLOUT_STATE_RUNNING and not rolling.outdated_count:
+        return Condition(type="RolledOut", status=_TRUE)
+    progress = rolling.progress
+    message = f"{progress.updated_count} of {wanted.replica_count} replicas are READY with what is wanted"
+    if rolling.lack and not rolling.is_settling and not progress.trouble:
+        message += f"; {rolling.lack}; let rollout.max_unavailable be 1 or more, or make room"
+        return Condition(type="RolledOut", status=_FALSE, reason="SurgeDoesNotFit", message=message)
+    trouble = progress.failure or progress.trouble
+    return Condition(
+        type="RolledOut", status=_FALSE, reason="RollingOut", message=f"{message}; {trouble}" if trouble else message
+    )
+
+
 def _timed(replica: Replica, before: Replica | None, now_s: float) -> Replica:
     same = before if before is not None and before.uid == replica.uid else None
     if not replica.HasField("state_time"):
@@ -224,5 +262,6 @@ def _carry(fresh: Iterable[Condition], before: Iterable[Condition], now_s: float
         condition.transition_time.CopyFrom(to_timestamp(now_s) if first_told is None else first_told)
 
 
-def _index(replica: Replica) -> int:
+def index_of(replica: Replica) -> int:
+    """Returns the index in the name of a replica."""
     return int(replica.name.rpartition("/")[2])

@@ -85,6 +85,10 @@ class Wanted:
     tolerations: tuple[Toleration, ...] = ()
     anti_affinity: tuple[AntiAffinity, ...] = ()
     labels: frozenset[tuple[str, str]] = frozenset()  # its own
+    spec_generation: int = 0  # names what its replicas are to run
+    max_surge: int = 1  # replicas beside those that are wanted while they are replaced by such as run something else
+    max_unavailable: int = 0  # of those that are wanted, that may be missing then
+    rollout_grace_s: float = 300.0  # for running requests of one that was replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class Placement:
     reserved_bytes: int
     is_stopping: bool = False
     drain_grace_s: float = 30.0
+    spec_generation: int = 0  # names what it runs
 
 
 @dataclass(slots=True)  # not frozen, which would take twice as long to make, and reports bring thousands a second
@@ -127,6 +132,7 @@ class Engine:
     is_gone: bool  # STOPPED: no process, memory released
     is_serving: bool = False  # READY
     has_failed: bool = False  # FAILED: it may be started again
+    load: int = 0  # sequences that run or wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ from types import MappingProxyType
 
 from controlplane.model import Drain, Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
 from controlplane.placement.fit import Place as Spot
-from controlplane.placement.ledger import Ledger, in_order, newest
+from controlplane.placement.ledger import Ledger, in_order
 from controlplane.placement.moves import Move, ReplicaKey, moves
 from controlplane.placement.place import Proposal
+from controlplane.placement.rollouts import replacements
+from controlplane.placement.standing import newest, runs_what_is_wanted, surplus_indexes
 from controlplane.placement.strategies import Strategy
 from controlplane.placement.successions import surplus
 
@@ -165,13 +167,15 @@ class _Draft:
     def stop_surplus(self, wanted: Wanted, forgotten: Collection[NodeId]) -> None:
         """Stops the replicas that are no longer wanted, and of each that is what has been replaced."""
         standing = self._standing(wanted.uid)
+        going = surplus_indexes(wanted, standing, self._nodes)
         for each in sorted(standing, key=lambda each: (each.index, -each.epoch)):
-            if each.index >= wanted.replica_count:
+            if each.index in going:
                 self._stop(each, wanted.drain_grace_s)
-        kept = [each for each in standing if each.index < wanted.replica_count]
-        for each in surplus(kept, self._nodes, self._leaving, forgotten):
+        kept = [each for each in standing if each.index not in going]
+        for each in surplus(wanted, kept, self._nodes, self._leaving, forgotten):
             drain = self._leaving.get(each.node)
-            self._stop(each, wanted.drain_grace_s if drain is None else drain.grace_s)
+            grace_s = wanted.drain_grace_s if runs_what_is_wanted(each, wanted) else wanted.rollout_grace_s
+            self._stop(each, grace_s if drain is None else drain.grace_s)
 
     def fill(self, wanted: Iterable[Wanted], ledger: Ledger) -> None:
         """Places the replicas that have no placement, in the order of their deployments."""
@@ -184,12 +188,16 @@ class _Draft:
     def move(
         self, wanted: Iterable[Wanted], refused: Mapping[ReplicaKey, Collection[Spot]], ledger: Ledger, turn: int
     ) -> None:
-        """Moves replicas that cannot stay where they are to where they fit; those that fit nowhere else stay."""
-        found = [
-            each
-            for deployment in wanted
-            for each in moves(deployment, self._standing(deployment.uid), self._nodes, self._leaving, refused)
-        ]
+        """Moves replicas that cannot stay as they are to where they fit; those that fit nowhere else stay."""
+        found: list[Move] = []
+        for deployment in wanted:
+            facts = deployment, self._standing(deployment.uid), self._nodes, self._leaving, refused
+            found += moves(*facts)
+            for each in replacements(*facts):
+                if isinstance(each, Unplaced):
+                    self.unplaced.append(each)
+                else:
+                    found.append(each)
         if len(found) > MOST_MOVES:
             first = turn * MOST_MOVES % len(found)
             found = found[first:] + found[:first]
@@ -203,6 +211,10 @@ class _Draft:
     def _move(self, move: Move, ledger: Ledger) -> None:
         uid = move.wanted.uid
         if move.is_one_by_one and uid in self._begun:
+            return
+        if move.goes_first:
+            for each in move.placements:
+                self._stop(each, move.stop_grace_s or 0.0)
             return
         going = move.placements[:1] if move.is_one_by_one else move.placements
         by_index = {each.index: each for each in going}
@@ -245,6 +257,7 @@ class _Draft:
             gpus=proposal.gpus,
             reserved_bytes=proposal.reserved_bytes,
             drain_grace_s=wanted.drain_grace_s,
+            spec_generation=wanted.spec_generation,
         )
         self._put(placement)
         self.actions.append(Place(placement))

@@ -46,6 +46,9 @@ CACHED_MODEL = NamePattern("nodes/{node}/cachedModels/{cached_model}")
 ANY = "-"  # in place of an id: every one
 
 DRAIN_GRACE_S = 30.0  # unless a deletion says otherwise
+MAX_SURGE = 1  # unless a deployment says otherwise, as the rest
+ROLLOUT_GRACE_S = 300.0
+PROGRESS_DEADLINE_S = 600.0
 
 # The states that this version knows; UNSPECIFIED is never sent.
 _REPLICA_STATES = frozenset(deployment_pb2.ReplicaState.values()) - {deployment_pb2.REPLICA_STATE_UNSPECIFIED}
@@ -100,7 +103,7 @@ def wanted(record: DeploymentRecord) -> Wanted | None:
     if not record.HasField("memory_need"):
         return None
     deployment = record.deployment
-    policy = deployment.placement
+    policy, rollout = deployment.placement, deployment.rollout
     is_deleting = deployment.HasField("delete_time")
     return Wanted(
         deployment=DEPLOYMENT.parse(deployment.name)[0],
@@ -122,6 +125,10 @@ def wanted(record: DeploymentRecord) -> Wanted | None:
         ),
         anti_affinity=tuple(map(_anti_affinity, policy.anti_affinity)),
         labels=frozenset(deployment.labels.items()),
+        spec_generation=record.spec_generation,
+        max_surge=rollout.max_surge if rollout.HasField("max_surge") else MAX_SURGE,
+        max_unavailable=rollout.max_unavailable,
+        rollout_grace_s=from_duration(rollout.drain_grace) if rollout.HasField("drain_grace") else ROLLOUT_GRACE_S,
     )
 
 
@@ -178,6 +185,7 @@ def placement(record: PlacementRecord) -> Placement:
         reserved_bytes=record.reserved_memory_bytes,
         is_stopping=record.is_stopping,
         drain_grace_s=from_duration(record.drain_grace),
+        spec_generation=record.spec_generation,
     )
 
 
@@ -193,6 +201,7 @@ def placement_record(value: Placement) -> PlacementRecord:
         reserved_memory_bytes=value.reserved_bytes,
         is_stopping=value.is_stopping,
         drain_grace=to_duration(value.drain_grace_s),
+        spec_generation=value.spec_generation,
     )
 
 
@@ -307,4 +316,5 @@ def engine(report: EngineReport) -> Engine:
         is_gone=report.state == deployment_pb2.REPLICA_STATE_STOPPED,
         is_serving=report.state == deployment_pb2.REPLICA_STATE_READY,
         has_failed=report.state == deployment_pb2.REPLICA_STATE_FAILED,
+        load=report.load.running_count + report.load.waiting_count,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from controlplane import wire
 from controlplane.api.outlook import Outlook
 from controlplane.api.records import resource
 from controlplane.api.sizing import COMPUTED_BYTES, engine_spec
@@ -11,7 +12,7 @@ from controlplane.catalog.checks import MAX_TEMPLATE_BYTES
 from controlplane.fleet.intent import Intent
 from controlplane.model import Unplaced, Wanted
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
-from roundhouse.kit.errors import NoCapacity, QuotaViolation
+from roundhouse.kit.errors import NoCapacity, NotReady, QuotaViolation
 from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import errors_pb2
 
@@ -37,8 +38,9 @@ class Admission:
 
     def require_specs(self, record: DeploymentRecord) -> None:
         """Raises NoCapacity unless the specs of all deployments together can stand in the assignment of one node."""
-        stored = [row.value for row in self._intent.deployments.rows.values()]
-        size = sum(map(_spec_bytes, [*stored, record]))
+        stored = (row.value for row in self._intent.deployments.rows.values())
+        others = [each for each in stored if each.deployment.uid != record.deployment.uid]
+        size = sum(map(_spec_bytes, [*others, record]))
         if size > MAX_SPECS_BYTES:
             message = f"the models and environments of all deployments would take {format_bytes(size)}"
             message += (
@@ -58,6 +60,16 @@ class Admission:
             return False
         return True
 
+    def require_room(self, record: DeploymentRecord) -> None:
+        """Raises NoCapacity as `require_places` does, and NotReady if it is not known how much a replica needs."""
+        wanted = wire.wanted(record)
+        if wanted is None:
+            raise NotReady(
+                "the model has not been looked up yet: wait until a node that has it is connected, or allow_pending",
+                reason=errors_pb2.ERROR_REASON_MODEL_NOT_LOOKED_UP,
+            )
+        self.require_places(wanted)
+
     def require_places(self, wanted: Wanted) -> None:
         """Raises NoCapacity (DOES_NOT_FIT), with the numbers of each GPU, unless there is a place for every replica."""
         self.require_node()
@@ -76,7 +88,7 @@ def _spec_bytes(record: DeploymentRecord) -> int:
     size = engine_spec(deployment).ByteSize() + COMPUTED_BYTES
     if not record.HasField("engine_spec") and deployment.model.WhichOneof("source") == "family":
         size += MAX_TEMPLATE_BYTES  # it may bring a chat template once it is looked up
-    return max(size, record.engine_spec.ByteSize())
+    return max(size, record.engine_spec.ByteSize()) + sum(each.engine_spec.ByteSize() for each in record.retired)
 
 
 def _refusal(wanted: Wanted, unplaced: Sequence[Unplaced]) -> NoCapacity:

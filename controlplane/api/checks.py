@@ -19,9 +19,10 @@ from roundhouse.kit.times import from_duration
 from roundhouse.options.engine_options import overlaid, violations
 from roundhouse.options.engine_variables import is_setting, options_in, problems_in
 from roundhouse.v1 import deployment_pb2, errors_pb2
-from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, RolloutPolicy
 
 MAX_GRACE_S = 3600.0
+MAX_DEADLINE_S = 24 * 3600.0
 # Spellings of each engine type; the first is the canonical one.
 ENGINES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "pytorch", "transformers", "")}
 # Settings that only one type of engine knows (`EngineOptions.arguments`).
@@ -56,6 +57,7 @@ def check_new(deployment: Deployment, request_id: str, strategies: Collection[st
     count = deployment.replica_count if deployment.HasField("replica_count") else 1
     check_replica_count(check, "deployment.replica_count", count)
     check_policy(check, deployment.placement, count)
+    _check_rollout(check, deployment.rollout)
     _check_options(check, deployment.engine_options)
     _check_env(check, deployment.env)
     if deployment.HasField("virtual_env"):
@@ -89,6 +91,21 @@ def canonical_engine(spelling: str) -> str:
 def check_replica_count(check: FieldCheck, field: str, count: int) -> None:
     """Notes a count that no deployment can have."""
     check.require(0 <= count <= MAX_REPLICAS, field, f"{count} is out of range: use 0 to {MAX_REPLICAS}")
+
+
+def _check_rollout(check: FieldCheck, rollout: RolloutPolicy) -> None:
+    field = "deployment.rollout"
+    for name in ("max_surge", "max_unavailable"):
+        count = getattr(rollout, name)
+        in_range = 0 <= count <= MAX_REPLICAS
+        check.require(in_range, f"{field}.{name}", f"{count} is out of range: use 0 to {MAX_REPLICAS}")
+    stands_still = rollout.HasField("max_surge") and not rollout.max_surge and not rollout.max_unavailable
+    check.require(not stands_still, field, "max_surge and max_unavailable are both 0: let one of them be 1 or more")
+    check_duration(check, f"{field}.drain_grace", rollout.drain_grace, MAX_GRACE_S)
+    if rollout.HasField("progress_deadline"):
+        check_duration(check, f"{field}.progress_deadline", rollout.progress_deadline, MAX_DEADLINE_S)
+        long = from_duration(rollout.progress_deadline) >= 1
+        check.require(long, f"{field}.progress_deadline", "is shorter than a second: use 1 s to 24 h")
 
 
 def check_request_id(check: FieldCheck, request_id: str) -> None:

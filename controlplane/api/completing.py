@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 import structlog
 
 from controlplane import wire
-from controlplane.api.sizing import Sizing
+from controlplane.api.sizing import Sizing, put_sized
 from controlplane.api.statuses import Statuses
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
@@ -66,16 +66,9 @@ class Completing:
         key = wire.deployment_key(deployment)
         try:
             sized = await self._sizing.size(record.deployment)
-            whole = DeploymentRecord(
-                deployment=record.deployment,
-                engine_spec=sized.spec,
-                memory_need=wire.memory_need(sized.need),
-                sealed_env=record.sealed_env,
-            )
-            whole.engine_spec.sealed_env.extend(record.sealed_env)
-            whole.deployment.placement.gpus_per_replica = sized.gpus_per_replica
-            if sized.repository is not None:
-                whole.deployment.resolved_repository.CopyFrom(sized.repository)
+            whole = DeploymentRecord()
+            whole.CopyFrom(record)
+            put_sized(whole, sized)
             await self._store.commit([Compare(key, revision)], {key: whole.SerializeToString()})
         except RoundhouseError as error:
             self._statuses.explain(deployment, error.message)

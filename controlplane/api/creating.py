@@ -10,7 +10,7 @@ from controlplane.api.admission import Admission
 from controlplane.api.checks import canonical_engine, check_new
 from controlplane.api.mutations import Mutations, Write
 from controlplane.api.records import resource
-from controlplane.api.sizing import Sizing
+from controlplane.api.sizing import Sizing, put_sized
 from controlplane.api.statuses import Statuses
 from controlplane.api.vault import Vault
 from controlplane.config import PlacementDefaults
@@ -74,7 +74,7 @@ class Creating:
 
     async def draft(self, asked: Deployment, *, allow_pending: bool = False) -> DeploymentRecord:
         """Returns what would be stored of a deployment that `check_new` let pass: looked up, sized and sealed."""
-        record = DeploymentRecord(deployment=self._stored(asked))
+        record = DeploymentRecord(deployment=self._stored(asked), spec_generation=1)
         self._vault.seal_env(record, asked.env)
         await self._size(record, allow_pending=allow_pending)
         return record
@@ -102,6 +102,7 @@ class Creating:
             placement=asked.placement,
             engine_options=asked.engine_options,
             virtual_env=asked.virtual_env if asked.HasField("virtual_env") else None,
+            rollout=asked.rollout if asked.HasField("rollout") else None,
         )
         policy = deployment.placement
         known = self._admission.strategies
@@ -119,12 +120,7 @@ class Creating:
             if not allow_pending:
                 raise
             return  # it is looked up when a node has joined, and fitted when something fits
-        record.engine_spec.CopyFrom(sized.spec)
-        record.engine_spec.sealed_env.extend(record.sealed_env)
-        record.deployment.placement.gpus_per_replica = sized.gpus_per_replica
-        if sized.repository is not None:
-            record.deployment.resolved_repository.CopyFrom(sized.repository)
-        record.memory_need.CopyFrom(wire.memory_need(sized.need))
+        put_sized(record, sized)
 
     async def _taken(self, deployment: str) -> AlreadyExists | None:
         """Returns what is said of a name in use; None if it is free."""

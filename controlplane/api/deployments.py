@@ -13,6 +13,7 @@ from controlplane.api.planning import Planning
 from controlplane.api.records import not_found
 from controlplane.api.scaling import Scaling
 from controlplane.api.statuses import Statuses
+from controlplane.api.updating import Updating
 from controlplane.api.watches import Watches
 from roundhouse.v1 import deployment_service_pb2 as pb
 from roundhouse.v1.deployment_pb2 import Deployment
@@ -26,6 +27,7 @@ class DeploymentApi:
     def __init__(
         self,
         creating: Creating,
+        updating: Updating,
         scaling: Scaling,
         deleting: Deleting,
         planning: Planning,
@@ -35,12 +37,17 @@ class DeploymentApi:
         *,
         epoch: str,
     ) -> None:
-        self._creating, self._scaling, self._deleting, self._planning = creating, scaling, deleting, planning
+        self._creating, self._updating, self._scaling = creating, updating, scaling
+        self._deleting, self._planning = deleting, planning
         self._statuses, self._watches, self._logs, self._epoch = statuses, watches, logs, epoch
 
     async def CreateDeployment(self, request: pb.CreateDeploymentRequest, _: Any) -> pb.CreateDeploymentResponse:
         """Creates a deployment."""
         return await self._creating.create(request)
+
+    async def UpdateDeployment(self, request: pb.UpdateDeploymentRequest, _: Any) -> pb.UpdateDeploymentResponse:
+        """Changes what is wanted."""
+        return await self._updating.update(request)
 
     async def ScaleDeployment(self, request: pb.ScaleDeploymentRequest, _: Any) -> pb.ScaleDeploymentResponse:
         """Changes the number of replicas."""

@@ -25,6 +25,7 @@ from roundhouse.v1.deployment_service_pb2 import (
     CreateDeploymentRequest,
     DeleteDeploymentRequest,
     ScaleDeploymentRequest,
+    UpdateDeploymentRequest,
 )
 from roundhouse.v1.node_service_pb2 import CordonNodeRequest, DrainNodeRequest, UncordonNodeRequest
 
@@ -39,6 +40,7 @@ _VISIBLE_S = 2.0  # how long an answer waits until reads show what was written; 
 Mutation = (
     CreateDeploymentRequest
     | ScaleDeploymentRequest
+    | UpdateDeploymentRequest
     | DeleteDeploymentRequest
     | CordonNodeRequest
     | UncordonNodeRequest

@@ -29,6 +29,14 @@ _BY_NAME: Callable[[Placement], tuple[str, int]] = attrgetter("deployment", "ind
 
 
 @dataclass(frozen=True, slots=True)
+class _Lasting:
+    """What of a node seldom changes from report to report, encoded, and of what it was made."""
+
+    basis: tuple[object, ...]
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """A node as it is shown, and what it was made of."""
 
@@ -36,6 +44,7 @@ class _View:
     placements: Sequence[Placement]
     wishes: Wishes
     drained_time: Timestamp | None  # when the last replica had gone, if it is to be drained
+    lasting: _Lasting | None  # None: it has not reported
     event: bytes  # a `NodeEvent` that tells it
 
 
@@ -85,12 +94,17 @@ class NodeViews:
             return view
         since = None if view is None else view.drained_time
         drained_time = (since or to_timestamp(self._clock.now())) if wishes.is_drained else None
-        shown = self._make(node, known, placements, wishes, drained_time)
-        if shown is None:
+        lasting = None
+        if known is not None:
+            lasting = self._lasting(known, placements, wishes, drained_time, None if view is None else view.lasting)
+            shown = lasting.part + _fresh(known, placements)
+        elif placements or wishes.record is not None:
+            shown = _unknown(node, placements, self._start_time_s, wishes, drained_time).SerializeToString()
+        else:
             self._views.pop(node, None)
             return None
         event = holding(NodeEvent.CHANGED_FIELD_NUMBER, [shown])
-        view = self._views[node] = _View(known, placements, wishes, drained_time, event)
+        view = self._views[node] = _View(known, placements, wishes, drained_time, lasting, event)
         return view
 
     def _wishes(self, node: str, known: Known | None, placements: Sequence[Placement]) -> Wishes:
@@ -107,19 +121,19 @@ class NodeViews:
             tuple(f"{each.deployment}-{each.index} stays: {each.reason}" for each in found if each is not None),
         )
 
-    def _make(
+    def _lasting(
         self,
-        node: str,
-        known: Known | None,
+        known: Known,
         placements: Sequence[Placement],
         wishes: Wishes,
         drained_time: Timestamp | None,
-    ) -> bytes | None:
-        if known is not None:
-            return _reported(known, placements, self._assignable(known), wishes, drained_time)
-        if not placements and wishes.record is None:
-            return None
-        return _unknown(node, placements, self._start_time_s, wishes, drained_time).SerializeToString()
+        before: _Lasting | None,
+    ) -> _Lasting:
+        basis = _basis(known, placements, wishes, drained_time)
+        if before is not None and before.basis == basis:
+            return before
+        node = _described(known, placements, self._assignable(known), wishes, drained_time)
+        return _Lasting(basis, node.SerializeToString())
 
     def _assignable(self, known: Known) -> Condition:
         since = to_timestamp(known.state_time_s)
@@ -137,31 +151,52 @@ class NodeViews:
 _NONE = Wishes(None, None, (), ())
 
 
-def _reported(
+def _basis(
+    known: Known, placements: Sequence[Placement], wishes: Wishes, drained_time: Timestamp | None
+) -> tuple[object, ...]:
+    """Returns all that `_described` looks at."""
+    facts, gpus = known.report.node, known.node.gpus
+    is_well = all(gpu.is_healthy for gpu in gpus)
+    return (
+        (known.state, known.state_time_s, known.gpus_time_s, known.other_cluster, known.report.node_uid),
+        (facts.hostname, facts.agent_version, facts.driver_version, dict(facts.labels)),
+        [(each.key, each.value) for each in facts.taints],
+        () if is_well else [(each.index, each.state, each.state_message) for each in facts.gpus],
+        (placements, wishes, drained_time),
+    )
+
+
+def _described(
     known: Known,
     placements: Sequence[Placement],
     assignable: Condition,
     wishes: Wishes,
     drained_time: Timestamp | None,
-) -> bytes:
+) -> Node:
+    """Returns of a node what lasts."""
     facts = known.report.node
     node = Node(
         name=wire.NODE.format(known.node.id),
         uid=known.report.node_uid,
         state=known.state,
         state_time=to_timestamp(known.state_time_s),
-        report_time=to_timestamp(known.report_time_s),
         hostname=facts.hostname,
         agent_version=facts.agent_version,
         labels=facts.labels,
         driver_version=facts.driver_version,
-        host=facts.host,
         replicas=_names(placements),
         conditions=[_reporting(known), assignable, _gpus_healthy(known)],
     )
     show_wishes(node, wishes.record)
     node.conditions.extend(conditions(wishes, known.state, to_timestamp(known.state_time_s), drained_time))
     node.taints.extend(sorted(facts.taints, key=lambda taint: (taint.key, taint.value)))
+    return node
+
+
+def _fresh(known: Known, placements: Sequence[Placement]) -> bytes:
+    """Returns of a node, encoded, what each report says anew."""
+    facts = known.report.node
+    node = Node(report_time=to_timestamp(known.report_time_s), host=facts.host)
     devices = {each.gpu: each for each in devices_of([known.node], placements)}
     host = devices[None]
     node.host.reserved_memory_bytes = sum(each.reserved_bytes for each in _on_host(facts.gpus, placements))

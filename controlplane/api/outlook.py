@@ -10,6 +10,7 @@ from controlplane import wire
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Registry
 from controlplane.model import Node, NodeId, Placement, ReplicaUid, Unplaced, Wanted
+from controlplane.placement.absences import without
 from controlplane.placement.evictions import Departures, departures
 from controlplane.placement.strategies import STRATEGIES, Strategy
 from controlplane.plan import plan
@@ -55,17 +56,21 @@ class Outlook:
     def with_(self, wanted: Wanted, nodes: Mapping[NodeId, Node] | None = None) -> Prospect:
         """Returns what would come if a deployment were wanted like this, beside the others or in its own place.
 
-        nodes: in place of those that there are.
+        nodes: in place of those that there are. If its replicas are to run something else, those that it has count as
+        gone: they make room one after the other.
         """
         stored = self._stored()
-        if any(each.uid == wanted.uid for each in stored):
+        nodes = self.nodes() if nodes is None else nodes
+        before = next((each for each in stored if each.uid == wanted.uid), None)
+        if before is not None:
             after = [
                 replace(wanted, create_revision=each.create_revision) if each.uid == wanted.uid else each
                 for each in stored
             ]
         else:
             after = [*stored, replace(wanted, create_revision=_LAST)]
-        return self._prospect(after, self.nodes() if nodes is None else nodes)
+        gone = wanted.uid if before is not None and before.spec_generation != wanted.spec_generation else None
+        return self._prospect(after, nodes, gone=gone)
 
     def displaced(self, wanted: Wanted, unplaced: Sequence[Unplaced]) -> list[Unplaced]:
         """Returns replicas of others that wait and would have a place, were it not for a change of this deployment.
@@ -85,13 +90,18 @@ class Outlook:
         known = ((wire.wanted(row.value), row.create_revision) for row in rows)
         return [replace(each, create_revision=made) for each, made in known if each is not None]
 
-    def _prospect(self, wanted: Sequence[Wanted], nodes: Mapping[NodeId, Node]) -> Prospect:
+    def _prospect(self, wanted: Sequence[Wanted], nodes: Mapping[NodeId, Node], *, gone: str | None = None) -> Prospect:
+        """Returns what would come. gone: uid of a deployment whose replicas are left out."""
+        placements = [row.value for row in self._intent.placements.rows.values()]
+        if gone is not None:
+            nodes = without(nodes, {each.replica_uid for each in placements if each.deployment_uid == gone})
+            placements = [each for each in placements if each.deployment_uid != gone]
         uids = (ReplicaUid(f"planned-{number}") for number in itertools.count())
         assignments = self._intent.assignments.rows.items()
         now = self._departures(nodes)
         planned = plan(
             wanted,
-            [row.value for row in self._intent.placements.rows.values()],
+            placements,
             now.nodes,
             orders={NodeId(node): (self._term, row.revision) for node, row in assignments},
             refused={},

@@ -14,7 +14,7 @@ from controlplane.api.records import not_found, resource
 from controlplane.fleet.intent import Intent
 from controlplane.model import Node, NodeId, Placement, Wanted
 from controlplane.placement.fit import devices_of
-from controlplane.placement.ledger import newest
+from controlplane.placement.standing import newest
 from controlplane.placement.verdicts import Outcome, Verdict, verdicts
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.errors import NotReady

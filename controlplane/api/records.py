@@ -8,7 +8,7 @@ from controlplane import wire
 from controlplane.api.statuses import etag
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
-from roundhouse.kit.errors import Conflict, NotFound, Resource
+from roundhouse.kit.errors import Conflict, NotFound, NotReady, Resource
 from roundhouse.v1 import errors_pb2
 
 
@@ -42,6 +42,15 @@ def require_etag(store: Store, stored: Stored, given: str) -> None:
 def not_found(deployment: str) -> NotFound:
     """Returns what is said of a deployment that does not exist."""
     return NotFound(f'deployment "{deployment}" does not exist: check the name', resource=resource(deployment))
+
+
+def is_going(deployment: str) -> NotReady:
+    """Returns what is said of a change of a deployment that is being deleted."""
+    return NotReady(
+        f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
+        reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
+        resource=resource(deployment),
+    )
 
 
 def resource(deployment: str) -> Resource:

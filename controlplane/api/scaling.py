@@ -6,15 +6,12 @@ from controlplane import wire
 from controlplane.api.admission import Admission
 from controlplane.api.checks import check_replica_count, check_request_id
 from controlplane.api.mutations import Mutations, Write
-from controlplane.api.records import read, require_etag, resource
+from controlplane.api.records import is_going, read, require_etag
 from controlplane.api.statuses import Statuses
 from controlplane.store.protocol import Store
-from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
-from roundhouse.kit.errors import NotReady
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.times import to_timestamp
-from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_service_pb2 import ScaleDeploymentRequest, ScaleDeploymentResponse
 
 _METHOD = "roundhouse.v1.DeploymentService.ScaleDeployment"
@@ -43,11 +40,7 @@ class Scaling:
             require_etag(self._store, stored, request.etag)
             record, key = stored.record, stored.compare.key
             if record.deployment.HasField("delete_time"):
-                raise NotReady(
-                    f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
-                    reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
-                    resource=resource(deployment),
-                )
+                raise is_going(deployment)
             before = record.deployment.replica_count
             if request.replica_count == before:
                 return Write(ScaleDeploymentResponse(deployment=self._statuses.preview(deployment, record)))
@@ -55,17 +48,8 @@ class Scaling:
             record.deployment.generation += 1
             record.deployment.update_time.CopyFrom(to_timestamp(self._clock.now()))
             if request.replica_count > before and not request.allow_pending:
-                self._require_places(record)
+                self._admission.require_room(record)
             response = ScaleDeploymentResponse(deployment=self._statuses.preview(deployment, record))
             return Write(response, [stored.compare], {key: record.SerializeToString()})
 
         return await self._mutations.run(request, _METHOD, ScaleDeploymentResponse.FromString, decide)
-
-    def _require_places(self, record: DeploymentRecord) -> None:
-        wanted = wire.wanted(record)
-        if wanted is None:
-            raise NotReady(
-                "the model has not been looked up yet: wait until a node that has it is connected, or allow_pending",
-                reason=errors_pb2.ERROR_REASON_MODEL_NOT_LOOKED_UP,
-            )
-        self._admission.require_places(wanted)

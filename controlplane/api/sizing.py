@@ -133,6 +133,17 @@ class Sizing:
         return {"cpu" if gpu.uuid in simulated else "cuda" for gpu in usable_gpus(self._registry.nodes().values())}
 
 
+def put_sized(record: DeploymentRecord, sized: Sized) -> None:
+    """Puts what was worked out into the record of a deployment, in place of what it has."""
+    record.engine_spec.CopyFrom(sized.spec)
+    record.engine_spec.sealed_env.extend(record.sealed_env)
+    record.deployment.placement.gpus_per_replica = sized.gpus_per_replica
+    record.deployment.ClearField("resolved_repository")
+    if sized.repository is not None:
+        record.deployment.resolved_repository.CopyFrom(sized.repository)
+    record.memory_need.CopyFrom(wire.memory_need(sized.need))
+
+
 def engine_spec(deployment: Deployment) -> EngineSpec:
     """Returns what an engine of a deployment is started with, without what is computed."""
     return EngineSpec(
@@ -208,7 +219,11 @@ def _named(deployment: Deployment) -> Iterator[None]:
 
 
 def _wanted(deployment: Deployment, need: Need) -> Wanted:
-    wanted = wire.wanted(DeploymentRecord(deployment=deployment, memory_need=wire.memory_need(need)))
+    # Of one that exists, replicas run what was wanted in an earlier generation: they are to make room.
+    record = DeploymentRecord(
+        deployment=deployment, memory_need=wire.memory_need(need), spec_generation=deployment.generation
+    )
+    wanted = wire.wanted(record)
     assert wanted is not None, "its need is known"
     return wanted
 

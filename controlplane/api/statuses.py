@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,9 +13,11 @@ from controlplane import lifecycle, wire
 from controlplane.fleet.changes import Changes, Marks
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import NodeChange, Registry
-from controlplane.lifecycle import Sighting
+from controlplane.lifecycle import Rolling, Sighting
 from controlplane.model import NodeId, Placement, Unplaced
 from controlplane.placement.evictions import FROZEN, Held
+from controlplane.placement.standing import missing_indexes
+from controlplane.rolling import Progress, parts, progress
 from controlplane.store.cursors import format_cursor
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
@@ -189,7 +191,9 @@ class Statuses:
         replicas, basis = [], {}
         placed = self._placed(deployment, wanted.uid)
         count = 0 if wanted.HasField("delete_time") else wanted.replica_count
-        for index in sorted({*range(count), *placed}):
+        standing = {index for index, each in placed.items() if not each.is_stopping}
+        missing = missing_indexes(count, standing)
+        for index in sorted({*missing, *placed}):
             name = f"{wanted.name}/replicas/{index}"
             shown = earlier.get(name)
             if index in placed:
@@ -202,18 +206,50 @@ class Statuses:
                 reason = self._reason(deployment, index, record)
                 shown = lifecycle.pending_replica(wanted, index, reason, before=shown, now_s=now_s)
             replicas.append(shown)
+        kept = {*sorted(standing)[:count], *missing}
         whole = lifecycle.deployment(
             wanted,
-            replicas,
+            [each for each in replicas if lifecycle.index_of(each) in kept],
+            self._rolling(deployment, record, missing),
             observed=self._outcome.observed.get(wanted.uid, 0),
             before=before.deployment if before is not None else None,
             now_s=now_s,
         )
         return Status(whole, tuple(replicas), basis)
 
+    def spec_generations(self, deployment: str, uid: str) -> set[int]:
+        """Returns what the replicas of a deployment run, those that are stopping too."""
+        return {each.spec_generation for each in self._own(deployment, uid)}
+
+    def serves_spec(self, deployment: str, uid: str, spec_generation: int) -> bool:
+        """Tells whether a replica that runs this is READY."""
+        return any(
+            each.spec_generation == spec_generation and self._serves(each) for each in self._own(deployment, uid)
+        )
+
+    def progress(self, deployment: str, record: DeploymentRecord) -> Progress:
+        """Returns how far the replicas of a deployment are with what they are to run."""
+        known, own = self._registry.known, self._own(deployment, record.deployment.uid)
+        return progress(record.deployment.replica_count, record.spec_generation, parts(own, known))
+
+    def _rolling(self, deployment: str, record: DeploymentRecord, missing: Collection[int]) -> Rolling:
+        own = self._own(deployment, record.deployment.uid)
+        outdated = [each for each in own if not each.is_stopping and each.spec_generation != record.spec_generation]
+        lacks = (self._outcome.unplaced.get((deployment, each.index)) for each in outdated)
+        return Rolling(
+            record.rollout,
+            self.progress(deployment, record),
+            outdated_count=len({each.index for each in outdated}),
+            lack=next((each.reason for each in lacks if each is not None), ""),
+            is_settling=bool(missing) or any(each.is_stopping for each in own),
+        )
+
+    def _own(self, deployment: str, uid: str) -> list[Placement]:
+        return [each for each in self._intent.placements_of(deployment) if each.deployment_uid == uid]
+
     def _placed(self, deployment: str, uid: str) -> dict[int, Placement]:
         """Returns the placement by which each index is shown: where it serves while it is moved, else the newest."""
-        own = [each for each in self._intent.placements_of(deployment) if each.deployment_uid == uid]
+        own = self._own(deployment, uid)
         if len({each.index for each in own}) == len(own):
             return {each.index: each for each in own}
         ranked = sorted(own, key=lambda each: (not each.is_stopping, self._serves(each), each.epoch))

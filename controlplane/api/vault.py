@@ -9,6 +9,7 @@ from controlplane.secrets import Secrets
 from controlplane.store.protocol import Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.errors import NotReady, Usage
+from roundhouse.kit.fields import FieldCheck
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import EnvVar
 
@@ -25,6 +26,15 @@ async def require_no_secrets(store: Store) -> None:
             )
 
 
+def check_kept(check: FieldCheck, record: DeploymentRecord, env: Iterable[EnvVar]) -> None:
+    """Notes variables that are to keep a secret which the deployment does not have."""
+    names = {each.name for each in record.sealed_env}
+    for index, each in enumerate(env):
+        has_some = each.WhichOneof("source") is not None or each.name in names
+        cure = "set value or secret_value"
+        check.require(has_some, f"deployment.env[{index}]", f'"{each.name[:100]}" has no secret to keep: {cure}')
+
+
 class Vault:
     """Takes secrets, unless others may have heard them.
 
@@ -35,14 +45,23 @@ class Vault:
         self._secrets, self._is_private = secrets, is_private
 
     def seal_env(self, record: DeploymentRecord, env: Iterable[EnvVar]) -> None:
-        """Puts an environment into the record of a new deployment, its secrets sealed.
+        """Puts an environment into the record of a deployment in place of the one it has, its secrets sealed.
 
-        Raises NotReady (SECRETS_NEED_TLS) for those that others may have heard.
+        A variable with neither value nor secret value keeps the secret that it has: `check_kept` has looked. Raises
+        NotReady (SECRETS_NEED_TLS) for secrets that others may have heard.
         """
         (deployment,) = wire.DEPLOYMENT.parse(record.deployment.name)
+        before = {each.name: each for each in record.sealed_env}
+        record.deployment.ClearField("env")
+        record.ClearField("sealed_env")
         for each in env:
-            if not each.HasField("secret_value"):
+            if each.HasField("value"):
                 record.deployment.env.add(name=each.name, value=each.value)
+                continue
+            kept = before.get(each.name)
+            if not each.HasField("secret_value") and kept is not None:
+                record.deployment.env.add(name=each.name, secret_version=kept.version)
+                record.sealed_env.append(kept)
                 continue
             if not self._is_private:
                 raise NotReady(
@@ -50,5 +69,6 @@ class Vault:
                     "start the control plane with --tls-cert and --tls-key",
                     reason=errors_pb2.ERROR_REASON_SECRETS_NEED_TLS,
                 )
-            record.deployment.env.add(name=each.name, secret_version=1)
-            record.sealed_env.append(self._secrets.seal(deployment, each.name, 1, each.secret_value))
+            version = 1 if kept is None else kept.version + 1
+            record.deployment.env.add(name=each.name, secret_version=version)
+            record.sealed_env.append(self._secrets.seal(deployment, each.name, version, each.secret_value))

@@ -18,6 +18,7 @@ from roundhouse.v1.deployment_pb2 import Deployment, EngineExit, Replica
 NodeSight = Literal["", "up", "lost"]  # empty: it was never heard of
 _SIGNALS = {each.value: each.name for each in signal.Signals}
 _SEEN_REASONS = ("", "NotYet", "Refused")  # of the condition `Reported`: its node reports
+_ROLLING = ("RollingOut", "SurgeDoesNotFit")  # reasons of a condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class DeploymentSight:
     uid: str
     replica_count: int
     is_deleting: bool
+    rolled_out: str = ""  # reason of that condition while it is FALSE
+    rolled_message: str = ""
     replicas: Mapping[str, ReplicaSight] = field(default_factory=dict)
 
 
@@ -63,6 +66,7 @@ def see(before: DeploymentSight | None, deployment: Deployment, replicas: tuple[
         deployment.uid,
         deployment.replica_count,
         deployment.HasField("delete_time"),
+        *_rolled(deployment),
         {each.name: _see(known.get(each.name), each) for each in replicas},
     )
 
@@ -78,6 +82,7 @@ def between(name: str, before: DeploymentSight | None, after: DeploymentSight | 
         if before.replica_count != after.replica_count:
             change = f"from {before.replica_count} to {_count(after.replica_count)}"
             yield Happening(name, "Scaled", f"it is scaled {change}")
+        yield from _of_rollout(name, before, after)
         if after.is_deleting and not before.is_deleting:
             yield Happening(name, "Deleting", "its engines finish what they have, and stop")
     was = {} if before is None else before.replicas
@@ -99,6 +104,26 @@ def between_nodes(node: str, before: NodeSight, after: NodeSight) -> Iterator[Ha
         case "up", "lost":
             message = "it does not report any more; its replicas get no requests: check its agent"
             yield Happening(name, "Lost", message, is_warning=True)
+
+
+def _rolled(deployment: Deployment) -> tuple[str, str]:
+    for each in deployment.conditions:
+        if each.type == "RolledOut" and each.status == condition_pb2.CONDITION_STATUS_FALSE:
+            return each.reason, each.message
+    return "", ""
+
+
+def _of_rollout(name: str, before: DeploymentSight, after: DeploymentSight) -> Iterator[Happening]:
+    was, now = before.rolled_out, after.rolled_out
+    is_rolling, was_rolling = now in _ROLLING, was in _ROLLING
+    if is_rolling and not was_rolling:
+        yield Happening(name, "Updated", "its replicas are to run something else, and are replaced")
+    if now == "SurgeDoesNotFit" and was != now:
+        yield Happening(name, now, after.rolled_message, is_warning=True)
+    if now == "RolledBack" and was != now:
+        yield Happening(name, now, after.rolled_message, is_warning=True)
+    if was_rolling and not now:
+        yield Happening(name, "RolledOut", "all its replicas run what is wanted")
 
 
 def _see(before: ReplicaSight | None, replica: Replica) -> ReplicaSight:

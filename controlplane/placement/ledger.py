@@ -9,6 +9,7 @@ from functools import cached_property
 from controlplane.model import Node, NodeId, Placement, Wanted
 from controlplane.placement.fit import Device, Occupant, Place, devices_of
 from controlplane.placement.place import Places, Proposal, place_on
+from controlplane.placement.standing import missing_indexes, newest
 from controlplane.placement.strategies import STRATEGIES, Strategy
 
 
@@ -52,8 +53,8 @@ class Ledger:
     def fill(self, wanted: Wanted, own: Iterable[Placement]) -> Places:
         """Gives the replicas of a deployment that have no place one. own: its placements."""
         staying = newest(wanted, own)
-        placed = {each.index for each in staying}
-        return self.give(wanted, [index for index in range(wanted.replica_count) if index not in placed], own=staying)
+        missing = missing_indexes(wanted.replica_count, {each.index for each in staying})
+        return self.give(wanted, missing, own=staying)
 
     def give(
         self, wanted: Wanted, indexes: Sequence[int], *, own: Iterable[Placement], avoid: Collection[Place] = ()
@@ -83,10 +84,3 @@ class Ledger:
 def in_order(wanted: Iterable[Wanted]) -> list[Wanted]:
     """Returns deployments as they are to be placed: what was made first goes first, whatever the names."""
     return sorted(wanted, key=lambda each: (each.create_revision, each.deployment))
-
-
-def newest(wanted: Wanted, own: Iterable[Placement]) -> list[Placement]:
-    """Returns what stays of the placements of a deployment: of each replica that is wanted the newest, by index."""
-    standing = [each for each in own if not each.is_stopping and each.index < wanted.replica_count]
-    by_index = {each.index: each for each in sorted(standing, key=lambda each: (each.epoch, each.replica_uid))}
-    return [by_index[index] for index in sorted(by_index)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from controlplane.model import Drain, Node, NodeId, Placement, Wanted
 from controlplane.placement.fit import Place
-from controlplane.placement.ledger import newest
-from controlplane.placement.successions import moves_under_drain, serves
+from controlplane.placement.standing import Leaving, newest, serves
+from controlplane.placement.successions import moves_under_drain
 
 ReplicaKey = tuple[str, int]  # (uid of the deployment, index)
 
@@ -24,13 +24,14 @@ class Move:
     stop_grace_s: float | None  # with which they stop as soon as they have another place; None: once they serve there
     unserved_grace_s: float | None  # with which they stop if they fit nowhere else; None: they stay
     is_one_by_one: bool = False  # only the first goes now, and none if another such move of the deployment has begun
+    goes_first: bool = False  # they stop before they have another place
 
 
 def moves(
     wanted: Wanted,
     standing: Sequence[Placement],
     nodes: Mapping[NodeId, Node],
-    leaving: Mapping[NodeId, Drain | None],
+    leaving: Leaving,
     refused: Mapping[ReplicaKey, Collection[Place]],
 ) -> list[Move]:
     """Returns the replicas of a deployment that are to be moved, in groups that are moved alike.

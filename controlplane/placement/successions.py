@@ -1,35 +1,32 @@
-"""Which placements of a replica stay while it is moved: it serves where it was until it is READY elsewhere. Pure."""
+"""Which placements of a replica stay while it is replaced: it serves where it was until it is READY elsewhere. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from controlplane.model import Drain, Engine, Node, NodeId, Placement
-
-Nodes = Mapping[NodeId, Node]
-Leaving = Mapping[NodeId, Drain | None]
+from controlplane.model import NodeId, Placement, Wanted
+from controlplane.placement.standing import Leaving, Nodes, engine_of, ranked, reports, runs_what_is_wanted, serves
 
 
 def surplus(
-    standing: Iterable[Placement], nodes: Nodes, leaving: Leaving, forgotten: Collection[NodeId]
+    wanted: Wanted,
+    standing: Iterable[Placement],
+    nodes: Nodes,
+    leaving: Leaving,
+    forgotten: Collection[NodeId],
 ) -> list[Placement]:
     """Returns the placements of a deployment that are to stop, because the same replica serves where it may stay.
 
-    standing: those that are not stopping. An older one waits for its node to report: should the newer die meanwhile, it
-    serves again. A newer one goes only if nothing will come of it: its node is lost, drained or refuses it, or its
-    engine dies.
+    standing: those that are not stopping. One that was replaced waits for its node to report: should the other die
+    meanwhile, it serves again. The one that is to replace it goes only if nothing will come of it: its node is lost,
+    drained or refuses it, or its engine dies; not if it runs what is wanted and the other does not: it is tried again
+    until the change of the deployment is taken back.
     """
     by_index: dict[int, list[Placement]] = {}
     for each in standing:
         by_index.setdefault(each.index, []).append(each)
     several = (same for same in by_index.values() if len(same) > 1)
-    return [each for same in several for each in _surplus(same, nodes, leaving, forgotten)]
-
-
-def serves(placement: Placement, nodes: Nodes) -> bool:
-    """Tells whether the engine of a placement is READY by a report that is not older than the lease."""
-    engine = _engine(placement, nodes)
-    return engine is not None and engine.is_serving
+    return [each for same in several for each in _surplus(wanted, same, nodes, leaving, forgotten)]
 
 
 def moves_under_drain(
@@ -47,32 +44,28 @@ def moves_under_drain(
 
 
 def _surplus(
-    same: Iterable[Placement], nodes: Nodes, leaving: Leaving, forgotten: Collection[NodeId]
+    wanted: Wanted,
+    same: Iterable[Placement],
+    nodes: Nodes,
+    leaving: Leaving,
+    forgotten: Collection[NodeId],
 ) -> list[Placement]:
-    ordered = sorted(same, key=lambda each: (-each.epoch, each.replica_uid))
+    ordered = ranked(wanted, same)
     kept = next((at for at, each in enumerate(ordered) if each.node not in leaving and serves(each, nodes)), None)
     if kept is None:
         return []
     newer, older = ordered[:kept], ordered[kept + 1 :]
+    is_outdated = not runs_what_is_wanted(ordered[kept], wanted)
     return [
-        *(each for each in newer if each.node in leaving or _is_hopeless(each, nodes)),
-        *(each for each in older if each.node in forgotten or _reports(each.node, nodes)),
+        *(each for each in newer if each.node in leaving or _is_hopeless(wanted, each, nodes, is_tried=is_outdated)),
+        *(each for each in older if each.node in forgotten or reports(each.node, nodes)),
     ]
 
 
-def _is_hopeless(placement: Placement, nodes: Nodes) -> bool:
-    node, engine = nodes.get(placement.node), _engine(placement, nodes)
-    is_refused = node is not None and node.refused is not None and placement.replica_uid in node.refused
-    return is_refused or (engine is not None and engine.has_failed)
-
-
-def _engine(placement: Placement, nodes: Nodes) -> Engine | None:
-    node = nodes.get(placement.node)
-    if node is None or not node.is_ready:
-        return None
-    return next((each for each in node.engines if each.replica_uid == placement.replica_uid), None)
-
-
-def _reports(node: NodeId, nodes: Nodes) -> bool:
-    known = nodes.get(node)
-    return known is not None and known.is_ready
+def _is_hopeless(wanted: Wanted, placement: Placement, nodes: Nodes, *, is_tried: bool) -> bool:
+    """Tells whether nothing will come of a placement. is_tried: what runs what is wanted is started again and again."""
+    node, engine = nodes.get(placement.node), engine_of(placement, nodes)
+    if node is not None and node.refused is not None and placement.replica_uid in node.refused:
+        return True
+    has_failed = engine is not None and engine.has_failed
+    return has_failed and not (is_tried and runs_what_is_wanted(placement, wanted))

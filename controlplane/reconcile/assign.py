@@ -17,7 +17,7 @@ def assignment_of(
 
     placements: those on the node. records: deployments by uid. before: the node's present assignment; a replica that it
     runs with the same spec keeps the generation with which it was started, so that scaling a deployment touches nothing
-    but the nodes that gain or lose a replica.
+    but the nodes that gain or lose a replica. One that is to be replaced keeps its spec.
     """
     present = {each.replica_uid: each for each in before}
     ordered = sorted(placements, key=lambda each: (each.deployment, each.index, each.epoch, each.replica_uid))
@@ -25,12 +25,12 @@ def assignment_of(
 
 
 def _engine(placement: Placement, record: DeploymentRecord | None, before: EngineAssignment | None) -> EngineAssignment:
-    # Without a record the deployment is gone and the replica stops; what it ran is known from before.
+    # What it runs is known from before if the deployment is gone, so that it stops, or if it wants something else now.
     fresh = wire.engine_assignment(DeploymentRecord() if record is None else record, placement)
     if before is None:
         return fresh
-    if record is None:
-        fresh.spec.CopyFrom(before.spec)
+    if record is None or placement.spec_generation != record.spec_generation:
+        fresh.spec.CopyFrom(before.spec)  # it goes on with what it was started with
     if fresh.spec == before.spec:
         fresh.deployment_generation = before.deployment_generation
     return fresh

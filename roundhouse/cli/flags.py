@@ -66,26 +66,34 @@ def _word(*names: str, help: str, words: Sequence[str] = ()) -> Any:  # noqa: A0
 _WHAT = (
     click.argument("name", required=False),
     click.option("-u", "--model-uid", metavar="NAME", help="What the deployment is called; else as its model."),
+)
+_MODEL = (
     click.option(
-        "-n", "--model-name", metavar="MODEL",
+        "-n",
+        "--model-name",
+        metavar="MODEL",
         help="A model of the catalog, as qwen3, a repository, as Qwen/Qwen3-4B, or demo, which ships with us.",
     ),
     click.option("-mp", "--model-path", metavar="DIR", type=Path, help="A Hugging Face model directory on the nodes."),
     click.option("-s", "--size-in-billions", metavar="SIZE", help="Which size of a model of the catalog, as 4 or 0_6."),
     click.option("-f", "--model-format", metavar="FORMAT", help="Which format of its files; default pytorch."),
     click.option(
-        "-q", "--quantization", metavar="WORD",
+        "-q",
+        "--quantization",
+        metavar="WORD",
         help="How files of the catalog are quantized; of any other model as --engine-quantization.",
     ),
+)
+_MANY = (
     click.option(
         "-r", "--replica", "replica_count", metavar="N", type=int32, default=1, help="How many replicas; default 1."
     ),
     click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=pairs, help="A label; repeatable."),
 )  # fmt: skip
+_ENGINE = click.option(
+    "-en", "--model-engine", "engine", metavar="ENGINE", default="", help="The engine type; default torch."
+)
 _HOW = (
-    click.option(
-        "-en", "--model-engine", "engine", metavar="ENGINE", default="", help="The engine type; default torch."
-    ),
     click.option(
         "-ev", "--env", nargs=2, multiple=True, metavar="NAME VALUE", help="A variable for engines; repeatable."
     ),
@@ -138,7 +146,20 @@ _HOW = (
 
 def deployment_flags(command: Command) -> Command:
     """Gives a command all flags that `deployment_of` takes, and `--worker-ip` and `--gpu-idx`."""
-    for decorate in (environment_flags, *reversed(_HOW), placement_flags, *reversed(_WHAT)):
+    for decorate in (
+        environment_flags,
+        *reversed(_HOW),
+        _ENGINE,
+        placement_flags,
+        *reversed((*_WHAT, *_MODEL, *_MANY)),
+    ):
+        command = decorate(command)
+    return command
+
+
+def changing_flags(command: Command) -> Command:
+    """Gives a command the flags for what engines of a deployment that exists may run instead."""
+    for decorate in (environment_flags, *reversed(_HOW), *reversed(_MODEL)):
         command = decorate(command)
     return command
 
@@ -184,10 +205,17 @@ def deployment_of(
             inherit=inherit,
         ),
         quantization=engine_quantization or named.engine_quantization(),
-        draft_model=None if draft_model is None else str(draft_model.absolute()),
-        max_model_len=None if max_model_len == _AUTO else max_model_len,
-        fit_max_model_len=max_model_len == _AUTO or None,
-        kv_cache_memory_bytes=None if kv_cache_memory == _AUTO else kv_cache_memory,
-        fit_kv_cache_memory=kv_cache_memory == _AUTO or None,
+        **fitting_of(draft_model, max_model_len, kv_cache_memory),
         **settings,
     )
+
+
+def fitting_of(draft_model: Path | None, max_model_len: Any, kv_cache_memory: Any) -> dict[str, Any]:
+    """Returns the settings of flags whose values are not those of the contract."""
+    return {
+        "draft_model": None if draft_model is None else str(draft_model.absolute()),
+        "max_model_len": None if max_model_len == _AUTO else max_model_len,
+        "fit_max_model_len": max_model_len == _AUTO or None,
+        "kv_cache_memory_bytes": None if kv_cache_memory == _AUTO else kv_cache_memory,
+        "fit_kv_cache_memory": kv_cache_memory == _AUTO or None,
+    }

@@ -26,6 +26,7 @@ from roundhouse.cli.replicas import replicas
 from roundhouse.cli.session import Session
 from roundhouse.cli.top import top
 from roundhouse.cli.up.command import up
+from roundhouse.cli.update import update
 from roundhouse.cli.values import check_text
 from roundhouse.client.client import DEFAULT_ADDRESS
 from roundhouse.kit import logs
@@ -63,7 +64,7 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
 
 
 for each in (
-    *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, terminate, generate, chat, cancel),
+    *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, update, terminate, generate, chat, cancel),
     *(catalog, cache, cordon, drain, uncordon),
 ):
     cli.add_command(each)

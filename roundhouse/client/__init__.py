@@ -12,7 +12,7 @@ from roundhouse.client.requests import GenerationOptions, Messages, Prompt
 from roundhouse.client.specify import deployment
 from roundhouse.client.stream import Watch
 from roundhouse.client.sync import SyncClient, SyncGeneration, SyncWatch
-from roundhouse.client.wait import EngineFailed, Progress
+from roundhouse.client.wait import EngineFailed, Progress, RolledBack
 
 __all__ = [
     "Client",
@@ -23,6 +23,7 @@ __all__ = [
     "NotConnected",
     "Progress",
     "Prompt",
+    "RolledBack",
     "SyncClient",
     "SyncGeneration",
     "SyncWatch",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from google.protobuf import field_mask_pb2
+
 from roundhouse.client.connection import Connection
 from roundhouse.client.names import deployment_name
 from roundhouse.client.pages import all_pages
@@ -63,6 +65,31 @@ class Deployments:
             return page
 
         return await all_pages(fetch, "deployments")
+
+    async def update(
+        self,
+        deployment: deployment_pb2.Deployment,
+        paths: Sequence[str] = (),
+        *,
+        allow_pending: bool = False,
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> deployment_pb2.Deployment:
+        """Changes what `paths` name, as `engine_options.batch_size`, and returns the deployment as stored.
+
+        Without paths everything changes that is set and can be changed. If engines are to run something else, replicas
+        are replaced afterwards, see `wait_ready`. If `deployment` has an etag, it must be the present one.
+        """
+        return await self._ask(
+            lambda stub: stub.UpdateDeployment,
+            lambda: deployment_service_pb2.UpdateDeploymentRequest(
+                deployment=deployment,
+                update_mask=field_mask_pb2.FieldMask(paths=paths),
+                allow_pending=allow_pending,
+                validate_only=validate_only,
+                request_id=request_id,
+            ),
+        )
 
     async def scale(
         self,

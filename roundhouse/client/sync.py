@@ -142,6 +142,7 @@ class SyncDeployments(Blocking[Deployments]):
     create = blocking(Deployments.create)
     get = blocking(Deployments.get)
     list = blocking(Deployments.list)
+    update = blocking(Deployments.update)
     scale = blocking(Deployments.scale)
     delete = blocking(Deployments.delete)
     plan = blocking(Deployments.plan)

@@ -16,6 +16,8 @@ from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
 from roundhouse.v1 import condition_pb2, deployment_pb2, deployment_service_pb2, errors_pb2
 
+_FALSE = condition_pb2.CONDITION_STATUS_FALSE
+_ROLLED_BACK = "RolledBack"
 DEATHS_FOR_GOOD = 3  # one may be an accident, and a second its echo
 
 WatchDeployments = Callable[[], Watch[deployment_service_pb2.DeploymentEvent]]
@@ -43,6 +45,12 @@ class EngineFailed(RoundhouseError):
         why = f"{describe_exit(replica.last_exit)}: {last[0]}" if last else describe_exit(replica.last_exit)
         super().__init__(f'replica "{replica_label(replica.name)}" dies before it is ready; last it ended with {why}')
         self.replica = replica
+
+
+class RolledBack(RoundhouseError):
+    """What was asked for did not work, and was taken back. Raised here, never sent."""
+
+    reason = errors_pb2.ERROR_REASON_ENGINE_LOST
 
 
 def describe_exit(end: deployment_pb2.EngineExit) -> str:
@@ -134,11 +142,22 @@ def is_ready(progress: Progress) -> bool:
     """Tells whether what runs is exactly what is wanted. Surplus replicas that still drain count against it."""
     deployment = progress.deployment
     return (
-        deployment.state == deployment_pb2.DEPLOYMENT_STATE_READY
+        not _is_rolling(deployment)
+        and deployment.state == deployment_pb2.DEPLOYMENT_STATE_READY
         and deployment.observed_generation >= deployment.generation
         and len(progress.replicas) == deployment.replica_count
         and all(each.state == deployment_pb2.REPLICA_STATE_READY for each in progress.replicas)
     )
+
+
+def _is_rolling(deployment: deployment_pb2.Deployment) -> bool:
+    """Tells whether replicas are being replaced by such as run what is wanted."""
+    rolled_out = _rolled_out(deployment)
+    return rolled_out is not None and rolled_out.status == _FALSE and rolled_out.reason != _ROLLED_BACK
+
+
+def _rolled_out(deployment: deployment_pb2.Deployment) -> condition_pb2.Condition | None:
+    return next((each for each in deployment.conditions if each.type == "RolledOut"), None)
 
 
 def _require(wanted: deployment_pb2.Deployment, seen: deployment_pb2.Deployment) -> None:
@@ -146,6 +165,10 @@ def _require(wanted: deployment_pb2.Deployment, seen: deployment_pb2.Deployment)
     what = f'deployment "{deployment_id(seen.name)}"'
     if seen.uid != wanted.uid:
         raise Conflict(f"{what} was deleted and created again meanwhile: list it, and ask again")
+    rolled_out = _rolled_out(seen)
+    is_next = seen.generation == wanted.generation + 1  # else it was asked for by somebody else
+    if is_next and rolled_out is not None and rolled_out.reason == _ROLLED_BACK:
+        raise RolledBack(f"{what} is as it was before: {rolled_out.message}")
     if seen.generation > wanted.generation and seen.replica_count != wanted.replica_count:
         raise Conflict(
             f"{what} was asked to have a replica_count of {wanted.replica_count} (generation {wanted.generation}) and "

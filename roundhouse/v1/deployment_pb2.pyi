@@ -70,7 +70,7 @@ REPLICA_STATE_FAILED: ReplicaState
 REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env")
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env", "rollout", "updated_replica_count")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,8 @@ class Deployment(_message.Message):
     COMPUTED_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     RESOLVED_REPOSITORY_FIELD_NUMBER: _ClassVar[int]
     VIRTUAL_ENV_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     generation: int
@@ -131,7 +133,21 @@ class Deployment(_message.Message):
     computed_options: EngineOptions
     resolved_repository: HubRepository
     virtual_env: VirtualEnv
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ...) -> None: ...
+    rollout: RolloutPolicy
+    updated_replica_count: int
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ..., rollout: _Optional[_Union[RolloutPolicy, _Mapping]] = ..., updated_replica_count: _Optional[int] = ...) -> None: ...
+
+class RolloutPolicy(_message.Message):
+    __slots__ = ("max_surge", "max_unavailable", "drain_grace", "progress_deadline")
+    MAX_SURGE_FIELD_NUMBER: _ClassVar[int]
+    MAX_UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    max_surge: int
+    max_unavailable: int
+    drain_grace: _duration_pb2.Duration
+    progress_deadline: _duration_pb2.Duration
+    def __init__(self, max_surge: _Optional[int] = ..., max_unavailable: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., progress_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class MemoryNeed(_message.Message):
     __slots__ = ("total_bytes", "weight_bytes", "kv_cache_bytes", "overhead_bytes", "is_stated", "device", "is_fitted", "gpu_count")

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from roundhouse.v1 import deployment_pb2 as roundhouse_dot_v1_dot_deployment__pb2
 from roundhouse.v1 import log_pb2 as roundhouse_dot_v1_dot_log__pb2
 from roundhouse.v1 import watch_pb2 as roundhouse_dot_v1_dot_watch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&roundhouse/v1/deployment_service.proto\x12\rroundhouse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eroundhouse/v1/deployment.proto\x1a\x17roundhouse/v1/log.proto\x1a\x19roundhouse/v1/watch.proto\"\x8a\x01\n\x17\x43reateDeploymentRequest\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x15\n\rallow_pending\x18\x04 \x01(\x08\"I\n\x18\x43reateDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"$\n\x14GetDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15GetDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"?\n\x16ListDeploymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x87\x01\n\x17ListDeploymentsResponse\x12.\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"\xa4\x01\n\x16ScaleDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\rreplica_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x15\n\rallow_pending\x18\x06 \x01(\x08\x42\x10\n\x0e_replica_count\"H\n\x17ScaleDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"\x90\x01\n\x17\x44\x65leteDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12.\n\x0b\x64rain_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"I\n\x18\x44\x65leteDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\")\n\x17WatchDeploymentsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\"J\n\x18WatchDeploymentsResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.DeploymentEvent\"\x98\x01\n\x0f\x44\x65ploymentEvent\x12,\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.DeploymentH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\tB\x07\n\x05\x65vent\"L\n\x13ListReplicasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x14ListReplicasResponse\x12(\n\x08replicas\x18\x01 \x03(\x0b\x32\x16.roundhouse.v1.Replica\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"&\n\x14WatchReplicasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"D\n\x15WatchReplicasResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.roundhouse.v1.ReplicaEvent\"\x82\x01\n\x0cReplicaEvent\x12)\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x16.roundhouse.v1.ReplicaH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x42\x07\n\x05\x65vent\"\xc5\x01\n\x15PlanDeploymentRequest\x12/\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.DeploymentH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x1a\n\rreplica_count\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x32\n\rimagined_gpus\x18\x04 \x03(\x0b\x32\x1b.roundhouse.v1.ImaginedGpusB\t\n\x07subjectB\x10\n\x0e_replica_count\"\xc1\x01\n\x0cImaginedGpus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tgpu_count\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x03\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.roundhouse.v1.ImaginedGpus.LabelsEntry\x12\x12\n\nhas_nvlink\x18\x05 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa2\x02\n\x16PlanDeploymentResponse\x12\x0c\n\x04\x66its\x18\x01 \x01(\x08\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.roundhouse.v1.PlannedReplica\x12.\n\x0bmemory_need\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12\x36\n\x10\x63omputed_options\x18\x04 \x01(\x0b\x32\x1c.roundhouse.v1.EngineOptions\x12)\n\x05nodes\x18\x05 \x03(\x0b\x32\x1a.roundhouse.v1.NodeVerdict\x12\x1a\n\x12omitted_node_count\x18\x06 \x01(\x05\x12\x1a\n\x12\x64isplaced_replicas\x18\x07 \x03(\t\"|\n\x0ePlannedReplica\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0bis_standing\x18\x02 \x01(\x08\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\'\n\x04gpus\x18\x04 \x03(\x0b\x32\x19.roundhouse.v1.ReplicaGpu\x12\x0f\n\x07message\x18\x05 \x01(\t\"_\n\x0bNodeVerdict\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bis_imagined\x18\x02 \x01(\x08\x12-\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1c.roundhouse.v1.DeviceVerdict\"\xc6\x02\n\rDeviceVerdict\x12\x10\n\x08gpu_uuid\x18\x01 \x01(\t\x12\x11\n\tgpu_index\x18\x02 \x01(\x05\x12.\n\x04kind\x18\x03 \x01(\x0e\x32 .roundhouse.v1.DeviceVerdictKind\x12\x14\n\x0cplaced_count\x18\x04 \x01(\x05\x12\x1a\n\x12total_memory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14\x66oreign_memory_bytes\x18\x06 \x01(\x03\x12\x19\n\x11held_memory_bytes\x18\x07 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x08 \x01(\x03\x12\x1b\n\x13needed_memory_bytes\x18\t \x01(\x03\x12\x0f\n\x07message\x18\n \x01(\t\x12\'\n\x05score\x18\x0b \x03(\x0b\x32\x18.roundhouse.v1.ScoreTerm\"(\n\tScoreTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\xd4\x01\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x0ftail_line_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12.\n\nsince_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprevious_life\x18\x05 \x01(\x08\x12(\n\x06stream\x18\x06 \x01(\x0e\x32\x18.roundhouse.v1.LogStreamB\x12\n\x10_tail_line_count\";\n\x12StreamLogsResponse\x12%\n\x05lines\x18\x01 \x03(\x0b\x32\x16.roundhouse.v1.LogLine*\x99\x01\n\x11\x44\x65viceVerdictKind\x12#\n\x1f\x44\x45VICE_VERDICT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45VICE_VERDICT_KIND_PLACED\x10\x01\x12\x1e\n\x1a\x44\x45VICE_VERDICT_KIND_PASSED\x10\x02\x12\x1f\n\x1b\x44\x45VICE_VERDICT_KIND_REFUSED\x10\x03\x32\xcf\x07\n\x11\x44\x65ploymentService\x12\x63\n\x10\x43reateDeployment\x12&.roundhouse.v1.CreateDeploymentRequest\x1a\'.roundhouse.v1.CreateDeploymentResponse\x12Z\n\rGetDeployment\x12#.roundhouse.v1.GetDeploymentRequest\x1a$.roundhouse.v1.GetDeploymentResponse\x12`\n\x0fListDeployments\x12%.roundhouse.v1.ListDeploymentsRequest\x1a&.roundhouse.v1.ListDeploymentsResponse\x12`\n\x0fScaleDeployment\x12%.roundhouse.v1.ScaleDeploymentRequest\x1a&.roundhouse.v1.ScaleDeploymentResponse\x12\x63\n\x10\x44\x65leteDeployment\x12&.roundhouse.v1.DeleteDeploymentRequest\x1a\'.roundhouse.v1.DeleteDeploymentResponse\x12\x65\n\x10WatchDeployments\x12&.roundhouse.v1.WatchDeploymentsRequest\x1a\'.roundhouse.v1.WatchDeploymentsResponse0\x01\x12W\n\x0cListReplicas\x12\".roundhouse.v1.ListReplicasRequest\x1a#.roundhouse.v1.ListReplicasResponse\x12\\\n\rWatchReplicas\x12#.roundhouse.v1.WatchReplicasRequest\x1a$.roundhouse.v1.WatchReplicasResponse0\x01\x12]\n\x0ePlanDeployment\x12$.roundhouse.v1.PlanDeploymentRequest\x1a%.roundhouse.v1.PlanDeploymentResponse\x12S\n\nStreamLogs\x12 .roundhouse.v1.StreamLogsRequest\x1a!.roundhouse.v1.StreamLogsResponse0\x01\x42\xbd\x01\n\x11\x64\x65v.roundhouse.v1B\x16\x44\x65ploymentServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&roundhouse/v1/deployment_service.proto\x12\rroundhouse.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1eroundhouse/v1/deployment.proto\x1a\x17roundhouse/v1/log.proto\x1a\x19roundhouse/v1/watch.proto\"\x8a\x01\n\x17\x43reateDeploymentRequest\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x15\n\rallow_pending\x18\x04 \x01(\x08\"I\n\x18\x43reateDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"$\n\x14GetDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"F\n\x15GetDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"?\n\x16ListDeploymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x87\x01\n\x17ListDeploymentsResponse\x12.\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"\xbb\x01\n\x17UpdateDeploymentRequest\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x15\n\rallow_pending\x18\x05 \x01(\x08\"I\n\x18UpdateDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"\xa4\x01\n\x16ScaleDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1a\n\rreplica_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x15\n\rallow_pending\x18\x06 \x01(\x08\x42\x10\n\x0e_replica_count\"H\n\x17ScaleDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\"\x90\x01\n\x17\x44\x65leteDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12.\n\x0b\x64rain_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"I\n\x18\x44\x65leteDeploymentResponse\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\")\n\x17WatchDeploymentsRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\"J\n\x18WatchDeploymentsResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.DeploymentEvent\"\x98\x01\n\x0f\x44\x65ploymentEvent\x12,\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.DeploymentH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\tB\x07\n\x05\x65vent\"L\n\x13ListReplicasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x14ListReplicasResponse\x12(\n\x08replicas\x18\x01 \x03(\x0b\x32\x16.roundhouse.v1.Replica\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"&\n\x14WatchReplicasRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"D\n\x15WatchReplicasResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.roundhouse.v1.ReplicaEvent\"\x82\x01\n\x0cReplicaEvent\x12)\n\x07\x63hanged\x18\x01 \x01(\x0b\x32\x16.roundhouse.v1.ReplicaH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x42\x07\n\x05\x65vent\"\xc5\x01\n\x15PlanDeploymentRequest\x12/\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.DeploymentH\x00\x12\x0e\n\x04name\x18\x02 \x01(\tH\x00\x12\x1a\n\rreplica_count\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x32\n\rimagined_gpus\x18\x04 \x03(\x0b\x32\x1b.roundhouse.v1.ImaginedGpusB\t\n\x07subjectB\x10\n\x0e_replica_count\"\xc1\x01\n\x0cImaginedGpus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x11\n\tgpu_count\x18\x02 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x03\x12\x37\n\x06labels\x18\x04 \x03(\x0b\x32\'.roundhouse.v1.ImaginedGpus.LabelsEntry\x12\x12\n\nhas_nvlink\x18\x05 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa2\x02\n\x16PlanDeploymentResponse\x12\x0c\n\x04\x66its\x18\x01 \x01(\x08\x12/\n\x08replicas\x18\x02 \x03(\x0b\x32\x1d.roundhouse.v1.PlannedReplica\x12.\n\x0bmemory_need\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12\x36\n\x10\x63omputed_options\x18\x04 \x01(\x0b\x32\x1c.roundhouse.v1.EngineOptions\x12)\n\x05nodes\x18\x05 \x03(\x0b\x32\x1a.roundhouse.v1.NodeVerdict\x12\x1a\n\x12omitted_node_count\x18\x06 \x01(\x05\x12\x1a\n\x12\x64isplaced_replicas\x18\x07 \x03(\t\"|\n\x0ePlannedReplica\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0bis_standing\x18\x02 \x01(\x08\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\'\n\x04gpus\x18\x04 \x03(\x0b\x32\x19.roundhouse.v1.ReplicaGpu\x12\x0f\n\x07message\x18\x05 \x01(\t\"_\n\x0bNodeVerdict\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bis_imagined\x18\x02 \x01(\x08\x12-\n\x07\x64\x65vices\x18\x03 \x03(\x0b\x32\x1c.roundhouse.v1.DeviceVerdict\"\xc6\x02\n\rDeviceVerdict\x12\x10\n\x08gpu_uuid\x18\x01 \x01(\t\x12\x11\n\tgpu_index\x18\x02 \x01(\x05\x12.\n\x04kind\x18\x03 \x01(\x0e\x32 .roundhouse.v1.DeviceVerdictKind\x12\x14\n\x0cplaced_count\x18\x04 \x01(\x05\x12\x1a\n\x12total_memory_bytes\x18\x05 \x01(\x03\x12\x1c\n\x14\x66oreign_memory_bytes\x18\x06 \x01(\x03\x12\x19\n\x11held_memory_bytes\x18\x07 \x01(\x03\x12\x1e\n\x16\x61vailable_memory_bytes\x18\x08 \x01(\x03\x12\x1b\n\x13needed_memory_bytes\x18\t \x01(\x03\x12\x0f\n\x07message\x18\n \x01(\t\x12\'\n\x05score\x18\x0b \x03(\x0b\x32\x18.roundhouse.v1.ScoreTerm\"(\n\tScoreTerm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\xd4\x01\n\x11StreamLogsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1c\n\x0ftail_line_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12.\n\nsince_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rprevious_life\x18\x05 \x01(\x08\x12(\n\x06stream\x18\x06 \x01(\x0e\x32\x18.roundhouse.v1.LogStreamB\x12\n\x10_tail_line_count\";\n\x12StreamLogsResponse\x12%\n\x05lines\x18\x01 \x03(\x0b\x32\x16.roundhouse.v1.LogLine*\x99\x01\n\x11\x44\x65viceVerdictKind\x12#\n\x1f\x44\x45VICE_VERDICT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45VICE_VERDICT_KIND_PLACED\x10\x01\x12\x1e\n\x1a\x44\x45VICE_VERDICT_KIND_PASSED\x10\x02\x12\x1f\n\x1b\x44\x45VICE_VERDICT_KIND_REFUSED\x10\x03\x32\xb4\x08\n\x11\x44\x65ploymentService\x12\x63\n\x10\x43reateDeployment\x12&.roundhouse.v1.CreateDeploymentRequest\x1a\'.roundhouse.v1.CreateDeploymentResponse\x12Z\n\rGetDeployment\x12#.roundhouse.v1.GetDeploymentRequest\x1a$.roundhouse.v1.GetDeploymentResponse\x12`\n\x0fListDeployments\x12%.roundhouse.v1.ListDeploymentsRequest\x1a&.roundhouse.v1.ListDeploymentsResponse\x12\x63\n\x10UpdateDeployment\x12&.roundhouse.v1.UpdateDeploymentRequest\x1a\'.roundhouse.v1.UpdateDeploymentResponse\x12`\n\x0fScaleDeployment\x12%.roundhouse.v1.ScaleDeploymentRequest\x1a&.roundhouse.v1.ScaleDeploymentResponse\x12\x63\n\x10\x44\x65leteDeployment\x12&.roundhouse.v1.DeleteDeploymentRequest\x1a\'.roundhouse.v1.DeleteDeploymentResponse\x12\x65\n\x10WatchDeployments\x12&.roundhouse.v1.WatchDeploymentsRequest\x1a\'.roundhouse.v1.WatchDeploymentsResponse0\x01\x12W\n\x0cListReplicas\x12\".roundhouse.v1.ListReplicasRequest\x1a#.roundhouse.v1.ListReplicasResponse\x12\\\n\rWatchReplicas\x12#.roundhouse.v1.WatchReplicasRequest\x1a$.roundhouse.v1.WatchReplicasResponse0\x01\x12]\n\x0ePlanDeployment\x12$.roundhouse.v1.PlanDeploymentRequest\x1a%.roundhouse.v1.PlanDeploymentResponse\x12S\n\nStreamLogs\x12 .roundhouse.v1.StreamLogsRequest\x1a!.roundhouse.v1.StreamLogsResponse0\x01\x42\xbd\x01\n\x11\x64\x65v.roundhouse.v1B\x16\x44\x65ploymentServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,64 +40,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.roundhouse.v1B\026DeploymentServiceProtoP\001ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\252\002\rRoundhouse.V1\312\002\rRoundhouse\\V1\342\002\026Roundhouse\\V1\\Metadata\352\002\016Roundhouse::V1'
   _globals['_IMAGINEDGPUS_LABELSENTRY']._loaded_options = None
   _globals['_IMAGINEDGPUS_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_DEVICEVERDICTKIND']._serialized_start=3465
-  _globals['_DEVICEVERDICTKIND']._serialized_end=3618
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=207
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=345
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=347
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=420
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=422
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=458
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=460
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=530
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=532
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=595
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=598
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=733
-  _globals['_SCALEDEPLOYMENTREQUEST']._serialized_start=736
-  _globals['_SCALEDEPLOYMENTREQUEST']._serialized_end=900
-  _globals['_SCALEDEPLOYMENTRESPONSE']._serialized_start=902
-  _globals['_SCALEDEPLOYMENTRESPONSE']._serialized_end=974
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=977
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=1121
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=1123
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=1196
-  _globals['_WATCHDEPLOYMENTSREQUEST']._serialized_start=1198
-  _globals['_WATCHDEPLOYMENTSREQUEST']._serialized_end=1239
-  _globals['_WATCHDEPLOYMENTSRESPONSE']._serialized_start=1241
-  _globals['_WATCHDEPLOYMENTSRESPONSE']._serialized_end=1315
-  _globals['_DEPLOYMENTEVENT']._serialized_start=1318
-  _globals['_DEPLOYMENTEVENT']._serialized_end=1470
-  _globals['_LISTREPLICASREQUEST']._serialized_start=1472
-  _globals['_LISTREPLICASREQUEST']._serialized_end=1548
-  _globals['_LISTREPLICASRESPONSE']._serialized_start=1550
-  _globals['_LISTREPLICASRESPONSE']._serialized_end=1660
-  _globals['_WATCHREPLICASREQUEST']._serialized_start=1662
-  _globals['_WATCHREPLICASREQUEST']._serialized_end=1700
-  _globals['_WATCHREPLICASRESPONSE']._serialized_start=1702
-  _globals['_WATCHREPLICASRESPONSE']._serialized_end=1770
-  _globals['_REPLICAEVENT']._serialized_start=1773
-  _globals['_REPLICAEVENT']._serialized_end=1903
-  _globals['_PLANDEPLOYMENTREQUEST']._serialized_start=1906
-  _globals['_PLANDEPLOYMENTREQUEST']._serialized_end=2103
-  _globals['_IMAGINEDGPUS']._serialized_start=2106
-  _globals['_IMAGINEDGPUS']._serialized_end=2299
-  _globals['_IMAGINEDGPUS_LABELSENTRY']._serialized_start=2254
-  _globals['_IMAGINEDGPUS_LABELSENTRY']._serialized_end=2299
-  _globals['_PLANDEPLOYMENTRESPONSE']._serialized_start=2302
-  _globals['_PLANDEPLOYMENTRESPONSE']._serialized_end=2592
-  _globals['_PLANNEDREPLICA']._serialized_start=2594
-  _globals['_PLANNEDREPLICA']._serialized_end=2718
-  _globals['_NODEVERDICT']._serialized_start=2720
-  _globals['_NODEVERDICT']._serialized_end=2815
-  _globals['_DEVICEVERDICT']._serialized_start=2818
-  _globals['_DEVICEVERDICT']._serialized_end=3144
-  _globals['_SCORETERM']._serialized_start=3146
-  _globals['_SCORETERM']._serialized_end=3186
-  _globals['_STREAMLOGSREQUEST']._serialized_start=3189
-  _globals['_STREAMLOGSREQUEST']._serialized_end=3401
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=3403
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=3462
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=3621
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=4596
+  _globals['_DEVICEVERDICTKIND']._serialized_start=3764
+  _globals['_DEVICEVERDICTKIND']._serialized_end=3917
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=241
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=379
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=381
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=454
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=456
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=492
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=494
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=564
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=566
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=629
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=632
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=767
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_start=770
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_end=957
+  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_start=959
+  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_end=1032
+  _globals['_SCALEDEPLOYMENTREQUEST']._serialized_start=1035
+  _globals['_SCALEDEPLOYMENTREQUEST']._serialized_end=1199
+  _globals['_SCALEDEPLOYMENTRESPONSE']._serialized_start=1201
+  _globals['_SCALEDEPLOYMENTRESPONSE']._serialized_end=1273
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=1276
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=1420
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=1422
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=1495
+  _globals['_WATCHDEPLOYMENTSREQUEST']._serialized_start=1497
+  _globals['_WATCHDEPLOYMENTSREQUEST']._serialized_end=1538
+  _globals['_WATCHDEPLOYMENTSRESPONSE']._serialized_start=1540
+  _globals['_WATCHDEPLOYMENTSRESPONSE']._serialized_end=1614
+  _globals['_DEPLOYMENTEVENT']._serialized_start=1617
+  _globals['_DEPLOYMENTEVENT']._serialized_end=1769
+  _globals['_LISTREPLICASREQUEST']._serialized_start=1771
+  _globals['_LISTREPLICASREQUEST']._serialized_end=1847
+  _globals['_LISTREPLICASRESPONSE']._serialized_start=1849
+  _globals['_LISTREPLICASRESPONSE']._serialized_end=1959
+  _globals['_WATCHREPLICASREQUEST']._serialized_start=1961
+  _globals['_WATCHREPLICASREQUEST']._serialized_end=1999
+  _globals['_WATCHREPLICASRESPONSE']._serialized_start=2001
+  _globals['_WATCHREPLICASRESPONSE']._serialized_end=2069
+  _globals['_REPLICAEVENT']._serialized_start=2072
+  _globals['_REPLICAEVENT']._serialized_end=2202
+  _globals['_PLANDEPLOYMENTREQUEST']._serialized_start=2205
+  _globals['_PLANDEPLOYMENTREQUEST']._serialized_end=2402
+  _globals['_IMAGINEDGPUS']._serialized_start=2405
+  _globals['_IMAGINEDGPUS']._serialized_end=2598
+  _globals['_IMAGINEDGPUS_LABELSENTRY']._serialized_start=2553
+  _globals['_IMAGINEDGPUS_LABELSENTRY']._serialized_end=2598
+  _globals['_PLANDEPLOYMENTRESPONSE']._serialized_start=2601
+  _globals['_PLANDEPLOYMENTRESPONSE']._serialized_end=2891
+  _globals['_PLANNEDREPLICA']._serialized_start=2893
+  _globals['_PLANNEDREPLICA']._serialized_end=3017
+  _globals['_NODEVERDICT']._serialized_start=3019
+  _globals['_NODEVERDICT']._serialized_end=3114
+  _globals['_DEVICEVERDICT']._serialized_start=3117
+  _globals['_DEVICEVERDICT']._serialized_end=3443
+  _globals['_SCORETERM']._serialized_start=3445
+  _globals['_SCORETERM']._serialized_end=3485
+  _globals['_STREAMLOGSREQUEST']._serialized_start=3488
+  _globals['_STREAMLOGSREQUEST']._serialized_end=3700
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=3702
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=3761
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=3920
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=4996
 # @@protoc_insertion_point(module_scope)

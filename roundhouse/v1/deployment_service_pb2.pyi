@@ -1,4 +1,5 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from roundhouse.v1 import log_pb2 as _log_pb2
@@ -71,6 +72,26 @@ class ListDeploymentsResponse(_message.Message):
     unreachable: _containers.RepeatedScalarFieldContainer[str]
     cursor: str
     def __init__(self, deployments: _Optional[_Iterable[_Union[_deployment_pb2.Deployment, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., unreachable: _Optional[_Iterable[str]] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class UpdateDeploymentRequest(_message.Message):
+    __slots__ = ("deployment", "update_mask", "request_id", "validate_only", "allow_pending")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_PENDING_FIELD_NUMBER: _ClassVar[int]
+    deployment: _deployment_pb2.Deployment
+    update_mask: _field_mask_pb2.FieldMask
+    request_id: str
+    validate_only: bool
+    allow_pending: bool
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ..., request_id: _Optional[str] = ..., validate_only: bool = ..., allow_pending: bool = ...) -> None: ...
+
+class UpdateDeploymentResponse(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: _deployment_pb2.Deployment
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ...) -> None: ...
 
 class ScaleDeploymentRequest(_message.Message):
     __slots__ = ("name", "replica_count", "etag", "request_id", "validate_only", "allow_pending")

@@ -56,6 +56,11 @@ class DeploymentServiceStub(object):
                 request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.FromString,
                 _registered_method=True)
+        self.UpdateDeployment = channel.unary_unary(
+                '/roundhouse.v1.DeploymentService/UpdateDeployment',
+                request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentResponse.FromString,
+                _registered_method=True)
         self.ScaleDeployment = channel.unary_unary(
                 '/roundhouse.v1.DeploymentService/ScaleDeployment',
                 request_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.ScaleDeploymentRequest.SerializeToString,
@@ -132,8 +137,25 @@ class DeploymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDeployment(self, request, context):
+        """Changes what is wanted. If that changes what engines run, replicas are replaced as the deployment's `rollout` says, so that none of the requests that
+        run is lost; if new replicas do not work, the change is taken back. Nothing is replaced for other fields.
+
+        Everything is looked up, computed and checked before anything is stored. A change during a rollout takes the place of the one before: what is gone
+        back to stays the same.
+
+        Errors: those of `CreateDeployment` for what is changed; NOT_FOUND; INVALID_ARGUMENT for a field that cannot be changed and for an unknown path;
+        ABORTED for a stale etag; RESOURCE_EXHAUSTED if a replica as changed would fit nowhere even if all of the deployment were gone, or if more replicas do
+        not fit (unless `allow_pending`); FAILED_PRECONDITION (DEPLOYMENT_DELETING) while it is being deleted, (ROLLOUT_IN_PROGRESS) if replicas of three
+        different changes would run at the same time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ScaleDeployment(self, request, context):
-        """Changes how many replicas a deployment has. Surplus replicas, the highest indexes first, are drained and stopped.
+        """Changes how many replicas a deployment has. Of surplus replicas those that do not serve, then the least loaded are drained and stopped; the others keep
+        their indexes, and replicas that are added take the lowest that are free.
 
         Errors: NOT_FOUND; INVALID_ARGUMENT for a count out of range; ABORTED for a stale etag; RESOURCE_EXHAUSTED if more replicas do not fit, or would take
         the place of one that was acknowledged and waits to be placed (unless `allow_pending`); FAILED_PRECONDITION while it is being deleted, or if it is to grow and its model was never looked up (unless `allow_pending`).
@@ -225,6 +247,11 @@ def add_DeploymentServiceServicer_to_server(servicer, server):
                     servicer.ListDeployments,
                     request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.FromString,
                     response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.SerializeToString,
+            ),
+            'UpdateDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDeployment,
+                    request_deserializer=roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentResponse.SerializeToString,
             ),
             'ScaleDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.ScaleDeployment,
@@ -350,6 +377,33 @@ class DeploymentService(object):
             '/roundhouse.v1.DeploymentService/ListDeployments',
             roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsRequest.SerializeToString,
             roundhouse_dot_v1_dot_deployment__service__pb2.ListDeploymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.DeploymentService/UpdateDeployment',
+            roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentRequest.SerializeToString,
+            roundhouse_dot_v1_dot_deployment__service__pb2.UpdateDeploymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

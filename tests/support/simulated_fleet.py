@@ -124,7 +124,7 @@ class Cluster:
         self.held: Collection[NodeId] = ()  # nodes that vanished with too many others
         self.now_s = 0.0
         self._refused = Refused()
-        self._uids, self._revisions, self._generations = count(1), count(1), count(1)
+        self._uids, self._revisions, self._generations, self._specs = count(1), count(1), count(1), count(1)
 
     def want(self, name: str, replica_count: int, gpu_count: int | None) -> None:
         """Creates a deployment, or scales it; one that is being deleted stays so."""
@@ -143,6 +143,30 @@ class Cluster:
             )
         elif not before.is_deleting:
             self.wanted[name] = replace(before, replica_count=replica_count)
+
+    def update(self, name: str, max_surge: int = 1, max_unavailable: int = 0) -> None:
+        """Wants its replicas to run something else."""
+        if name in self.wanted and not self.wanted[name].is_deleting:
+            self.wanted[name] = replace(
+                self.wanted[name],
+                spec_generation=next(self._specs),
+                max_surge=max_surge,
+                max_unavailable=max_unavailable,
+            )
+
+    def take_back(self, name: str) -> None:
+        """Wants its replicas to run what they ran before the last update."""
+        before = self.wanted.get(name)
+        if before is not None and before.spec_generation and not before.is_deleting:
+            self.wanted[name] = replace(before, spec_generation=before.spec_generation - 1)
+
+    def outdated(self) -> set[tuple[str, int]]:
+        """Returns the replicas of which something stands that does not run what is wanted."""
+        return {
+            (each.deployment, each.index)
+            for each in self.placements
+            if not each.is_stopping and each.spec_generation != self.wanted[each.deployment].spec_generation
+        }
 
     def delete(self, name: str) -> None:
         """Marks a deployment as to be deleted."""
@@ -261,6 +285,9 @@ EVENTS = st.lists(
     st.one_of(
         st.tuples(st.just("want"), st.sampled_from(NAMES), st.integers(0, 3), st.none() | st.integers(1, 3)),
         st.tuples(st.just("delete"), st.sampled_from(NAMES)),
+        st.tuples(st.just("update"), st.sampled_from(NAMES), st.integers(1, 2), st.integers(0, 2)),
+        st.tuples(st.just("update"), st.sampled_from(NAMES), st.just(0), st.just(1)),
+        st.tuples(st.just("take back"), st.sampled_from(NAMES)),
         st.tuples(st.sampled_from(["come", "go", "die"]), st.sampled_from(["a", "b", "c", "ab"])),
         st.tuples(st.sampled_from(["cordon", "drain", "force", "uncordon"]), st.sampled_from("abc")),
         st.tuples(st.sampled_from(["receive", "take over", "stop", "serve"]), st.sampled_from(["abc", "abc", "a"])),
@@ -280,6 +307,10 @@ def play(cluster: Cluster, events: Sequence[tuple[Any, ...]]) -> None:
                 cluster.want(*details)
             case "delete":
                 cluster.delete(*details)
+            case "update":
+                cluster.update(*details)
+            case "take back":
+                cluster.take_back(*details)
             case "round":
                 cluster.round()
             case "go":

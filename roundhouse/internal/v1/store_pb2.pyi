@@ -7,28 +7,72 @@ from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from roundhouse.v1 import event_pb2 as _event_pb2
 from roundhouse.v1 import node_pb2 as _node_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class RolloutState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLLOUT_STATE_UNSPECIFIED: _ClassVar[RolloutState]
+    ROLLOUT_STATE_RUNNING: _ClassVar[RolloutState]
+    ROLLOUT_STATE_DONE: _ClassVar[RolloutState]
+    ROLLOUT_STATE_ROLLED_BACK: _ClassVar[RolloutState]
+ROLLOUT_STATE_UNSPECIFIED: RolloutState
+ROLLOUT_STATE_RUNNING: RolloutState
+ROLLOUT_STATE_DONE: RolloutState
+ROLLOUT_STATE_ROLLED_BACK: RolloutState
+
 class DeploymentRecord(_message.Message):
-    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace", "sealed_env")
+    __slots__ = ("deployment", "engine_spec", "memory_need", "drain_grace", "sealed_env", "spec_generation", "retired", "rollout")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ENGINE_SPEC_FIELD_NUMBER: _ClassVar[int]
     MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
     DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
     SEALED_ENV_FIELD_NUMBER: _ClassVar[int]
+    SPEC_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     deployment: _deployment_pb2.Deployment
     engine_spec: _engine_spec_pb2.EngineSpec
     memory_need: _deployment_pb2.MemoryNeed
     drain_grace: _duration_pb2.Duration
     sealed_env: _containers.RepeatedCompositeFieldContainer[_engine_spec_pb2.SealedValue]
-    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[_engine_spec_pb2.SealedValue, _Mapping]]] = ...) -> None: ...
+    spec_generation: int
+    retired: _containers.RepeatedCompositeFieldContainer[RetiredSpec]
+    rollout: Rollout
+    def __init__(self, deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[_engine_spec_pb2.SealedValue, _Mapping]]] = ..., spec_generation: _Optional[int] = ..., retired: _Optional[_Iterable[_Union[RetiredSpec, _Mapping]]] = ..., rollout: _Optional[_Union[Rollout, _Mapping]] = ...) -> None: ...
+
+class RetiredSpec(_message.Message):
+    __slots__ = ("spec_generation", "deployment", "engine_spec", "memory_need", "sealed_env", "is_proven")
+    SPEC_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_SPEC_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_NEED_FIELD_NUMBER: _ClassVar[int]
+    SEALED_ENV_FIELD_NUMBER: _ClassVar[int]
+    IS_PROVEN_FIELD_NUMBER: _ClassVar[int]
+    spec_generation: int
+    deployment: _deployment_pb2.Deployment
+    engine_spec: _engine_spec_pb2.EngineSpec
+    memory_need: _deployment_pb2.MemoryNeed
+    sealed_env: _containers.RepeatedCompositeFieldContainer[_engine_spec_pb2.SealedValue]
+    is_proven: bool
+    def __init__(self, spec_generation: _Optional[int] = ..., deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[_engine_spec_pb2.SealedValue, _Mapping]]] = ..., is_proven: bool = ...) -> None: ...
+
+class Rollout(_message.Message):
+    __slots__ = ("state", "begin_time", "message")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_TIME_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    state: RolloutState
+    begin_time: _timestamp_pb2.Timestamp
+    message: str
+    def __init__(self, state: _Optional[_Union[RolloutState, str]] = ..., begin_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
-    __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace")
+    __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace", "spec_generation")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_UID_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +82,7 @@ class PlacementRecord(_message.Message):
     RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     IS_STOPPING_FIELD_NUMBER: _ClassVar[int]
     DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
+    SPEC_GENERATION_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     deployment_uid: str
@@ -47,7 +92,8 @@ class PlacementRecord(_message.Message):
     reserved_memory_bytes: int
     is_stopping: bool
     drain_grace: _duration_pb2.Duration
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    spec_generation: int
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., deployment_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node_id: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., is_stopping: bool = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., spec_generation: _Optional[int] = ...) -> None: ...
 
 class AssignmentRecord(_message.Message):
     __slots__ = ("engines", "specs", "spec_indexes", "gpu_uuids", "gpu_indexes")

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controlplane.model import Placement
 from tests.support.fleets import GIB, gpu, node
 from tests.support.simulated_fleet import EVENTS, Cluster, SimulatedNode, fleets, play
 
@@ -23,11 +24,18 @@ def test_any_history_ends_with_just_what_is_wanted(
     cluster.wishes.clear()
     cluster.come_to_rest()
     running = cluster.running()
-    waiting = Counter(each.deployment for each in cluster.unplaced)
+    standing = {(each.deployment, each.index) for each in cluster.placements}
+    told = {(each.deployment, each.index) for each in cluster.unplaced}
+    waiting = Counter(deployment for deployment, _ in told - standing)
+    assert cluster.outdated() <= told
     assert not any(each.is_deleting for each in cluster.wanted.values())
     assert not any(each.is_stopping for each in cluster.placements)
     expected = {name: each.replica_count for name, each in cluster.wanted.items() if each.replica_count}
     assert running + waiting == expected
+
+
+def runs(cluster: Cluster, placement: Placement) -> bool:
+    return placement.replica_uid in cluster.nodes[placement.node].engines
 
 
 @settings(max_examples=100, deadline=None)
@@ -41,6 +49,9 @@ def test_a_fleet_that_refuses_comes_to_rest_with_what_it_takes(
     cluster.come_to_rest()
     running = cluster.running()
     told = {(each.deployment, each.index) for each in cluster.unplaced}
+    assert cluster.outdated() <= told
+    # What is refused, or cannot be replaced, stands and is told of; it may run what was wanted before.
+    told -= {(each.deployment, each.index) for each in cluster.placements if runs(cluster, each)}
     for name, each in cluster.wanted.items():
         waiting = sum(deployment == name for deployment, _ in told)
         assert running[name] + waiting == each.replica_count

@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 
 from controlplane import lifecycle
-from controlplane.lifecycle import Sighting
+from controlplane.lifecycle import Rolling, Sighting
 from controlplane.model import GpuUuid, NodeId, Placement, ReplicaUid
+from controlplane.rolling import Progress
+from roundhouse.internal.v1 import store_pb2
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport
+from roundhouse.internal.v1.store_pb2 import Rollout
 from roundhouse.kit.times import from_timestamp, to_timestamp
 from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, Replica
@@ -17,6 +20,7 @@ from roundhouse.v1.deployment_pb2 import Deployment, Replica
 WANTED = Deployment(name="deployments/chat", uid="d", generation=4, replica_count=3)
 PLACED = Placement("chat", "d", 0, ReplicaUid("r"), 2, NodeId("one"), (GpuUuid("g"),), 5)
 STOPPING = replace(PLACED, is_stopping=True)
+STEADY = Rolling(Rollout(), Progress(3, is_done=True))
 PENDING = deployment_pb2.REPLICA_STATE_PENDING
 PREPARING = deployment_pb2.REPLICA_STATE_PREPARING
 STARTING = deployment_pb2.REPLICA_STATE_STARTING
@@ -135,7 +139,6 @@ STATES: dict[str, tuple[list[Replica], str, int, bool, bool]] = {
     "on silent nodes": (replicas(NOT_SEEN, NOT_SEEN, NOT_SEEN), "UNKNOWN", 0, True, False),
     "one on a silent node": (replicas(NOT_SEEN, STARTING, FAILED), "STARTING", 0, True, False),
     "one on a silent node, one without a place": (replicas(NOT_SEEN, NOT_SEEN, PENDING), "PENDING", 0, False, False),
-    "surplus is not counted": (replicas(READY, READY, READY, DRAINING, PENDING), "READY", 3, True, True),
 }
 
 
@@ -143,38 +146,66 @@ STATES: dict[str, tuple[list[Replica], str, int, bool, bool]] = {
 def test_a_deployment_is_what_its_replicas_are(
     shown: list[Replica], state: str, ready: int, is_placed: bool, is_available: bool
 ) -> None:
-    whole = lifecycle.deployment(WANTED, shown, observed=3, before=None, now_s=1)
+    whole = lifecycle.deployment(WANTED, shown, STEADY, observed=3, before=None, now_s=1)
     assert deployment_pb2.DeploymentState.Name(whole.state) == f"DEPLOYMENT_STATE_{state}"
     assert (whole.ready_replica_count, whole.observed_generation, whole.generation) == (ready, 3, 4)
     assert {each.type: each.status == TRUE for each in whole.conditions} == {
         "Placed": is_placed,
         "Available": is_available,
+        "RolledOut": True,
     }
 
 
 def test_a_deployment_that_wants_nothing_is_ready_and_not_available() -> None:
     none = Deployment(name="deployments/chat", replica_count=0)
-    whole = lifecycle.deployment(none, [], observed=1, before=None, now_s=1)
+    whole = lifecycle.deployment(none, [], STEADY, observed=1, before=None, now_s=1)
     assert whole.state == deployment_pb2.DEPLOYMENT_STATE_READY
-    assert [(each.type, each.reason) for each in whole.conditions] == [("Placed", ""), ("Available", "NoneWanted")]
+    assert [(each.type, each.reason) for each in whole.conditions] == [
+        ("Placed", ""),
+        ("Available", "NoneWanted"),
+        ("RolledOut", ""),
+    ]
 
 
 def test_a_deployment_that_is_being_deleted_says_so() -> None:
     going = Deployment()
     going.CopyFrom(WANTED)
     going.delete_time.FromSeconds(1)
-    whole = lifecycle.deployment(going, replicas(DRAINING), observed=1, before=None, now_s=1)
+    whole = lifecycle.deployment(going, replicas(DRAINING), STEADY, observed=1, before=None, now_s=1)
     assert whole.state == deployment_pb2.DEPLOYMENT_STATE_DELETING
     assert whole.conditions[1].reason == "Deleting"
 
 
 def test_a_condition_keeps_its_time_while_its_status_stays() -> None:
-    first = lifecycle.deployment(WANTED, replicas(PENDING, PENDING, PENDING), observed=1, before=None, now_s=1)
-    second = lifecycle.deployment(WANTED, replicas(READY, PENDING, READY), observed=1, before=first, now_s=2)
+    first = lifecycle.deployment(WANTED, replicas(PENDING, PENDING, PENDING), STEADY, observed=1, before=None, now_s=1)
+    second = lifecycle.deployment(WANTED, replicas(READY, PENDING, READY), STEADY, observed=1, before=first, now_s=2)
     times = {each.type: from_timestamp(each.transition_time) for each in second.conditions}
-    assert times == {"Placed": 1, "Available": 2}
+    assert times == {"Placed": 1, "Available": 2, "RolledOut": 1}
     other = Deployment()
     other.CopyFrom(WANTED)
     other.uid = "another of the same name"
-    third = lifecycle.deployment(other, replicas(READY, PENDING, READY), observed=1, before=second, now_s=3)
+    third = lifecycle.deployment(other, replicas(READY, PENDING, READY), STEADY, observed=1, before=second, now_s=3)
     assert {from_timestamp(each.transition_time) for each in third.conditions} == {3}
+
+
+RUNNING = Rollout(state=store_pb2.ROLLOUT_STATE_RUNNING)
+TAKEN_BACK = Rollout(state=store_pb2.ROLLOUT_STATE_ROLLED_BACK, message="generation 4 was taken back to 3: it died")
+UNDER_WAY, SETTLED = Progress(1, is_done=False), Progress(3, is_done=True)
+TROUBLED = Progress(1, is_done=False, trouble='replica "chat-1" on node one is STARTING')
+ROLLOUTS: dict[str, tuple[Rolling, str, str]] = {
+    "under way": (Rolling(RUNNING, UNDER_WAY, 2), "RollingOut", "1 of 3 replicas are READY with what is wanted"),
+    "waits for one": (Rolling(RUNNING, TROUBLED, 2), "RollingOut", 'wanted; replica "chat-1" on node one is STARTING'),
+    "no room": (Rolling(RUNNING, UNDER_WAY, 2, lack="needs 3 GiB"), "SurgeDoesNotFit", "needs 3 GiB; let rollout.max_"),
+    "room is being made": (Rolling(RUNNING, UNDER_WAY, 2, "needs 3 GiB", is_settling=True), "RollingOut", "1 of 3"),
+    "taken back, while some still run it": (Rolling(TAKEN_BACK, UNDER_WAY, 1), "RolledBack", "it died"),
+    "taken back": (Rolling(TAKEN_BACK, SETTLED), "RolledBack", "it died"),
+}
+
+
+@pytest.mark.parametrize(("rolling", "reason", "message"), ROLLOUTS.values(), ids=ROLLOUTS)
+def test_a_rollout_says_how_far_it_is(rolling: Rolling, reason: str, message: str) -> None:
+    whole = lifecycle.deployment(WANTED, replicas(READY, READY, READY), rolling, observed=4, before=None, now_s=1)
+    [condition] = [each for each in whole.conditions if each.type == "RolledOut"]
+    assert (condition.status, condition.reason) == (condition_pb2.CONDITION_STATUS_FALSE, reason)
+    assert message in condition.message
+    assert whole.updated_replica_count == rolling.progress.updated_count

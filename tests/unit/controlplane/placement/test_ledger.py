@@ -42,7 +42,10 @@ def test_replicas_that_have_a_place_are_given_none() -> None:
         pytest.param([placement("chat-1", "a-1"), placement("chat-0", "a-0")], ["a-0", "a-1"], id="by_index"),
         pytest.param([placement("chat-0", "a-0", epoch=2), placement("chat-0", "a-1")], ["a-0"], id="the_newest"),
         pytest.param([placement("chat-0", "a-0", is_stopping=True)], [], id="none_that_stops"),
-        pytest.param([placement("chat-2", "a-0")], [], id="none_that_is_surplus"),
+        pytest.param([placement("chat-2", "a-0")], ["a-0"], id="whatever_its_index"),
+        pytest.param(
+            [placement(f"chat-{index}", f"a-{index}") for index in (3, 1, 2)], ["a-1", "a-2"], id="none_that_is_surplus"
+        ),
     ],
 )
 def test_of_the_placements_of_a_deployment_stay(own: Sequence[Placement], staying: Sequence[str]) -> None:
