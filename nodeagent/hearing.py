@@ -63,12 +63,15 @@ class Hearing:
         self._bundle, self._spec, self._key = started.bundle, started.spec, started.key
         self._identity = started.process.identity
         self._tell, self._timing, self._has_served = tell, timing, has_served
-        self._status = Status(State.STARTING, "the process runs and has not answered yet")
-        if not has_served:
-            start_s = from_timestamp(self._spec.start_time)
-            self._status = replace(
-                self._status, progress=in_stage(deployment_pb2.LAUNCH_STAGE_STARTING_ENGINE, None, start_s)
-            )
+        # Until it reads weights it tells no stage.
+        self._starting = in_stage(
+            deployment_pb2.LAUNCH_STAGE_STARTING_ENGINE, None, from_timestamp(self._spec.start_time)
+        )
+        self._status = Status(
+            State.STARTING,
+            "the process runs and has not answered yet",
+            progress=None if has_served else self._starting,
+        )
         self._calls: EngineCalls | None = None
         self._failures = 0  # of watching, since the engine last said something there
         self._heard_s = 0.0  # when it last said something at all
@@ -242,8 +245,7 @@ class Hearing:
         state = _STATES.get(heard.state, State.STARTING)
         self._has_served = self._has_served or state is State.READY
         load = heard.load if heard.HasField("load") else None
-        # Until it reads weights it tells no stage, and goes on starting.
-        progress = heard.progress if heard.HasField("progress") else self._status.progress
+        progress = heard.progress if heard.HasField("progress") else self._starting
         if heard.state != engine_service_pb2.ENGINE_STATE_LOADING:
             progress = None
         self._say(replace(self._status, state=state, message=heard.message, load=load, progress=progress))
@@ -252,7 +254,7 @@ class Hearing:
         # Nothing may be sent to it. Whether it loads, works or hangs is not known; that its process runs is.
         state = State.STARTING if self._status.state is State.READY else self._status.state
         message = f"the engine does not answer: it has been silent for {silent_s:.0f} s"
-        self._say(replace(self._status, state=state, message=message, load=None))
+        self._say(replace(self._status, state=state, message=message, load=None, progress=None))
 
     def _say(self, status: Status) -> None:
         self._status = status
