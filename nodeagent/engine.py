@@ -81,7 +81,7 @@ class Engine:
         self._record = replace(self._record, process=None, is_dead=False, ready_time_s=None, is_stopping=False)
         self.stop_grace_s = self._next_start_s = None
         progress = in_stage(deployment_pb2.LAUNCH_STAGE_LOCATING_MODEL, None, self._clock.now())
-        self._set(Status(State.PREPARING, "the engine's directory is prepared", progress=progress))
+        self._set(Status(State.PREPARING, "the files of its model are looked for", progress=progress))
         return self._record
 
     def fetch(self, repository: str, done_bytes: int, total_bytes: int) -> None:
