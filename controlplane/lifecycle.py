@@ -24,6 +24,7 @@ from roundhouse.v1.deployment_pb2 import Deployment, Replica, ReplicaGpu
 _TRUE = condition_pb2.CONDITION_STATUS_TRUE
 _FALSE = condition_pb2.CONDITION_STATUS_FALSE
 _UNKNOWN = condition_pb2.CONDITION_STATUS_UNKNOWN
+_ON_THE_WAY = (deployment_pb2.REPLICA_STATE_PREPARING, deployment_pb2.REPLICA_STATE_STARTING)
 NOT_PLANNED = "waits to be placed"
 _FAULT = "its status cannot be told, by a fault of the control plane: report what its log says"
 
@@ -92,6 +93,8 @@ def placed_replica(
                 getattr(replica, field).CopyFrom(getattr(engine, field))
         if engine.state == state and engine.HasField("state_time"):
             replica.state_time.CopyFrom(engine.state_time)
+        if state in _ON_THE_WAY and engine.HasField("progress"):
+            replica.progress.CopyFrom(engine.progress)
     return _timed(replica, before, now_s)
 
 

@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,6 +28,7 @@ from engines.batching.scheduler import Scheduler
 from engines.config import READY_FILE, Builtin, Config, Options, read_config
 from engines.demo_model import MODEL_DIR
 from engines.heap import frugal_heap
+from engines.loading import Count, Loading, LoadStage, OnStage
 from engines.loop import Proposer, StepLoop
 from engines.service.drain import Drain
 from engines.service.identity import Identity, identified
@@ -132,8 +134,9 @@ async def _load(config: Config, lifecycle: Lifecycle, stop: asyncio.Event) -> Mo
     """Returns the model; None if the engine is to stop before it is loaded. Raises Unloadable."""
     loop = asyncio.get_running_loop()
 
-    def tell(stage: str) -> None:
-        loop.call_soon_threadsafe(lifecycle.load, stage)
+    def tell(message: str, stage: LoadStage | None = None, count: Count | None = None, /) -> None:
+        loading = None if stage is None else Loading(stage, time.time(), count)
+        loop.call_soon_threadsafe(lifecycle.load, message, loading)
 
     loading = asyncio.create_task(in_daemon_thread(lambda: _load_model(config, tell), "load"), name="load")
     await _first(loading, asyncio.create_task(stop.wait(), name="stop"))
@@ -148,7 +151,7 @@ async def _load(config: Config, lifecycle: Lifecycle, stop: asyncio.Event) -> Mo
         raise Unloadable(f"{type(error).__name__}: the traceback is in the log above") from error
 
 
-def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
+def _load_model(config: Config, tell: OnStage) -> Model:
     options, directory = config.options, _directory(config.model)
     guesses = None if options.speculation is None else options.speculation.draft_model
     draft_directory = None if guesses is None else _directory(guesses)
@@ -177,7 +180,7 @@ def _load_model(config: Config, tell: Callable[[str], None]) -> Model:
             on_stage=tell,
         )
         proposer = make_proposer(options, draft_directory, loaded, tell)
-    tell("reading the vocabulary")
+    tell("reading the vocabulary", LoadStage.WARMING_UP)
     grammars = _grammars(loaded)
     gc.collect()
     gc.freeze()  # else every full collection would go through all of that, and be one long step

@@ -33,6 +33,7 @@ from nodeagent.models.hub import Hub
 from nodeagent.models.lookup import Models, builtin_directory
 from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self
+from nodeagent.strays import Strays
 from nodeagent.supervisor import Supervisor
 from nodeagent.uplink import Uplink
 from nodeagent.venvs.collector import Collector
@@ -93,6 +94,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
         cached = CachedModels(cache, supervisor.models, on_change=hint.set)
         sender = LogSender(bundles)
         environments = Collector(venv_dir, environ, supervisor.virtual_envs)
+        strays = Strays(how, bundles.root, lambda: {each.replica_uid for each in supervisor.reports()}, clock)
         async with supervisor, Models(builtin_directory, cache, hub, on_change=hint.set) as models:
             await sampler.take()  # once more, now that it is known which memory is that of our engines
             who = Self(
@@ -129,6 +131,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                     group.create_task(uplink.run(), name="uplink"),
                     group.create_task(cached.run(), name="model cache"),
                     group.create_task(environments.run(), name="environments"),
+                    group.create_task(strays.run(), name="stray engines"),
                 ]
                 await stop.wait()
                 supervising.cancel()

@@ -16,9 +16,11 @@ from nodeagent.launch import is_same
 from nodeagent.life import Life
 from nodeagent.model import Assigned, Death, Exit, Known, Measured, Occupant, State
 from nodeagent.plan import early_deaths_after, is_crash_loop, restart_delay_s
+from nodeagent.progress import in_stage, with_bytes
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.times import to_timestamp
+from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
 
 log = structlog.get_logger()
@@ -78,19 +80,21 @@ class Engine:
             self._record = replace(self._record, restart_count=self._record.restart_count + 1)
         self._record = replace(self._record, process=None, is_dead=False, ready_time_s=None, is_stopping=False)
         self.stop_grace_s = self._next_start_s = None
-        self._set(Status(State.PREPARING, "the engine's directory is prepared"))
+        progress = in_stage(deployment_pb2.LAUNCH_STAGE_LOCATING_MODEL, None, self._clock.now())
+        self._set(Status(State.PREPARING, "the files of its model are looked for", progress=progress))
         return self._record
 
     def fetch(self, repository: str, done_bytes: int, total_bytes: int) -> None:
         """Notes how much of a model has come to this node."""
-        self.is_fetching = True
-        done, total = (f"{each / 1024**3:.1f}" for each in (done_bytes, total_bytes))
-        self._set(replace(self._status, message=f"fetching {repository} from the hub: {done} of {total} GiB"))
+        said = f"{format_bytes(done_bytes)} of {format_bytes(total_bytes)}"
+        progress = in_stage(deployment_pb2.LAUNCH_STAGE_FETCHING_MODEL, self._status.progress, self._clock.now())
+        self._gather(f"fetching {repository} from the hub: {said}", with_bytes(progress, done_bytes, total_bytes))
 
     def build(self, line: str) -> None:
         """Notes how far the environment is, that is, what was said of it last."""
-        self.is_fetching = True
-        self._set(replace(self._status, message=f"building the environment: {line}"))
+        stage = deployment_pb2.LAUNCH_STAGE_BUILDING_ENVIRONMENT
+        progress = in_stage(stage, self._status.progress, self._clock.now())
+        self._gather(f"building the environment: {line}", progress)
 
     def begin(self, life: Life) -> None:
         """Notes that a process runs, just started or adopted."""
@@ -202,6 +206,7 @@ class Engine:
             is_orphan=self._orphan_since_s is not None,
             is_crash_loop=is_crash_loop(self._record.early_deaths, self._ready_for_s()),
             package_versions=self._status.package_versions,
+            progress=self._status.progress if self.state in (State.PREPARING, State.STARTING) else None,
         )
         if life is not None:
             report.engine_uuid, report.engine_key, report.pid = life.spec.engine_uuid, life.key, life.identity.pid
@@ -212,6 +217,10 @@ class Engine:
             until_s = self._next_start_s - self._clock.monotonic()
             report.next_start_time.CopyFrom(to_timestamp(self._clock.now() + until_s))
         return report
+
+    def _gather(self, message: str, progress: deployment_pb2.LaunchProgress) -> None:
+        self.is_fetching = True
+        self._set(replace(self._status, message=message, progress=progress))
 
     def _generation(self) -> int:
         """Returns the newest generation that the present life fulfils.

@@ -13,11 +13,13 @@ import structlog
 from nodeagent.dial import EngineCalls
 from nodeagent.launch import Started
 from nodeagent.model import State, Timing
+from nodeagent.progress import in_stage
 from roundhouse.internal.v1 import engine_service_pb2, engine_spec_pb2
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.kit.status import error_of
+from roundhouse.kit.times import from_timestamp
 from roundhouse.v1 import deployment_pb2, errors_pb2
 
 log = structlog.get_logger()
@@ -44,6 +46,7 @@ class Status:
     load: deployment_pb2.EngineLoad | None = None
     fingerprint: str = ""
     package_versions: Mapping[str, str] = field(default_factory=dict)  # if it runs in an environment of its own
+    progress: deployment_pb2.LaunchProgress | None = None  # on its way to READY
 
 
 class Unfit(Exception):
@@ -60,7 +63,15 @@ class Hearing:
         self._bundle, self._spec, self._key = started.bundle, started.spec, started.key
         self._identity = started.process.identity
         self._tell, self._timing, self._has_served = tell, timing, has_served
-        self._status = Status(State.STARTING, "the process runs and has not answered yet")
+        # Until it reads weights it tells no stage.
+        self._starting = in_stage(
+            deployment_pb2.LAUNCH_STAGE_STARTING_ENGINE, None, from_timestamp(self._spec.start_time)
+        )
+        self._status = Status(
+            State.STARTING,
+            "the process runs and has not answered yet",
+            progress=None if has_served else self._starting,
+        )
         self._calls: EngineCalls | None = None
         self._failures = 0  # of watching, since the engine last said something there
         self._heard_s = 0.0  # when it last said something at all
@@ -234,13 +245,16 @@ class Hearing:
         state = _STATES.get(heard.state, State.STARTING)
         self._has_served = self._has_served or state is State.READY
         load = heard.load if heard.HasField("load") else None
-        self._say(replace(self._status, state=state, message=heard.message, load=load))
+        progress = heard.progress if heard.HasField("progress") else self._starting
+        if heard.state != engine_service_pb2.ENGINE_STATE_LOADING:
+            progress = None
+        self._say(replace(self._status, state=state, message=heard.message, load=load, progress=progress))
 
     def _say_silent(self, silent_s: float) -> None:
         # Nothing may be sent to it. Whether it loads, works or hangs is not known; that its process runs is.
         state = State.STARTING if self._status.state is State.READY else self._status.state
         message = f"the engine does not answer: it has been silent for {silent_s:.0f} s"
-        self._say(replace(self._status, state=state, message=message, load=None))
+        self._say(replace(self._status, state=state, message=message, load=None, progress=None))
 
     def _say(self, status: Status) -> None:
         self._status = status

@@ -43,7 +43,12 @@ class Launch:
 
     def arguments(self, bundle: Bundle) -> Sequence[str]:
         """Returns what tells the process of one replica from all others."""
-        return ("--bundle", str(bundle.path))
+        return (self.option, str(bundle.path))
+
+    @property
+    def option(self) -> str:
+        """Returns what stands before the directory in the command line of an engine."""
+        return "--bundle"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import os
 import signal
 import struct
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,12 +149,16 @@ def identify(pid: int) -> ProcessId | None:
 def find(arguments: Sequence[str]) -> ProcessId | None:
     """Returns the session leader of ours whose command line ends with these arguments; None if there is none."""
     tail = [os.fsencode(each) for each in arguments]
+    return next((process for process, command in leaders() if command[-len(tail) :] == tail), None)
+
+
+def leaders() -> Iterator[tuple[ProcessId, Sequence[bytes]]]:
+    """Yields every process that leads its session, with its command line."""
     for pid in _pids():
         with contextlib.suppress(OSError):
             command = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")[:-1]
-            if command[-len(tail) :] == tail and os.getsid(pid) == pid:
-                return identify(pid)
-    return None
+            if command and os.getsid(pid) == pid and (identity := identify(pid)) is not None:
+                yield identity, command
 
 
 def boot_id() -> str:

@@ -87,6 +87,7 @@ _HOST = _Ranges(
     last_cpu_fraction=_FRACTION,
 )
 _ENGINE = _Ranges(reserved_memory_bytes=_BYTES, measured_memory_bytes=_BYTES, peak_memory_bytes=_BYTES)
+_PROGRESS = _Ranges(done_bytes=_BYTES, total_bytes=_BYTES, fraction=_FRACTION)
 _UUID: Callable[[Gpu], str] = attrgetter("uuid")
 _PROCESSES: Callable[[Gpu], Sequence[object]] = attrgetter("processes")
 _MODEL_SIZES = ("weight_bytes", "parameter_count", "context_tokens", "kv_elements_per_token", "fetch_bytes")
@@ -186,6 +187,8 @@ def _check_engines(check: FieldCheck, engines: Sequence[EngineReport]) -> None:
         _check_count(check, f"{field}.gpu_uuids", len(engine.gpu_uuids), MAX_GPUS)
         _check_count(check, f"{field}.package_versions", len(engine.package_versions), MAX_VERSIONS)
         _ENGINE.check(check, engine, field)
+        if engine.HasField("progress"):
+            _PROGRESS.check(check, engine.progress, f"{field}.progress")
 
 
 def _check_models(check: FieldCheck, models: Sequence[ModelFacts]) -> None:

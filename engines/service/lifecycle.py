@@ -6,6 +6,7 @@ import asyncio
 import enum
 from dataclasses import dataclass
 
+from engines.loading import Loading
 from engines.service.served import Served
 from roundhouse.kit.errors import Unreachable
 from roundhouse.v1 import errors_pb2
@@ -21,11 +22,12 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A state, one line for people, and whether the process is about to end."""
+    """A state, one line for people, how far the load is if that is known, and whether the process is about to end."""
 
     state: State
     message: str
     is_last: bool = False
+    loading: Loading | None = None
 
 
 class Lifecycle:
@@ -56,10 +58,10 @@ class Lifecycle:
             raise Unreachable(message, reason=errors_pb2.ERROR_REASON_ENGINE_LOADING, retry_after_s=1.0)
         return self._served
 
-    def load(self, message: str) -> None:
-        """Says how far loading has come."""
+    def load(self, message: str, loading: Loading | None = None) -> None:
+        """Says how far loading has come; without a stage, the one before goes on."""
         if self._stage.state is State.LOADING:
-            self._enter(Stage(State.LOADING, message))
+            self._enter(Stage(State.LOADING, message, loading=self._stage.loading if loading is None else loading))
 
     def serve(self, served: Served) -> None:
         """Takes requests from now on, unless the engine drains already."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 
+from engines.loading import Loading
 from engines.model import Progress
 from engines.service.drain import Drain
 from engines.service.identity import Identity
@@ -15,7 +16,7 @@ from engines.service.served import Served
 from roundhouse.internal.v1 import engine_service_pb2, hop_pb2
 from roundhouse.kit.fields import invalid
 from roundhouse.kit.service import Context
-from roundhouse.kit.times import from_duration, to_duration
+from roundhouse.kit.times import from_duration, to_duration, to_timestamp
 from roundhouse.options.engine_options import METHODS
 from roundhouse.v1 import deployment_pb2
 
@@ -90,7 +91,20 @@ class Status:
             state=_STATES[stage.state],
             message=stage.message,
             load=None if served is None else _load(served.steps.progress()),
+            progress=None if stage.loading is None else _progress(stage.loading),
         )
+
+
+def _progress(loading: Loading) -> deployment_pb2.LaunchProgress:
+    progress = deployment_pb2.LaunchProgress(
+        stage=f"LAUNCH_STAGE_{loading.stage.name}", stage_start_time=to_timestamp(loading.start_time_s)
+    )
+    count = loading.count
+    if count is not None and count.total_bytes:
+        total = count.total_bytes
+        done = min(count.done_bytes, total)
+        progress.done_bytes, progress.total_bytes, progress.fraction = done, total, done / total
+    return progress
 
 
 def _load(progress: Progress) -> deployment_pb2.EngineLoad:

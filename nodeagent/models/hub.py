@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.aside import aside
+from nodeagent.child import child
 from nodeagent.models.cache import HubCache, NotCached
 from nodeagent.shared import Shared
 
 LOOK_S = 12.0  # of the hub's answers about one model; a client waits for it
 CLIENT_COMMAND = (sys.executable, "-m", "nodeagent.models.hub_client")
 _TRUE = ("1", "ON", "YES", "TRUE")
-_END_S = 5.0
-_MAX_LINE = 64 * 1024
 _MAX_SAID = 500  # characters of what a process that failed has said
 Progress = Callable[[int, int], None]  # bytes that have come, and all
 _Key = tuple[str, str]  # repository and commit
@@ -96,38 +94,17 @@ class Hub:
 
     async def _run(self, arguments: Sequence[str], say: Progress) -> Mapping[str, Any]:
         """Returns what the process answers; it does not outlive the call."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *arguments,
-            env={**self._environ, "HF_HUB_DISABLE_TELEMETRY": "1"},
-            stdin=asyncio.subprocess.PIPE,  # which closes with this process, whatever ends it
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_MAX_LINE,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
         answer: Mapping[str, Any] = {}
-        try:
-            async for line in process.stdout:
+        environ = {**self._environ, "HF_HUB_DISABLE_TELEMETRY": "1"}
+        async with child([*self._command, *arguments], environ) as process:
+            async for line in process.lines():
                 answer = _read(line)
                 if "total" in answer:
                     say(int(answer["done"]), int(answer["total"]))
-        finally:
-            process.stdin.close()  # it takes away what it has not finished, and ends
-            try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_END_S):
-                        await process.wait()
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
         if "error" in answer:
             raise NotCached(str(answer["error"]))
-        if process.returncode:
-            raise NotCached(f"the process that asks the hub ended with {process.returncode}: see if it can run there")
+        if process.exit_code:
+            raise NotCached(f"the process that asks the hub ended with {process.exit_code}: see if it can run there")
         return answer
 
 

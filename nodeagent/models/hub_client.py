@@ -3,7 +3,7 @@
 A process, because a download on a thread cannot be cancelled, and because the library keeps its settings for good. It
 is the hub's own library, so it obeys HF_ENDPOINT, HF_TOKEN, the proxy variables and so on. The last line of its output
 is JSON: the answer, or {"error": sentence}. It ends when its standard input is closed, that is with its agent at the
-latest, and leaves no part of a file behind.
+latest, and leaves no part of a file behind, and nothing at all of a look.
 
     look OWNER/NAME REVISION DIRECTORY   puts there what tells of the model: its configuration, and headers of weights
                                          with nothing behind them; answers {"commit": …, "fetch_bytes": …}
@@ -50,7 +50,8 @@ class Unfit(Exception):
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit status."""
     verb, repository, revision, place = arguments
-    threading.Thread(target=_end_when_told, daemon=True).start()
+    half_made = Path(place) if verb == "look" else None  # a fetch goes into a cache, where what came whole stays
+    threading.Thread(target=_end_when_told, args=(half_made,), daemon=True).start()
     try:
         answer = {"look": look, "fetch": fetch}[verb](repository, revision, Path(place))
     except Exception as error:  # noqa: BLE001 - whatever the library raises becomes a sentence
@@ -222,11 +223,13 @@ def _blobs(cache: Path, repository: str) -> Path:
     return cache / ("models--" + repository.replace("/", "--")) / "blobs"
 
 
-def _end_when_told() -> None:
+def _end_when_told(half_made: Path | None) -> None:
     while os.read(0, 1024):  # not through sys.stdin, whose lock a thread must not hold at the end of the process
         pass
     for path in _open_parts():
         path.unlink(missing_ok=True)  # the library names them anew each time, so that nobody would go on with one
+    if half_made is not None:
+        shutil.rmtree(half_made, ignore_errors=True)
     os._exit(1)
 
 

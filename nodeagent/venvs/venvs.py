@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import functools
 import json
 import os
@@ -15,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nodeagent.aside import aside
+from nodeagent.child import child
 from nodeagent.process import end_session, identify
 from nodeagent.shared import Shared
 from nodeagent.venvs.folder import Folder
@@ -22,8 +21,6 @@ from nodeagent.venvs.recipe import Recipe, recipe_of
 from roundhouse.v1.deployment_pb2 import VirtualEnv
 
 BUILD_COMMAND = (sys.executable, "-m", "nodeagent.venvs.build")
-_END_S = 5.0
-_MAX_LINE = 64 * 1024
 Tell = Callable[[str], None]  # a line of the build
 
 
@@ -76,41 +73,23 @@ class Venvs:
     async def _build(self, recipe: Recipe, folder: Folder, say: Tell) -> None:
         """Runs the process that builds, which does not outlive the call."""
         told = {"folder": str(folder.path), "uv": self._uv(), "recipe": asdict(recipe), "needs": self._needs}
-        process = await asyncio.create_subprocess_exec(
-            *BUILD_COMMAND,
-            env=self._environ,
-            stdin=asyncio.subprocess.PIPE,  # which closes with this process, whatever ends it
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            limit=_MAX_LINE,
-            start_new_session=True,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        identity, error = identify(process.pid), ""
+        identity, error = None, ""
         try:
-            process.stdin.write(json.dumps(told).encode() + b"\n")
-            async for line in process.stdout:
-                answer = json.loads(line)
-                error = answer.get("error", "")
-                if "line" in answer:
-                    say(answer["line"])
+            async with child(BUILD_COMMAND, self._environ) as process:
+                identity = identify(process.pid)
+                process.tell(json.dumps(told).encode())
+                async for line in process.lines():
+                    answer = json.loads(line)
+                    error = answer.get("error", "")
+                    if "line" in answer:
+                        say(answer["line"])
         finally:
-            process.stdin.close()  # it removes what it has not finished, and ends
-            try:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_END_S):
-                        await process.wait()
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-                if identity is not None:
-                    await end_session(identity, grace_s=0)  # what it ran, if it was killed itself
+            if identity is not None:
+                await end_session(identity, grace_s=0)  # what it ran, if it was killed itself
         if error:
             raise NotBuilt(f"the environment cannot be built: {error}")
-        if process.returncode:
-            raise NotBuilt(f"the process that builds environments ended with {process.returncode}: see {folder.log}")
+        if process.exit_code:
+            raise NotBuilt(f"the process that builds environments ended with {process.exit_code}: see {folder.log}")
 
     def _uv(self) -> str:
         beside = (Path(sys.executable).parent / "uv", Path(sysconfig.get_path("scripts")) / "uv")

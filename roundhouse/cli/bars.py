@@ -14,6 +14,11 @@ def share_bar(fraction: float, width: int = WIDTH) -> Text:
     return stacked_bar([(fraction, "█", style)], width)
 
 
+def progress_bar(fraction: float, width: int = WIDTH) -> Text:
+    """Returns a bar for how much of something is done: the fuller the better."""
+    return stacked_bar([(fraction, "█", "cyan")], width)
+
+
 def memory_bar(ours_bytes: int, others_bytes: int, total_bytes: int, width: int = WIDTH) -> Text:
     """Returns a bar of memory: `█` what replicas have reserved, `▓` what others use, `░` what is free."""
     total = max(1, total_bytes)

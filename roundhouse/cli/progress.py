@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from roundhouse.cli.output import console, short_enum, state_text
-from roundhouse.cli.replicas import note, where
+from roundhouse.cli.replicas import done, note, where
 from roundhouse.cli.tables import table
 from roundhouse.cli.units import format_age
 from roundhouse.client import Progress
@@ -40,14 +40,14 @@ class _Stages:
 
     def __init__(self) -> None:
         self.start_s = time.monotonic()
-        self._since: dict[str, tuple[int, float]] = {}
+        self._since: dict[str, tuple[tuple[int, int], float]] = {}
 
     def enter(self, replica: deployment_pb2.Replica) -> bool:
         """Notes the stage; returns whether it is a new one."""
-        known = self._since.get(replica.name)
-        if known is not None and known[0] == replica.state:
+        known, stage = self._since.get(replica.name), (replica.state, replica.progress.stage)
+        if known is not None and known[0] == stage:
             return False
-        self._since[replica.name] = (replica.state, time.monotonic())
+        self._since[replica.name] = (stage, time.monotonic())
         return True
 
     def age_s(self, replica: deployment_pb2.Replica) -> float:
@@ -75,11 +75,14 @@ class _Board:
                 state_text(_state(each)),
                 format_age(self._stages.age_s(each)),
                 where(each),
+                done(each),
                 note(each),
             )
             for each in self._replicas
         ]
-        grid = table(("REPLICA", "STATE", "FOR", "WHERE", "NOTE"), rows, right=("FOR",), first_to_go=("FOR",))
+        grid = table(
+            ("REPLICA", "STATE", "FOR", "WHERE", "DONE", "NOTE"), rows, right=("FOR", "DONE"), first_to_go=("FOR",)
+        )
         return (
             Group(Text.assemble(self._title, (f"  {elapsed}", "dim")), grid) if self._replicas else Group(self._title)
         )

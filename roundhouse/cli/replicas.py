@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
+from rich.text import Text
 
+from roundhouse.cli.bars import progress_bar
 from roundhouse.cli.output import console, print_json, short_enum, state_text
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
+from roundhouse.cli.units import format_share
 from roundhouse.cli.watch import show_watch
 from roundhouse.client.names import enum_name, node_id, replica_label
 from roundhouse.client.replicas import ALL
@@ -48,7 +51,7 @@ async def replicas(session: Session, name: str, is_watch: bool, as_json: bool) -
 def replica_table(items: Iterable[deployment_pb2.Replica]) -> Grid:
     """Returns one line for each replica."""
     return table(
-        ("REPLICA", "STATE", "NODE", "GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE", "NOTE"),
+        ("REPLICA", "STATE", "NODE", "GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE", "DONE", "NOTE"),
         [
             (
                 replica_label(each.name),
@@ -60,11 +63,12 @@ def replica_table(items: Iterable[deployment_pb2.Replica]) -> Grid:
                 str(each.restart_count or ""),
                 _busy(each),
                 f"{each.load.free_block_count}/{each.load.total_block_count}" if each.HasField("load") else "",
+                done(each),
                 note(each),
             )
             for each in sorted(items, key=order)
         ],
-        right=("GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE"),
+        right=("GPU", "MEMORY", "PID", "RESTARTS", "BUSY", "BLOCKS FREE", "DONE"),
         first_to_go=("PID", "MEMORY", "BLOCKS FREE", "BUSY", "RESTARTS"),
     )
 
@@ -80,7 +84,21 @@ def where(replica: deployment_pb2.Replica) -> str:
 def note(replica: deployment_pb2.Replica) -> str:
     """Returns what there is to say beyond the state: of one that is READY, what is more than that it serves."""
     is_ready = replica.state == deployment_pb2.REPLICA_STATE_READY
-    return "" if is_ready and replica.message == _SERVES else replica.message
+    if is_ready and replica.message == _SERVES:
+        return ""
+    progress = replica.progress
+    is_said = progress.stage == deployment_pb2.LAUNCH_STAGE_FETCHING_MODEL  # by its message
+    if is_said or not progress.HasField("total_bytes"):
+        return replica.message
+    return f"{replica.message}: {format_bytes(progress.done_bytes)} of {format_bytes(progress.total_bytes)}"
+
+
+def done(replica: deployment_pb2.Replica) -> Text:
+    """Returns how much of its stage a replica on its way has done, as a share and a bar; empty if that is not known."""
+    if not replica.progress.HasField("fraction"):
+        return Text()
+    fraction = replica.progress.fraction
+    return Text.assemble(f"{format_share(fraction)} ", progress_bar(fraction))
 
 
 def _gpus(replica: deployment_pb2.Replica) -> str:

@@ -33,6 +33,17 @@ class SpeculationMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SPECULATION_METHOD_NGRAM: _ClassVar[SpeculationMethod]
     SPECULATION_METHOD_DRAFT_MODEL: _ClassVar[SpeculationMethod]
 
+class LaunchStage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LAUNCH_STAGE_UNSPECIFIED: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_LOCATING_MODEL: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_FETCHING_MODEL: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_BUILDING_ENVIRONMENT: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_STARTING_ENGINE: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_LOADING_WEIGHTS: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_WARMING_UP: _ClassVar[LaunchStage]
+    LAUNCH_STAGE_HASHING_WEIGHTS: _ClassVar[LaunchStage]
+
 class ReplicaState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     REPLICA_STATE_UNSPECIFIED: _ClassVar[ReplicaState]
@@ -59,6 +70,14 @@ SPECULATION_METHOD_UNSPECIFIED: SpeculationMethod
 SPECULATION_METHOD_OFF: SpeculationMethod
 SPECULATION_METHOD_NGRAM: SpeculationMethod
 SPECULATION_METHOD_DRAFT_MODEL: SpeculationMethod
+LAUNCH_STAGE_UNSPECIFIED: LaunchStage
+LAUNCH_STAGE_LOCATING_MODEL: LaunchStage
+LAUNCH_STAGE_FETCHING_MODEL: LaunchStage
+LAUNCH_STAGE_BUILDING_ENVIRONMENT: LaunchStage
+LAUNCH_STAGE_STARTING_ENGINE: LaunchStage
+LAUNCH_STAGE_LOADING_WEIGHTS: LaunchStage
+LAUNCH_STAGE_WARMING_UP: LaunchStage
+LAUNCH_STAGE_HASHING_WEIGHTS: LaunchStage
 REPLICA_STATE_UNSPECIFIED: ReplicaState
 REPLICA_STATE_PENDING: ReplicaState
 REPLICA_STATE_PREPARING: ReplicaState
@@ -350,7 +369,7 @@ class VirtualEnv(_message.Message):
     def __init__(self, packages: _Optional[_Iterable[str]] = ..., constraints: _Optional[_Iterable[str]] = ..., index_url: _Optional[str] = ..., find_links: _Optional[_Iterable[str]] = ..., inherit: bool = ...) -> None: ...
 
 class Replica(_message.Message):
-    __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions", "package_versions")
+    __slots__ = ("name", "uid", "state", "state_time", "node", "gpus", "reserved_memory_bytes", "placement_epoch", "deployment_generation", "engine_pid", "engine_uuid", "engine_address", "restart_count", "last_exit", "next_start_time", "message", "load", "conditions", "package_versions", "progress")
     class PackageVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -377,6 +396,7 @@ class Replica(_message.Message):
     LOAD_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     state: ReplicaState
@@ -396,7 +416,22 @@ class Replica(_message.Message):
     load: EngineLoad
     conditions: _containers.RepeatedCompositeFieldContainer[_condition_pb2.Condition]
     package_versions: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[ReplicaGpu, _Mapping]]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., package_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    progress: LaunchProgress
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., state: _Optional[_Union[ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., gpus: _Optional[_Iterable[_Union[ReplicaGpu, _Mapping]]] = ..., reserved_memory_bytes: _Optional[int] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., engine_pid: _Optional[int] = ..., engine_uuid: _Optional[str] = ..., engine_address: _Optional[str] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[EngineLoad, _Mapping]] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., package_versions: _Optional[_Mapping[str, str]] = ..., progress: _Optional[_Union[LaunchProgress, _Mapping]] = ...) -> None: ...
+
+class LaunchProgress(_message.Message):
+    __slots__ = ("stage", "stage_start_time", "fraction", "done_bytes", "total_bytes")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_START_TIME_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    DONE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    stage: LaunchStage
+    stage_start_time: _timestamp_pb2.Timestamp
+    fraction: float
+    done_bytes: int
+    total_bytes: int
+    def __init__(self, stage: _Optional[_Union[LaunchStage, str]] = ..., stage_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., fraction: _Optional[float] = ..., done_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ...) -> None: ...
 
 class ReplicaGpu(_message.Message):
     __slots__ = ("uuid", "index")

@@ -26,7 +26,10 @@ _CHUNK = 64 * 1024
 
 @dataclass
 class FakeHub:
-    """What is there, what was asked, and how it behaves. Set `flows` to False to stop all weights half way."""
+    """What is there, what was asked, and how it behaves.
+
+    Clear `flows` to stop all weights half way, and `answers` to leave all that is asked without an answer.
+    """
 
     address: str = ""
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class FakeHub:
     asked: list[str] = field(default_factory=list)
     is_broken: bool = False  # every answer is an error of the server
     flows: threading.Event = field(default_factory=threading.Event)
+    answers: threading.Event = field(default_factory=threading.Event)
 
     def add(self, name: str, directory: Path) -> None:
         """Publishes the files of a directory."""
@@ -53,6 +57,7 @@ def serving_hub() -> Iterator[FakeHub]:
     """Serves a hub for the block."""
     hub = FakeHub()
     hub.flows.set()
+    hub.answers.set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: _Handler(hub, *arguments))
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who asked has ended
@@ -63,6 +68,7 @@ def serving_hub() -> Iterator[FakeHub]:
         yield hub
     finally:
         hub.flows.set()
+        hub.answers.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -88,6 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         is_part = "Range" in self.headers
         self._hub.asked.append(f"{'PART' if is_part else self.command} {path}")
+        self._hub.answers.wait()
         found = _API.match(path) or _FILE.match(path)
         if self._hub.is_broken:
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "")

@@ -51,6 +51,9 @@ _STAGES = (
     deployment_pb2.REPLICA_STATE_READY,
 )
 _STAGE_S = 0.02
+LOADING = deployment_pb2.LaunchProgress(
+    stage=deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS, fraction=0.25, done_bytes=GIB, total_bytes=4 * GIB
+)
 
 
 class ScriptedCluster:
@@ -238,6 +241,7 @@ class ScriptedCluster:
         for replica in self._replicas_of(name).values():
             replica.state = deployment_pb2.REPLICA_STATE_STARTING
             replica.message = "loading weights"
+            replica.progress.CopyFrom(LOADING)
         self._refresh(name)
 
     async def _fall_short(self, name: str) -> None:

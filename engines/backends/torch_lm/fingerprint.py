@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import torch
+
+from engines.loading import Count
 
 _NUMERICS = "3"  # raised by every change of ours after which a token may come out differently
 _DESCRIBING = (
@@ -18,6 +21,7 @@ _DESCRIBING = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+_CHUNK_BYTES = 1 << 20
 _THREADS = 8  # hashing leaves the interpreter's lock, and one thread hashes slower than a disk reads
 
 
@@ -30,16 +34,19 @@ def fingerprint(
     quantization: str = "",
     template_variables: Mapping[str, object] | None = None,
     chat_template: str = "",
+    count: Count | None = None,
 ) -> str:
     """Returns a SHA-256 in hexadecimal, over the files of the model and how this machine computes.
 
     numerics: which of our ways to compute was chosen, in any words. template_variables: what the chat template is told.
-    chat_template: in place of that of the files, if any.
+    chat_template: in place of that of the files, if any. count: counts what is hashed.
     """
     paths = sorted(directory.glob("*.safetensors")) + [directory / name for name in _DESCRIBING]
     present = [path for path in paths if path.is_file()]
+    counted = count or Count()
+    counted.expect(sum(path.stat().st_size for path in present))
     with ThreadPoolExecutor(_THREADS) as threads:
-        digests = list(threads.map(_digest, present))
+        digests = list(threads.map(partial(_digest, count=counted), present))
     lines = [f"{path.name} {digest}" for path, digest in zip(present, digests, strict=True)]
     lines += [f"dtype {dtype}", f"quantization {quantization}", f"computed by {numerics}"]
     lines += [f"numerics {_NUMERICS} torch {torch.__version__}", f"device {_device_class(device)}"]
@@ -49,9 +56,13 @@ def fingerprint(
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path, count: Count) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            count.add(len(chunk))
+    return digest.hexdigest()
 
 
 def _device_class(device: torch.device) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from engines.backends.torch_lm.fingerprint import fingerprint
 from engines.backends.torch_lm.place import Wishes, place_on_cpu, place_on_cuda
 from engines.backends.torch_lm.quantization import check_quantization, quantize
 from engines.backends.torch_lm.weights import dtype_of, read_config, read_model
+from engines.loading import Count, LoadStage, OnStage, to_nobody
 from engines.loop.interfaces import Runner
 from engines.text.generation_config import GenerationConfig, read_generation_config
 from engines.text.tokenizer import Tokenizer, load_tokenizer
@@ -57,13 +58,13 @@ def load_model(
     max_batched_tokens: int = 512,
     template_variables: Mapping[str, object] | None = None,
     chat_template: str = "",
-    on_stage: Callable[[str], None] = lambda _: None,
+    on_stage: OnStage = to_nobody,
 ) -> Loaded:
     """Loads a model directory, and makes sure that it computes what it should.
 
     max_model_len: the longest context that the model works with if None. batch_size, max_batched_tokens: the most rows
     and tokens of a step, for which a GPU is made ready. template_variables: what the chat template is told.
-    chat_template: in place of that of the files, if any. on_stage: told what is being done, in words. Raises NotFound,
+    chat_template: in place of that of the files, if any. on_stage: told what is being done. Raises NotFound,
     InvalidArgument, NotServed or NoCapacity, each with a message that can be shown as it is.
     """
     choose_thread_count()
@@ -86,17 +87,19 @@ def load_model(
     counts: list[int] = []
 
     def read() -> Any:
-        on_stage("loading weights")
-        model = read_model(directory, config, number_format, target)
+        count = Count()
+        on_stage("loading weights", LoadStage.LOADING_WEIGHTS, count)
+        model = read_model(directory, config, number_format, target, count)
         counts.append(sum(parameter.numel() for parameter in model.parameters()))
         quantize(model, quantization)
-        on_stage("testing the model")
+        on_stage("testing the model", LoadStage.WARMING_UP)
         return model
 
     place = place_on_cpu if target.type == "cpu" else place_on_cuda
     placed = place(read, wishes, on_stage)
     _check_size(placed.total_blocks, wishes)
-    on_stage("hashing the weights")
+    hashed = Count()
+    on_stage("hashing the weights", LoadStage.HASHING_WEIGHTS, hashed)
     dtype_name = str(number_format).removeprefix("torch.")
     return Loaded(
         runner=placed.runner,
@@ -118,6 +121,7 @@ def load_model(
             quantization=quantization,
             template_variables=template_variables,
             chat_template=chat_template,
+            count=hashed,
         ),
         numerics=placed.numerics,
         is_batch_invariant=placed.is_batch_invariant,

@@ -15,6 +15,7 @@ from engines.backends.torch_lm.kernels.interface import Kernels
 from engines.backends.torch_lm.linears import Linears, NativeLinears
 from engines.backends.torch_lm.linears_torch import TorchLinears
 from engines.backends.torch_lm.runner import TorchRunner
+from engines.loading import OnStage
 from engines.loop.interfaces import Runner
 
 Read = Callable[[], Any]  # reads the model anew, with its own attention
@@ -43,7 +44,7 @@ class Placed:
     is_batch_invariant: bool
 
 
-def place_on_cpu(read: Read, wishes: Wishes, on_stage: Callable[[str], None]) -> Placed:
+def place_on_cpu(read: Read, wishes: Wishes, on_stage: OnStage) -> Placed:
     """Raises InvalidArgument, NotServed, NoCapacity."""
     device = torch.device("cpu")
     kernels = choose(wishes.attention, device)
@@ -60,7 +61,7 @@ def place_on_cpu(read: Read, wishes: Wishes, on_stage: Callable[[str], None]) ->
     return Placed(TorchRunner(adopted.forward, cache, device), blocks, numerics, adopted.is_batch_invariant)
 
 
-def place_on_cuda(read: Read, wishes: Wishes, on_stage: Callable[[str], None]) -> Placed:
+def place_on_cuda(read: Read, wishes: Wishes, on_stage: OnStage) -> Placed:
     """Raises InvalidArgument, NotServed, NoCapacity."""
     from engines.backends.torch_lm.cuda.machine import Cuda
     from engines.backends.torch_lm.cuda.place import place

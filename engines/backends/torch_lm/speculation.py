@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from engines.backends.torch_lm.context import context_tokens
@@ -11,6 +10,7 @@ from engines.backends.torch_lm.load import Loaded, load_model
 from engines.backends.torch_lm.weights import read_config
 from engines.batching.blocks import BlockPool
 from engines.config import Options
+from engines.loading import Count, LoadStage, OnStage
 from engines.loop import Proposer
 from engines.loop.ngram import NGrams
 from roundhouse.kit.errors import InvalidArgument, NotServed
@@ -18,9 +18,7 @@ from roundhouse.kit.errors import InvalidArgument, NotServed
 _SHARE = 4  # of the memory of the other cache, if nobody has computed what this one needs
 
 
-def make_proposer(
-    options: Options, draft_model: Path | None, loaded: Loaded, on_stage: Callable[[str], None]
-) -> Proposer | None:
+def make_proposer(options: Options, draft_model: Path | None, loaded: Loaded, on_stage: OnStage) -> Proposer | None:
     """Returns what guesses for a model that was loaded; None if nothing is to.
 
     draft_model: the directory of the model that guesses, if one is to. Raises what `load_model` raises, NotServed where
@@ -32,6 +30,10 @@ def make_proposer(
         raise NotServed(f"speculation is not served on {loaded.device} yet: leave it off")
     if draft_model is None:
         return NGrams()
+
+    def tell(message: str, stage: LoadStage | None = None, count: Count | None = None, /) -> None:
+        on_stage(f"draft model: {message}", stage, count)
+
     draft = load_model(
         draft_model,
         device=loaded.device,
@@ -42,7 +44,7 @@ def make_proposer(
         max_model_len=min(loaded.max_model_len, context_tokens(read_config(draft_model), None)),
         batch_size=options.batch_size,
         max_batched_tokens=options.max_batched_tokens,
-        on_stage=lambda stage: on_stage(f"draft model: {stage}"),
+        on_stage=tell,
     )
     if draft.vocabulary_size != loaded.vocabulary_size:
         raise InvalidArgument(

@@ -9,6 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from engines.backends.torch_lm.counted import counted
+from engines.loading import Count
 from roundhouse.kit.errors import InvalidArgument, NotFound, NotServed
 from roundhouse.v1 import errors_pb2
 
@@ -26,22 +28,28 @@ def read_config(directory: Path) -> Any:
         raise _broken(directory, "config.json", error) from error
 
 
-def read_model(directory: Path, config: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """Returns the model with its own attention. Raises InvalidArgument (MODEL_BROKEN), NotServed."""
+def read_model(
+    directory: Path, config: Any, dtype: torch.dtype, device: torch.device, count: Count | None = None
+) -> Any:
+    """Returns the model with its own attention. Raises InvalidArgument (MODEL_BROKEN), NotServed.
+
+    count: counts what is read of the files.
+    """
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise NotServed(f'models of family "{config.model_type}" are no causal language models: use another engine')
     _quieten()
     loader: Any = AutoModelForCausalLM
     try:
-        model, loading = loader.from_pretrained(
-            directory,
-            config=config,
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,  # the other format runs code of whoever wrote it
-            output_loading_info=True,
-        )
+        with counted(count or Count()):
+            model, loading = loader.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,  # the other format runs code of whoever wrote it
+                output_loading_info=True,
+            )
     except Exception as error:
         raise _broken(directory, "the weights", error) from error
     # transformers would go on with random numbers in their place.

@@ -220,7 +220,7 @@ class EngineAssignment(_message.Message):
     def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class EngineReport(_message.Message):
-    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop", "peak_memory_bytes", "package_versions")
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop", "peak_memory_bytes", "package_versions", "progress")
     class PackageVersionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -251,6 +251,7 @@ class EngineReport(_message.Message):
     IS_CRASH_LOOP_FIELD_NUMBER: _ClassVar[int]
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     PACKAGE_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     placement_epoch: int
@@ -274,7 +275,8 @@ class EngineReport(_message.Message):
     is_crash_loop: bool
     peak_memory_bytes: int
     package_versions: _containers.ScalarMap[str, str]
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ..., peak_memory_bytes: _Optional[int] = ..., package_versions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    progress: _deployment_pb2.LaunchProgress
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., state: _Optional[_Union[_deployment_pb2.ReplicaState, str]] = ..., state_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., address: _Optional[str] = ..., pid: _Optional[int] = ..., restart_count: _Optional[int] = ..., last_exit: _Optional[_Union[_deployment_pb2.EngineExit, _Mapping]] = ..., next_start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., measured_memory_bytes: _Optional[int] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., fingerprint: _Optional[str] = ..., is_orphan: bool = ..., is_crash_loop: bool = ..., peak_memory_bytes: _Optional[int] = ..., package_versions: _Optional[_Mapping[str, str]] = ..., progress: _Optional[_Union[_deployment_pb2.LaunchProgress, _Mapping]] = ...) -> None: ...
 
 class ModelFacts(_message.Message):
     __slots__ = ("source", "state", "message", "model_type", "weight_bytes", "parameter_count", "dtype", "context_tokens", "kv_elements_per_token", "weight_bytes_by_dtype", "linear_parameter_count", "tied_parameter_count", "largest_tensor_parameter_count", "hidden_size", "intermediate_size", "query_size", "vocabulary_size", "layer_count", "quantization_method", "path", "missing_files", "is_from_hub", "commit", "fetch_bytes")

@@ -99,14 +99,16 @@ class WatchResponse(_message.Message):
     def __init__(self, statuses: _Optional[_Iterable[_Union[EngineStatus, _Mapping]]] = ...) -> None: ...
 
 class EngineStatus(_message.Message):
-    __slots__ = ("state", "message", "load")
+    __slots__ = ("state", "message", "load", "progress")
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     LOAD_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     state: EngineState
     message: str
     load: _deployment_pb2.EngineLoad
-    def __init__(self, state: _Optional[_Union[EngineState, str]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ...) -> None: ...
+    progress: _deployment_pb2.LaunchProgress
+    def __init__(self, state: _Optional[_Union[EngineState, str]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., progress: _Optional[_Union[_deployment_pb2.LaunchProgress, _Mapping]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ("grace",)

@@ -1,13 +1,17 @@
 """Launching, listing, scaling and terminating, as a person and as a script see it."""
 
 import json
+import re
 import signal
 import subprocess
 from typing import Any
 
 import pytest
 
+from tests.support.terminal import Terminal
 from tests.unit.cli.conftest import Cli
+
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def test_a_launch_shows_the_stages_and_ends_with_the_placement(cli: Cli) -> None:
@@ -87,8 +91,19 @@ def test_a_launch_that_takes_too_long_tells_what_is_missing(cli: Cli) -> None:
     ended = cli("launch", "slow", "-n", "demo", "--label", "script=stuck", "--timeout", "0.3")
     assert ended.status == 1
     assert "not ready after 0.3 s: 0 of 1 replicas are READY" in ended.err
-    assert "loading weights" in ended.err
+    assert "loading weights: 1 GiB of 4 GiB" in ended.err
     assert ended.err.endswith("; it stays: `roundhouse terminate slow` ends it\n")
+
+
+def test_a_launch_at_a_terminal_shows_how_far_it_is(cli: Cli) -> None:
+    with Terminal(cli.command("launch", "far", "-n", "demo", "--label", "script=stuck"), cli.environ()) as terminal:
+        line = STYLE.sub("", terminal.read_until("1 GiB of 4 GiB").splitlines()[-1])
+        assert "25 % ███░░░░░░░░░  loading weights: 1 GiB of 4 GiB" in line
+        terminal.interrupt()
+        assert "far goes on: roundhouse replicas far" in terminal.read_to_the_end()
+        assert terminal.end() == 130
+    assert "25 % ███░░░░░░░░░  loading weights: 1 GiB of 4 GiB" in cli("replicas", "far").out
+    assert "loading weights: 1 GiB of 4 GiB" in cli("top", "--once").out
 
 
 def test_ctrl_c_stops_waiting_and_leaves_the_deployment(cli: Cli) -> None:

@@ -15,7 +15,7 @@ from roundhouse.internal.v1.agent_service_pb2 import EngineReport
 from roundhouse.internal.v1.store_pb2 import Rollout
 from roundhouse.kit.times import from_timestamp, to_timestamp
 from roundhouse.v1 import condition_pb2, deployment_pb2, node_pb2
-from roundhouse.v1.deployment_pb2 import Deployment, Replica
+from roundhouse.v1.deployment_pb2 import Deployment, LaunchProgress, Replica
 
 WANTED = Deployment(name="deployments/chat", uid="d", generation=4, replica_count=3)
 PLACED = Placement("chat", "d", 0, ReplicaUid("r"), 2, NodeId("one"), (GpuUuid("g"),), 5)
@@ -99,6 +99,24 @@ def test_the_versions_of_an_engine_in_an_environment_of_its_own_are_shown() -> N
     engine.package_versions["transformers"] = "5.16.1"
     shown = lifecycle.placed_replica(WANTED, PLACED, Sighting(IS_READY, engine), before=None, now_s=1)
     assert dict(shown.package_versions) == {"transformers": "5.16.1"}
+
+
+ON_THE_WAY = {
+    "while it prepares": (PLACED, Sighting(IS_READY, reported(PREPARING)), True),
+    "while it starts": (PLACED, Sighting(IS_READY, reported(STARTING)), True),
+    "not of what is being stopped": (STOPPING, Sighting(IS_READY, reported(STARTING)), False),
+    "not on a lost node": (PLACED, Sighting(LOST, reported(STARTING)), False),
+}
+
+
+@pytest.mark.parametrize(("placement", "seen", "is_shown"), ON_THE_WAY.values(), ids=ON_THE_WAY)
+def test_how_far_a_replica_is_on_its_way_is_shown(placement: Placement, seen: Sighting, is_shown: bool) -> None:
+    told = LaunchProgress(stage=deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS, done_bytes=1, total_bytes=4, fraction=0.25)
+    assert seen.engine is not None
+    seen.engine.progress.CopyFrom(told)
+    shown = lifecycle.placed_replica(WANTED, placement, seen, before=None, now_s=1)
+    assert shown.HasField("progress") == is_shown
+    assert shown.progress == (told if is_shown else LaunchProgress())
 
 
 def test_a_replica_placed_again_begins_its_times_anew() -> None:

@@ -11,16 +11,18 @@ import pytest
 
 from nodeagent.process import find
 from roundhouse.internal.v1 import agent_service_pb2 as wire
+from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1.deployment_pb2 import HubRepository, ModelSource
 from tests.support.hub_server import COMMIT, FakeHub, serving_hub
-from tests.support.supervision import READY, STOPPED, Node, wanted
+from tests.support.supervision import READY, STARTING, STOPPED, Node, wanted
 from tests.support.tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.slow  # processes of their own
 
 NAME = "acme/tiny"
 PREPARING = deployment_pb2.REPLICA_STATE_PREPARING
+FETCHING = deployment_pb2.LAUNCH_STAGE_FETCHING_MODEL
 
 
 @pytest.fixture
@@ -58,9 +60,19 @@ async def test_a_replica_is_preparing_while_its_model_is_fetched_and_then_starts
         await online.assign(replica())
         report = await online.until(lambda each: "fetching" in each.message)
         assert report.state == PREPARING
-        assert report.message.startswith("fetching acme/tiny from the hub: 0.0 of ")
+        begun = report.progress.stage_start_time
+        assert report.progress.stage == FETCHING
+        # Half of the weights come, and they are nearly all there is.
+        report = await online.until(lambda each: each.progress.done_bytes)
+        progress = report.progress
+        said = f"{format_bytes(progress.done_bytes)} of {format_bytes(progress.total_bytes)}"
+        assert report.message == f"fetching acme/tiny from the hub: {said}"
+        assert 0 < progress.done_bytes < progress.total_bytes
+        assert progress.fraction == progress.done_bytes / progress.total_bytes
+        assert progress.stage_start_time == begun
         hub.flows.set()
-        await online.until_state(READY)
+        assert (await online.until_state(STARTING)).progress.stage == deployment_pb2.LAUNCH_STAGE_STARTING_ENGINE
+        assert not (await online.until_state(READY)).HasField("progress")
 
 
 async def test_replicas_of_one_model_wait_for_one_fetch(online: Node, hub: FakeHub) -> None:

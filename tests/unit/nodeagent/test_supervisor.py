@@ -15,6 +15,7 @@ from nodeagent.model import Reading
 from nodeagent.process import identify, is_alive, session
 from roundhouse.internal.v1 import engine_spec_pb2
 from roundhouse.kit.times import from_timestamp
+from roundhouse.v1 import deployment_pb2
 from tests.support.supervision import (
     DRAINING,
     FAILED,
@@ -62,10 +63,16 @@ async def test_an_engine_is_told_its_life_in_its_directory(node: Node) -> None:
 
 async def test_an_engine_that_loads_is_starting_and_says_what_it_does(node: Node) -> None:
     await node.assign(wanted(script="loading"))
+    starting = await node.until_state(STARTING)
+    assert starting.progress.stage == deployment_pb2.LAUNCH_STAGE_STARTING_ENGINE
+    assert starting.progress.stage_start_time == node.bundle().spec().start_time
     loading = await node.until(lambda report: report.message == "loading")
     assert loading.state == STARTING
+    assert loading.progress.stage == deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS
+    assert (loading.progress.done_bytes, loading.progress.total_bytes, loading.progress.fraction) == (1, 4, 0.25)
     os.kill(loading.pid, signal.SIGUSR2)
-    assert (await node.until_state(READY)).pid == loading.pid
+    ready = await node.until_state(READY)
+    assert (ready.pid, ready.HasField("progress")) == (loading.pid, False)
 
 
 async def test_an_engine_that_dies_before_it_is_ready_fails_with_its_last_words_and_starts_again(node: Node) -> None:

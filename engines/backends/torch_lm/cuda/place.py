@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,10 +25,9 @@ from engines.backends.torch_lm.linears import Int8
 from engines.backends.torch_lm.place import Placed, Read, Wishes
 from engines.backends.torch_lm.quantization import weight_of
 from engines.backends.torch_lm.self_test import SelfTest
+from engines.loading import OnStage
 from engines.loop.interfaces import OutOfMemory
 from roundhouse.kit.errors import NoCapacity, NotServed
-
-OnStage = Callable[[str], None]
 
 
 class Bindable(Protocol):

@@ -93,7 +93,13 @@ class ScriptedEngine:
         if self.draining.is_set():
             return engine_service_pb2.EngineStatus(state=engine_service_pb2.ENGINE_STATE_DRAINING, message="draining")
         if not self.loaded.is_set():
-            return engine_service_pb2.EngineStatus(state=engine_service_pb2.ENGINE_STATE_LOADING, message="loading")
+            return engine_service_pb2.EngineStatus(
+                state=engine_service_pb2.ENGINE_STATE_LOADING,
+                message="loading",
+                progress=deployment_pb2.LaunchProgress(
+                    stage=deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS, done_bytes=1, total_bytes=4, fraction=0.25
+                ),
+            )
         load = deployment_pb2.EngineLoad(running_count=3, total_block_count=64, busy_fraction=0.5)
         return engine_service_pb2.EngineStatus(
             state=engine_service_pb2.ENGINE_STATE_SERVING, message="serving", load=load

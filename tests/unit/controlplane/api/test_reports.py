@@ -23,6 +23,7 @@ from controlplane.api.reports import (
 )
 from roundhouse.internal.v1.agent_service_pb2 import EngineReport, JoinRequest, ModelFacts, NodeFacts, Refusal
 from roundhouse.kit.errors import InvalidArgument
+from roundhouse.v1.deployment_pb2 import LaunchProgress
 from roundhouse.v1.node_pb2 import Disk, Gpu, GpuProcess, Host, Taint
 from tests.support.scripted_agent import ScriptedAgent
 
@@ -87,6 +88,9 @@ BAD: dict[str, tuple[Change, str]] = {
     "absurd reservation": (engine(reserved_memory_bytes=2**63 - 1), "engines[0].reserved_memory_bytes"),
     "absurd measurement": (engine(measured_memory_bytes=2**63 - 1), "engines[0].measured_memory_bytes"),
     "negative reservation": (engine(reserved_memory_bytes=-1), "engines[0].reserved_memory_bytes"),
+    "more than all of a launch": (engine(progress=LaunchProgress(fraction=1.5)), "engines[0].progress.fraction"),
+    "less than nothing of a launch": (engine(progress=LaunchProgress(done_bytes=-1)), "engines[0].progress.done_bytes"),
+    "absurd launch": (engine(progress=LaunchProgress(total_bytes=2**62)), "engines[0].progress.total_bytes"),
     "engine of too many packages": (
         engine(package_versions={str(each): "1" for each in range(MAX_VERSIONS + 1)}),
         "engines[0].package_versions",
@@ -129,6 +133,7 @@ GOOD: dict[str, Change] = {
     "utilization that is not told": gpu(),
     "as much memory as can be": gpu(total_memory_bytes=MAX_MEMORY_BYTES),
     "as large a reservation": engine(reserved_memory_bytes=MAX_MEMORY_BYTES),
+    "launch that is done": engine(progress=LaunchProgress(fraction=1.0, total_bytes=MAX_MEMORY_BYTES)),
     "busy host": host(cpu_fraction=1.0),
     "taint as long as can be": taint(key="k" * 63, value="v" * 255),
     "processes of which nothing is known": gpu(processes=[GpuProcess()] * MAX_PROCESSES),

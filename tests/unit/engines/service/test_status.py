@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -10,10 +10,11 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from engines.loading import Count, Loading, LoadStage
 from engines.service.lifecycle import Lifecycle
 from roundhouse.internal.v1 import engine_service_pb2
 from roundhouse.kit.channel import cancelling
-from roundhouse.v1 import generation_pb2, receipt_pb2
+from roundhouse.v1 import deployment_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_engine import (
     BLOCK_SIZE,
     IDENTITY,
@@ -50,6 +51,13 @@ def watch(engine: ScriptedEngine, period_ms: int | None = None) -> Any:
 async def next_status(call: Any) -> Any:
     response = await call.read()
     return response.statuses[-1]
+
+
+async def until(call: Any, holds: Callable[[Any], object]) -> Any:
+    """Returns the first status of which something holds."""
+    while not holds(status := await next_status(call)):
+        pass
+    return status
 
 
 async def test_describe_says_who_it_is_and_what_it_serves(engine: ScriptedEngine) -> None:
@@ -94,6 +102,28 @@ async def test_an_engine_that_loads_says_how_far_it_is_and_takes_no_requests() -
             status = await next_status(call)
             assert (status.state, status.load.total_block_count) == (SERVING, TOTAL_BLOCKS)
         assert await text_of(engine.generate("a", sampling={"max_tokens": 2})) == "ab"
+
+
+async def test_an_engine_that_loads_says_its_stage_and_how_many_bytes_are_done() -> None:
+    async with scripted_engine(is_loaded=False) as engine:
+        call = watch(engine, 50)
+        async with cancelling(call):
+            assert not (await next_status(call)).HasField("progress")
+            count = Count()
+            engine.lifecycle.load("loading weights", Loading(LoadStage.LOADING_WEIGHTS, 1000.0, count))
+            progress = (await until(call, lambda status: status.HasField("progress"))).progress
+            assert progress.stage == deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS
+            assert progress.stage_start_time.ToSeconds() == 1000
+            assert not progress.HasField("fraction"), "nobody knows yet of how many"
+            count.expect(400)
+            count.add(100)
+            progress = (await until(call, lambda status: status.progress.done_bytes)).progress
+            assert (progress.done_bytes, progress.total_bytes, progress.fraction) == (100, 400, 0.25)
+            engine.lifecycle.load("still loading weights")
+            same = await until(call, lambda status: status.message == "still loading weights")
+            assert same.progress == progress, "the stage goes on"
+            engine.lifecycle.serve(served(engine.steps, engine.tokenizer))
+            assert not (await until(call, lambda status: status.state == SERVING)).HasField("progress")
 
 
 async def test_watch_counts_what_the_step_loop_does(engine: ScriptedEngine) -> None:

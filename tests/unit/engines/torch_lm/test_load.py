@@ -13,6 +13,7 @@ from engines.backends.torch_lm.load import Loaded, load_model
 from engines.backends.torch_lm.runner import TorchRunner
 from engines.batching.batch import Batch, Row
 from engines.batching.sequence import Sequence
+from engines.loading import LoadStage
 from roundhouse.kit.errors import InvalidArgument, NoCapacity, NotFound, NotServed, RoundhouseError
 from tests.support.outputs import work
 from tests.support.tiny_models import CONTEXT
@@ -36,8 +37,8 @@ def rewrite(path: Path, **changes: object) -> None:
 
 
 def test_a_model_is_described(model_directory: Directories) -> None:
-    stages: list[str] = []
-    model = load(model_directory("qwen3"), on_stage=stages.append)
+    told: list[Any] = []
+    model = load(model_directory("qwen3"), on_stage=lambda *said: told.append(said))
     assert (model.model_type, model.dtype, model.device) == ("qwen3", "float32", "cpu")
     assert (model.max_model_len, model.vocabulary_size) == (CONTEXT, 320)
     assert model.parameter_count == sum(
@@ -45,8 +46,13 @@ def test_a_model_is_described(model_directory: Directories) -> None:
     )
     bytes_per_block = 3 * 2 * (2 * 16) * 4 * 8  # layers, keys and values, heads x dimension, bytes, tokens
     assert model.total_blocks == (4 << 20) // bytes_per_block
-    assert stages[0] == "reading the configuration"
-    assert "loading weights" in stages
+    assert told[0][0] == "reading the configuration"
+    counts = {each[1]: each[2] for each in told if len(each) > 2}
+    weights, hashed = counts[LoadStage.LOADING_WEIGHTS], counts[LoadStage.HASHING_WEIGHTS]
+    assert list(counts) == [LoadStage.LOADING_WEIGHTS, LoadStage.HASHING_WEIGHTS]
+    assert weights.done_bytes == weights.total_bytes == model.parameter_count * 4, "all of it was read"
+    assert hashed.done_bytes == hashed.total_bytes > weights.total_bytes
+    assert [each[1] for each in told if len(each) > 1] == list(LoadStage)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

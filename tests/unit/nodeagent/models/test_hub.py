@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nodeagent.models.cache import HubCache, NotCached, missing_files
-from nodeagent.models.hub import Hub
+from nodeagent.models.hub import CLIENT_COMMAND, Hub
 from nodeagent.models.hub_files import small_files, weight_files
+from tests.support.cluster import eventually
 from tests.support.hub_server import COMMIT, FakeHub, serving_hub
 from tests.support.model_files import write_weights
 from tests.support.tiny_models import write_tiny_model
@@ -159,6 +161,21 @@ async def test_what_has_come_whole_stays_for_the_next_agent_when_this_one_ends(
     names = left(tmp_path / "cache")
     assert any(each.endswith("config.json") for each in names)
     assert not [each for each in names if each.endswith(".incomplete")]
+
+
+async def test_nothing_is_left_of_a_look_whose_agent_is_killed(hub: Hub, at: FakeHub, tmp_path: Path) -> None:
+    at.answers.clear()
+    looked = tmp_path / "looked"
+    looked.mkdir()
+    asking = await asyncio.create_subprocess_exec(
+        *CLIENT_COMMAND, "look", NAME, "main", str(looked), env=environ(at), stdin=subprocess.PIPE
+    )
+    await eventually(lambda: at.asked, "the hub is asked")
+    async with asyncio.timeout(PATIENCE_S):
+        assert asking.stdin is not None
+        asking.stdin.close()  # as the kernel does then
+        assert await asking.wait() == 1
+    assert not looked.exists()
 
 
 async def test_nothing_is_left_when_all_give_up_at_once_and_who_comes_then_begins_anew(
