@@ -81,7 +81,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(prog="controlplane", description="Decides what runs where, and relays requests to it.")
     add = parser.add_argument
     add("--listen", default=DEFAULT_LISTEN, metavar="HOST:PORT", help="port 0 takes any; default: %(default)s")
-    add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
+    add("--state-dir", type=Path, default=default_state_dir(environ), metavar="DIR", help="default: %(default)s")
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain of this server, PEM")
     add("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     add(
@@ -97,7 +97,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _default_state_dir(environ: Mapping[str, str]) -> Path:
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Returns where a control plane keeps its state unless it is told."""
     base = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - works without a home
     return Path(base) / "roundhouse/controlplane"
 

@@ -11,8 +11,8 @@ from sqlite3 import Connection
 
 from roundhouse.kit.errors import Usage
 
-_APPLICATION = 0x526E6448  # "RndH": says whose file it is
-_VERSION = 1
+APPLICATION = 0x526E6448  # "RndH": says whose file it is
+VERSION = 1
 
 # A deleted key keeps its row, without a value, until compaction; a watch tells it from there. So the history is as long
 # as what was deleted lately, however much is written.
@@ -25,8 +25,8 @@ CREATE INDEX entries_by_revision ON entries (revision);
 CREATE INDEX deletions_by_revision ON entries (revision) WHERE value IS NULL;
 CREATE TABLE history (epoch TEXT NOT NULL, revision INTEGER NOT NULL, compacted_revision INTEGER NOT NULL) STRICT;
 INSERT INTO history VALUES ('{{epoch}}', 0, 0);
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
@@ -36,10 +36,10 @@ def prepare(path: Path) -> str:
     with _refusals(path):
         path.touch(mode=0o600)
         with contextlib.closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
-            if _value(connection, "SELECT count(*) FROM sqlite_schema") == 0:
+            if value(connection, "SELECT count(*) FROM sqlite_schema") == 0:
                 connection.executescript(_SCHEMA.format(epoch=uuid.uuid4()))
             _check(connection, path)
-            return str(_value(connection, "SELECT epoch FROM history"))
+            return str(value(connection, "SELECT epoch FROM history"))
 
 
 def connect(path: Path, timeout_s: float, *, reads_only: bool = False) -> Connection:
@@ -52,17 +52,18 @@ def connect(path: Path, timeout_s: float, *, reads_only: bool = False) -> Connec
 
 
 def _check(connection: Connection, path: Path) -> None:
-    if _value(connection, "PRAGMA application_id") != _APPLICATION:
+    if value(connection, "PRAGMA application_id") != APPLICATION:
         raise Usage(f"{path} belongs to another program: choose another directory with --state-dir")
-    version = _value(connection, "PRAGMA user_version")
-    if version != _VERSION:
-        raise Usage(f"{path} has version {version} and this program knows {_VERSION}: start the version that wrote it")
-    found = str(_value(connection, "PRAGMA quick_check(1)"))
+    version = value(connection, "PRAGMA user_version")
+    if version != VERSION:
+        raise Usage(f"{path} has version {version} and this program knows {VERSION}: start the version that wrote it")
+    found = str(value(connection, "PRAGMA quick_check(1)"))
     if found != "ok":
         raise sqlite3.DatabaseError(" ".join(found.split()))
 
 
-def _value(connection: Connection, query: str) -> object:
+def value(connection: Connection, query: str) -> object:
+    """Returns the one value that a query gives."""
     return connection.execute(query).fetchone()[0]
 
 

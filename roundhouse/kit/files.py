@@ -25,6 +25,15 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Has a file, or the names in a directory, on disk when it returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def own_directory(path: Path, what: str) -> Iterator[Path]:
     """Makes a directory and holds its lock for the block; raises Usage, naming `what`, if another process holds it.
