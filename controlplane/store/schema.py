@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from roundhouse.kit.errors import Usage
 
 APPLICATION = 0x526E6448  # "RndH": says whose file it is
 VERSION = 1
+_ROOM_BYTES = 64 * 1024  # the index of the journal, and the first pages of it
 
 # A deleted key keeps its row, without a value, until compaction; a watch tells it from there. So the history is as long
 # as what was deleted lately, however much is written.
@@ -43,12 +45,13 @@ def prepare(path: Path) -> str:
 
 
 def connect(path: Path, timeout_s: float, *, reads_only: bool = False) -> Connection:
-    """Opens a file that is prepared; waits `timeout_s` seconds for a lock that another process holds."""
-    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)  # transactions are ours to begin
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # NORMAL would lose acknowledged commits with the power
-    connection.execute(f"PRAGMA query_only = {int(reads_only)}")
-    return connection
+    """Opens a file that is prepared; waits `timeout_s` seconds for a lock that another process holds. Raises Usage."""
+    with _refusals(path):
+        connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)  # transactions are ours to begin
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # NORMAL would lose acknowledged commits with the power
+        connection.execute(f"PRAGMA query_only = {int(reads_only)}")
+        return connection
 
 
 def _check(connection: Connection, path: Path) -> None:
@@ -72,8 +75,18 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise Usage(f"the store {path} cannot be opened: {error}: check its permissions and who has it open") from error
+        cure = "make room on its disk, which is full" if _is_full(path) else "check its permissions and who has it open"
+        raise Usage(f"the store {path} cannot be opened: {error}: {cure}") from error
     except sqlite3.DatabaseError as error:
         raise Usage(f"the store {path} is broken: {error}: restore a backup, or move it away to begin anew") from error
     except OSError as error:
         raise Usage(f"the store {path} cannot be opened: {error.strerror}: choose another --state-dir") from error
+
+
+def _is_full(path: Path) -> bool:
+    """Tells whether there is no room for what SQLite needs to open a file."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _ROOM_BYTES
