@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roundhouse.client import Client, deployment
-from roundhouse.kit.errors import Conflict, NotReady, TooLong
+from roundhouse.kit.errors import Conflict, NotReady, TooLong, Unreachable
 from roundhouse.v1 import deployment_pb2, errors_pb2, node_pb2
 from tests.support.cluster import PATIENCE_S, Cluster, cluster, engine_pids, eventually
 from tests.support.direct import followed
@@ -35,25 +36,28 @@ async def replicas(client: Client, name: str) -> Mapping[str, deployment_pb2.Rep
 
 async def until_node(client: Client, state: node_pb2.NodeState) -> node_pb2.Node:
     """Watches until the one node is in a state."""
-    async with client.nodes.watch() as events, asyncio.timeout(PATIENCE_S):
-        async for event in events:
-            if event.changed.state == state:
-                return event.changed
-    raise AssertionError("the watch ended")
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(Unreachable):  # the watch of a control plane that was killed
+                async with client.nodes.watch() as events:
+                    async for event in events:
+                        if event.changed.state == state:
+                            return event.changed
 
 
 async def until_ready(client: Client, *uids: str) -> None:
     """Watches until exactly these replicas of all deployments are READY."""
-    found: dict[str, deployment_pb2.Replica] = {}
-    async with client.replicas.watch() as events, asyncio.timeout(PATIENCE_S):
-        async for event in events:
-            if event.WhichOneof("event") == "changed":
-                found[event.changed.name] = event.changed
-            found.pop(event.deleted, None)
-            if sorted(each.uid for each in found.values() if each.state == READY) == sorted(uids) and len(found) == len(
-                uids
-            ):
-                return
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found: dict[str, tuple[str, bool]] = {}
+            with contextlib.suppress(Unreachable):  # the watch of a control plane that was killed
+                async with client.replicas.watch() as events:
+                    async for event in events:
+                        if event.WhichOneof("event") == "changed":
+                            found[event.changed.name] = event.changed.uid, event.changed.state == READY
+                        found.pop(event.deleted, None)
+                        if sorted(found.values()) == sorted((uid, True) for uid in uids):
+                            return
 
 
 def why_unassignable(node: node_pb2.Node) -> str:
