@@ -14,7 +14,7 @@ STUBS := $(foreach lock,$(wildcard requirements/stubs/*.txt),$(lock:requirements
 NODE := tests/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check protos bench soak fmt lock clean venv
+.PHONY: help run test test-slow check protos bench soak repeat fmt lock clean venv
 
 help: ## prints the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,7 +49,11 @@ bench: $(PACKAGE) ## runs the benchmarks, one after the other: an hour on a mach
 	@for program in $(sort $(filter-out __init__,$(notdir $(basename $(wildcard benchmarks/*.py))))); \
 	do echo "benchmarks.$$program"; $(BIN)/python -m benchmarks.$$program $(if $(QUICK),--quick) || exit; done
 
-soak: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## repeats all tests until one fails or MINUTES (default 30) are over
+soak: $(PACKAGE) ## breaks whatever a cluster consists of for MINUTES (default 15) and keeps what came of it; SEED=1f2e repeats one
+	@ROUNDHOUSE_CHAOS_S=$$(( 60 * $(or $(MINUTES),15) )) ROUNDHOUSE_CHAOS_REST_S=30 ROUNDHOUSE_CHAOS_SEED=$(or $(SEED),random) \
+	ROUNDHOUSE_CHAOS_RESULTS=benchmarks/results/chaos-$$(date +%F)-$$(git rev-parse --short=8 HEAD).jsonl $(BIN)/pytest tests/e2e/test_chaos.py
+
+repeat: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## repeats all tests until one fails or MINUTES (default 30) are over
 	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); while [ $$(date +%s) -lt $$end ]; \
 	do $(BIN)/pytest --exitfirst --quiet -m "not gpu" $(T) || exit; done
 

@@ -131,7 +131,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         await require_no_secrets(store)
     term = await begin_term(store)
     clock = SystemClock()
-    registry = Registry(clock, term.cluster_id, config.node_lease_s)
+    registry = Registry(clock, term.cluster_id, config.node_lease_s, term=term.number)
     intent = Intent(store)
     keeper = RouteKeeper(intent, registry)
     reconciler = Reconciler(store, registry, term=term.number, clock=clock, strategies=strategies)

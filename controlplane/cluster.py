@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from controlplane import wire
@@ -16,6 +17,17 @@ class Term:
 
     cluster_id: str
     number: int
+
+
+def later_term(record: ClusterRecord, others: Iterable[ClusterRecord], now_s: float) -> ClusterRecord:
+    """Returns a cluster of a store of long ago with a term behind all that were begun since.
+
+    How many that were, the store does not know, and neither do `others`, those that are known of, if they are of the
+    same cluster. So milliseconds since 1970 are taken, which no count of starts catches up with: a store that is
+    restored twice goes before what was ordered after it was restored once.
+    """
+    known = [each.term for each in others if each.cluster_id == record.cluster_id]
+    return ClusterRecord(cluster_id=record.cluster_id, term=max(record.term, *known, int(now_s * 1000)))
 
 
 async def begin_term(store: Store) -> Term:

@@ -105,7 +105,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="`gateway` relays requests alone, beside a control plane: see --role gateway --help; default: %(default)s",
     )
     add_listening(parser, DEFAULT_LISTEN, insecure="allow other hosts than this one to be served without TLS")
-    add("--state-dir", type=Path, default=_default_state_dir(environ), metavar="DIR", help="default: %(default)s")
+    add("--state-dir", type=Path, default=default_state_dir(environ), metavar="DIR", help="default: %(default)s")
     add(
         "--secrets-key",
         type=Path,
@@ -118,7 +118,8 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _default_state_dir(environ: Mapping[str, str]) -> Path:
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """Returns where a control plane keeps its state unless it is told."""
     base = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - works without a home
     return Path(base) / "roundhouse/controlplane"
 

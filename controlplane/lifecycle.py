@@ -147,7 +147,7 @@ def untold(wanted: Deployment, placements: Sequence[Placement], *, now_s: float)
 def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.ReplicaState, str]:
     engine = seen.engine
     if seen.node_state == node_pb2.NODE_STATE_FOREIGN:
-        return deployment_pb2.REPLICA_STATE_UNKNOWN, f'node "{placement.node}" belongs to another cluster'
+        return deployment_pb2.REPLICA_STATE_UNKNOWN, f'node "{placement.node}" obeys another control plane'
     if seen.node_state != node_pb2.NODE_STATE_READY:
         return deployment_pb2.REPLICA_STATE_UNKNOWN, seen.stays or f'node "{placement.node}" does not report'
     if engine is None and placement.is_stopping:
@@ -165,7 +165,7 @@ def _state(placement: Placement, seen: Sighting) -> tuple[deployment_pb2.Replica
 def _reported(placement: Placement, seen: Sighting) -> Condition:
     silent = f'node "{placement.node}" does not report: check its agent'
     if seen.node_state == node_pb2.NODE_STATE_FOREIGN:
-        message = f'node "{placement.node}" belongs to another cluster: its conditions say to which'
+        message = f'node "{placement.node}" obeys another control plane: its conditions say which'
         return Condition(type="Reported", status=_FALSE, reason="NodeForeign", message=message)
     if seen.node_state == node_pb2.NODE_STATE_LOST:
         return Condition(type="Reported", status=_FALSE, reason="NodeLost", message=silent)

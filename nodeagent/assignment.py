@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+import structlog
 from google.protobuf import json_format
 
 from nodeagent.model import Assigned, Assignment, Desired, Order
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.files import write_atomically
 from roundhouse.kit.times import from_duration
+
+log = structlog.get_logger()
 
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")  # it becomes the name of a directory
 
@@ -37,6 +41,9 @@ class AssignmentFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._unkept: agent_service_pb2.JoinResponse | None = None  # the newest, if it is not written yet
+        self._is_told = False
+        self._turn = asyncio.Lock()
 
     def load(self) -> Assignment | None:
         """Returns what was kept; None if there is nothing. Raises OSError or ValueError if it cannot be read."""
@@ -48,6 +55,24 @@ class AssignmentFile:
             return from_wire(json_format.Parse(text, agent_service_pb2.JoinResponse(), ignore_unknown_fields=True))
         except json_format.ParseError as error:
             raise ValueError(f"{self._path.name}: {error}") from error
+
+    async def keep(self, message: agent_service_pb2.JoinResponse | None = None) -> None:
+        """Keeps an assignment, or the newest that could not be kept so far: a full disk is no reason not to obey it."""
+        self._unkept = message or self._unkept
+        async with self._turn:  # so that an older one does not overtake it
+            unkept = self._unkept
+            if unkept is None:
+                return
+            try:
+                await asyncio.to_thread(self.save, unkept)
+            except OSError as error:
+                if not self._is_told:
+                    log.error("the assignment cannot be kept for the next agent", error=str(error))
+                self._is_told = True
+            else:
+                self._is_told = False
+                if self._unkept is unkept:
+                    self._unkept = None
 
     def save(self, message: agent_service_pb2.JoinResponse) -> None:
         """Keeps an assignment. On disk when this returns."""

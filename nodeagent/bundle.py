@@ -192,9 +192,13 @@ class Bundles:
             _fill(bundle, spec, key, record)
         else:
             fresh = Bundle(self._root / f".new-{uuid.uuid4().hex}")
-            fresh.path.mkdir(mode=0o700)
-            _fill(fresh, spec, key, record)
-            fresh.path.rename(bundle.path)
+            try:
+                fresh.path.mkdir(mode=0o700)
+                _fill(fresh, spec, key, record)
+                fresh.path.rename(bundle.path)
+            except OSError:
+                shutil.rmtree(fresh.path, ignore_errors=True)  # half of it would only take room
+                raise
         return bundle
 
     def remove(self, bundle: Bundle) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -127,7 +128,7 @@ class Lives:
             if isinstance(error, NotCached) and engine.bundle is None and engine.stop_grace_s is None:
                 self._on_lack(engine, str(error))
                 return
-            engine.die(Exit(), f"the engine cannot be started: {error}")
+            engine.die(Exit(), f"the engine cannot be started: {self._words(error)}")
             engine.vanish()
         else:
             await self._follow(engine, self._begin(engine, started))
@@ -154,6 +155,11 @@ class Lives:
         engine.die(Exit(), "")
         engine.vanish()
         return None
+
+    def _words(self, error: Exception) -> str:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"the disk of {error.filename or self._bundles.root} is full: make room on it"
+        return str(error)
 
     def _begin(self, engine: Engine, started: Started) -> Life:
         def hear(status: Status) -> None:

@@ -12,6 +12,9 @@ SILENCE_S = 10.0  # beyond the period: status comes from a thread of its own, wh
 # that keeps the interpreter to itself, and its requests wait for nothing.
 HUNG_S = 60.0
 TRIM_PERIOD_S = 10.0
+# What the agent before this one was told may be long ago. The control plane gets this long to say what is wanted now,
+# before an engine is started; what runs is not touched meanwhile.
+ASK_FIRST_S = 5.0
 
 
 class State(enum.Enum):
@@ -276,3 +279,4 @@ class Timing:
     silence_s: float = SILENCE_S  # beyond the period; then it is not READY any more
     hung_s: float = HUNG_S  # silent for so long, it is ended; longer while it loads
     trim_period_s: float = TRIM_PERIOD_S
+    ask_first_s: float = ASK_FIRST_S  # before what an earlier agent was told makes an engine start

@@ -64,6 +64,7 @@ class Supervisor:
         self._occupants, self._samples = occupants, samples
         self._timing, self._clock, self._on_change = timing, clock, on_change
         self._assignment: Assignment | None = None
+        self._starts_from_s = 0.0  # monotonic
         self._engines: dict[str, Engine] = {}
         self._refusals: dict[str, plan.Refuse] = {}
         self._last_refused = ""
@@ -83,6 +84,7 @@ class Supervisor:
             self._assignment = self._kept.load()
         except (OSError, ValueError) as error:
             log.error("the last assignment cannot be read: the next is taken, whatever its order", error=str(error))
+        self._starts_from_s = self._clock.monotonic() + self._timing.ask_first_s
         await self._lives.__aenter__()
         for bundle in await asyncio.to_thread(self._bundles.open):
             await self._adopt(bundle)
@@ -112,6 +114,9 @@ class Supervisor:
         else:
             if refused is None and offered.order != self.applied:
                 await self._replace(offered, message)
+        if refused is None and self._starts_from_s:
+            self._starts_from_s = 0.0
+            self._hint.set()
         if refused is not None and refused != self._last_refused:
             log.error("assignment refused", reason=refused)
         self._last_refused = refused or ""
@@ -122,6 +127,7 @@ class Supervisor:
         while True:
             self._hint.clear()  # before the look, so that no change falls between
             due_s = self._clock.monotonic() + LOOK_PERIOD_S
+            await self._kept.keep()
             for action in self._plan():
                 if isinstance(action, plan.Wait):
                     due_s = min(due_s, action.until_s)
@@ -183,10 +189,7 @@ class Supervisor:
         ]
 
     async def _replace(self, offered: Assignment, message: agent_service_pb2.JoinResponse) -> None:
-        try:
-            await asyncio.to_thread(self._kept.save, message)
-        except OSError as error:
-            log.error("the assignment cannot be kept for the next agent", error=str(error))
+        await self._kept.keep(message)
         self._assignment = offered
         mentioned = {each.replica_uid: each for each in offered.replicas}
         for uid, engine in self._engines.items():
@@ -207,7 +210,11 @@ class Supervisor:
     def _plan(self) -> Sequence[plan.Action]:
         known = [each.known() for each in self._engines.values()]
         refused = {uid: each.not_before_s for uid, each in self._refusals.items()}
-        return plan.plan(self._assignment, known, self._gpus(), refused, self._clock.monotonic())
+        now_s = self._clock.monotonic()
+        actions = plan.plan(self._assignment, known, self._gpus(), refused, now_s)
+        if now_s >= self._starts_from_s:
+            return actions
+        return [*(each for each in actions if not isinstance(each, plan.Start)), plan.Wait(self._starts_from_s)]
 
     async def _apply(self, action: plan.Action) -> None:
         match action:

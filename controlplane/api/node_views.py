@@ -137,12 +137,12 @@ class NodeViews:
 
     def _assignable(self, known: Known) -> Condition:
         since = to_timestamp(known.state_time_s)
-        if not known.other_cluster:
+        if not known.is_foreign:
             return Condition(type="Assignable", status=condition_pb2.CONDITION_STATUS_TRUE, transition_time=since)
         return Condition(
             type="Assignable",
             status=condition_pb2.CONDITION_STATUS_FALSE,
-            reason="OtherCluster",
+            reason="OtherCluster" if known.other_cluster else "LaterTerm",
             message=f"it {self._registry.why_foreign(known)}",
             transition_time=since,
         )

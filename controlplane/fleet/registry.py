@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -40,6 +41,7 @@ class Known:
     gpu_indexes: Mapping[str, int]  # by UUID
     news: tuple[object, ...]  # what there may be something to do about if it changes
     other_cluster: str = ""  # the cluster whose assignments it obeys, if that is not this one
+    later_term: int = 0  # the term of this cluster that it obeys, if ours is an earlier one
     is_lost: bool = False  # its reports do not arrive any more
 
     @property
@@ -48,11 +50,16 @@ class Known:
         return self.node.is_ready
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it obeys somebody else."""
+        return bool(self.other_cluster or self.later_term)
+
+    @property
     def state(self) -> node_pb2.NodeState:
         """The same, with what keeps it from being ready."""
         if self.is_lost:
             return node_pb2.NODE_STATE_LOST
-        return node_pb2.NODE_STATE_FOREIGN if self.other_cluster else node_pb2.NODE_STATE_READY
+        return node_pb2.NODE_STATE_FOREIGN if self.is_foreign else node_pb2.NODE_STATE_READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +109,8 @@ class Session:
 class Registry:
     """What is known of every node. One writer: the event loop's thread."""
 
-    def __init__(self, clock: Clock, cluster_id: str, lease_s: float = LEASE_S) -> None:
-        self._clock, self._cluster_id, self._lease_s = clock, cluster_id, lease_s
+    def __init__(self, clock: Clock, cluster_id: str, lease_s: float = LEASE_S, *, term: int = sys.maxsize) -> None:
+        self._clock, self._cluster_id, self._lease_s, self._term = clock, cluster_id, lease_s, term
         self._known: dict[str, Known] = {}
         self._sessions: dict[str, tuple[Session, JoinRequest]] = {}
         self.report_count = 0
@@ -116,8 +123,8 @@ class Registry:
         return self._known
 
     def nodes(self) -> Mapping[NodeId, Node]:
-        """Returns the same, as decisions want it; a node of another cluster is none of ours."""
-        return {known.node.id: known.node for known in self._known.values() if not known.other_cluster}
+        """Returns the same, as decisions want it; a node that obeys somebody else is none of ours."""
+        return {known.node.id: known.node for known in self._known.values() if not known.is_foreign}
 
     def attendance(self) -> Attendance:
         """Returns which of them are silent: those of which no report came for half a lease."""
@@ -127,7 +134,7 @@ class Registry:
             silent_s={
                 known.node.id: now_s - known.heard_s
                 for known in self._known.values()
-                if now_s - known.heard_s > self._lease_s / 2 and not known.other_cluster
+                if now_s - known.heard_s > self._lease_s / 2 and not known.is_foreign
             },
             running_s=now_s - self._start_s,
             # Who asks before the next look has stood still as well.
@@ -140,13 +147,18 @@ class Registry:
         if foreign is None:
             return NotReady("no node is connected: start a node agent, or allow_pending")
         why = f'node "{foreign.node.id}" {self.why_foreign(foreign)}'
-        return NotReady(f"no node of this cluster is connected; {why}")
+        return NotReady(f"no node that obeys this control plane is connected; {why}")
 
     def why_foreign(self, known: Known) -> str:
-        """Returns whose a node of another cluster is, and what can be done about it."""
+        """Returns whom a node obeys that obeys somebody else, and what can be done about it."""
+        if known.later_term:
+            return (
+                f"obeys term {known.later_term} of this cluster, and this control plane is of term {self._term}: stop "
+                "it if another one serves, else its store is an old one: restore that with `roundhouse store restore`"
+            )
         return (
             f"belongs to cluster {known.other_cluster}, not to this one, {self._cluster_id}: start its agent with "
-            "another --state-dir, or the control plane with that of the other cluster"
+            "another --state-dir, or the control plane with that of the other cluster or a backup of it"
         )
 
     @contextlib.contextmanager
@@ -228,14 +240,18 @@ class Registry:
         applied = report.applied_order.cluster_id
         other_cluster = "" if applied == self._cluster_id else applied
         engines = {each.replica_uid: each for each in report.engines}
-        fresh = wire.node(report, is_ready=not other_cluster, cluster_id=self._cluster_id)
+        later_term = report.applied_order.term
+        if other_cluster or later_term <= self._term:
+            later_term = 0
+        obeys = (other_cluster, later_term)
+        fresh = wire.node(report, is_ready=not (other_cluster or later_term), cluster_id=self._cluster_id)
         after = Known(
             report=report,
             report_time_s=now_s,
             heard_s=self._clock.monotonic(),
             number=self.report_count,
             state_time_s=before.state_time_s
-            if before is not None and not returns and before.other_cluster == other_cluster
+            if before is not None and not returns and (before.other_cluster, before.later_term) == obeys
             else now_s,
             gpus_time_s=now_s
             if before is None or _is_healthy(before.node) != _is_healthy(fresh)
@@ -246,11 +262,12 @@ class Registry:
             gpu_indexes={each.uuid: each.index for each in fresh.gpus},
             news=_news(report),
             other_cluster=other_cluster,
+            later_term=later_term,
         )
         if returns:
             log.info("node joined", node=node, gpus=len(report.node.gpus), engines=len(engines))
-        if other_cluster and (before is None or before.other_cluster != other_cluster):
-            log.warning("node of another cluster", node=node, cluster=other_cluster)
+        if after.is_foreign and (before is None or (before.other_cluster, before.later_term) != obeys):
+            log.warning("node obeys somebody else", node=node, reason=f"it {self.why_foreign(after)}")
         self._put(node, after)
         return before is None or returns or before.news != after.news
 

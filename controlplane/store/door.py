@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from sqlite3 import Connection, OperationalError
+from sqlite3 import SQLITE_FULL, Connection, OperationalError
 from typing import Concatenate, ParamSpec, TypeVar
 
 from roundhouse.kit.errors import Unreachable
@@ -36,7 +36,9 @@ class Door:
                 return await future
         except TimeoutError:
             raise _unknown(f"did not answer within {self._timeout_s:g} s") from None
-        except OperationalError as error:  # locked, full, an I/O error: not known to have been done
+        except OperationalError as error:  # locked, an I/O error: not known to have been done
+            if getattr(error, "sqlite_errorcode", None) == SQLITE_FULL:
+                raise _full() from error
             raise _unknown(f"answered: {error}") from error
 
 
@@ -50,6 +52,14 @@ async def open_door(connect: Callable[[], Connection], name: str, timeout_s: flo
             yield Door(connection, thread, timeout_s)
         finally:
             await loop.run_in_executor(thread, connection.close)
+
+
+def _full() -> Unreachable:
+    """Returns the error of a write for which there was no room: it is rolled back, and what was there stays."""
+    return Unreachable(
+        "the disk of the store is full, and nothing was written: make room on it, then try again",
+        reason=errors_pb2.ERROR_REASON_STORE_UNKNOWN,
+    )
 
 
 def _unknown(what: str) -> Unreachable:

@@ -24,6 +24,7 @@ from roundhouse.cli.nodes import nodes
 from roundhouse.cli.plan import plan
 from roundhouse.cli.replicas import replicas
 from roundhouse.cli.session import Session
+from roundhouse.cli.store import store
 from roundhouse.cli.top import top
 from roundhouse.cli.up.command import up
 from roundhouse.cli.update import update
@@ -65,7 +66,7 @@ def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
 
 for each in (
     *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, update, terminate, generate, chat, cancel),
-    *(catalog, cache, cordon, drain, uncordon),
+    *(catalog, cache, cordon, drain, uncordon, store),
 ):
     cli.add_command(each)
 

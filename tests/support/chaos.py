@@ -7,15 +7,18 @@ import contextlib
 import os
 import random
 import signal
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from roundhouse.client import Client, deployment
 from roundhouse.kit.errors import AlreadyExists, NotFound, NotReady, RoundhouseError
 from roundhouse.v1 import deployment_pb2
 from tests.support.cluster import Cluster, engine_pids
+from tests.support.full_disk import fill, free
 from tests.support.tcp_proxy import TcpProxy
 
 MOST_REPLICAS = 4  # on two cores
@@ -31,10 +34,20 @@ class Truth:
 
     counts: dict[str, int] = field(default_factory=dict)  # replicas of each deployment
     killed_uids: set[str] = field(default_factory=set)  # replicas of which an engine was killed
+    died_uids: set[str] = field(default_factory=set)  # and those of which one that served ended on a full disk
+    full_s: list[tuple[float, float]] = field(default_factory=list)  # when a disk was full, since 1970
     did: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)  # of requests
     wrong: list[str] = field(default_factory=list)  # promises that were broken
     text: str = ""  # what everybody gets for PROMPT
+
+    def may_have_died(self, replica: deployment_pb2.Replica) -> bool:
+        """Tells whether an engine of a replica had a reason to end: it was killed, or began where there was no room."""
+        died_s = replica.last_exit.exit_time.ToNanoseconds() / 1e9
+        began_without_room = replica.uid not in self.died_uids and any(
+            begin_s <= died_s <= end_s + SLACK_S for begin_s, end_s in self.full_s
+        )
+        return replica.uid in self.killed_uids or began_without_room
 
 
 class Faults:
@@ -47,9 +60,12 @@ class Faults:
         truth: Truth,
         restart_agent: Callable[[str], None],
         seed: str,
+        disks: Mapping[str, Path],
     ) -> None:
+        """Knows what it may break: processes, connections, and the disks of processes that have their own."""
         self._it, self._proxies, self._truth, self._restart_agent = it, proxies, truth, restart_agent
         self._random = random.Random(seed)
+        self._disks = disks
 
     async def run(self, seconds: float) -> None:
         """Breaks things for so long."""
@@ -62,6 +78,7 @@ class Faults:
             self._stop_some_process,
             self._cut,
             self._delay,
+            *([self._fill_disk] if self._disks else []),
         ]
         while loop.time() < end_s:
             fault = self._random.choice(faults)
@@ -105,6 +122,23 @@ class Faults:
         proxy.delay_s = self._random.uniform(0.05, 1.0)
         await asyncio.sleep(held_s)
         proxy.mend()
+
+    async def _fill_disk(self) -> None:
+        """Takes all room on the disk of a process, which may be killed with what it has half written."""
+        name, held_s = self._random.choice(sorted(self._disks)), self._random.uniform(0.5, LONGEST_FAULT_S)
+        is_killed = self._random.random() < 0.5
+        begin_s, served = time.time(), serving(self._disks[name])
+        fill(self._disks[name])
+        await asyncio.sleep(held_s)
+        if is_killed:
+            self._it.kill(name)
+        free(self._disks[name])
+        self._truth.full_s.append((begin_s, time.time()))
+        self._truth.died_uids |= served - serving(self._disks[name])
+        if is_killed and name == "controlplane":
+            await self._it.start_control_plane()
+        elif is_killed:
+            self._restart_agent(name)
 
     def _agent(self) -> str:
         return self._random.choice(sorted(self._proxies))
@@ -155,28 +189,40 @@ class Users:
 
     async def _one_change(self) -> None:
         counts, room = self._truth.counts, MOST_REPLICAS - sum(self._truth.counts.values())
-        name = self._random.choice(sorted(counts)) if counts else ""
-        kind = self._random.choice(("create", "scale", "scale", "delete")) if counts else "create"
-        if kind == "create" and room:
-            self._made += 1
-            fresh, count = f"c{self._made}", self._random.randint(1, min(2, room))
-            wanted = deployment(fresh, builtin="demo", replica_count=count)
-            await self._until_acknowledged(
-                lambda key: self._client.deployments.create(wanted, allow_pending=True, request_id=key)
-            )
-            counts[fresh] = count
-        elif kind == "scale":
-            count = self._random.randint(0, min(3, room + counts[name]))
-            await self._until_acknowledged(
-                lambda key: self._client.deployments.scale(name, count, allow_pending=True, request_id=key)
-            )
-            counts[name] = count
-        elif kind == "delete":
-            del counts[name]  # before: nobody is to be surprised that it is going
-            await self._until_acknowledged(
-                lambda key: self._client.deployments.delete(name, drain_grace_s=1, request_id=key)
-            )
+        # What else may be done to a deployment is one more line, with its method.
+        kinds: Mapping[str, tuple[int, Callable[[str, int], Awaitable[None]]]] = {
+            "scale": (2, self._scale),
+            "delete": (1, self._delete),
+        }
+        weights = {"create": 1, **{kind: weight for kind, (weight, _) in kinds.items()}} if counts else {"create": 1}
+        [kind] = self._random.choices(list(weights), list(weights.values()))
+        if kind in kinds:
+            await kinds[kind][1](self._random.choice(sorted(counts)), room)
+        elif room:
+            await self._create(room)
         self._truth.did[kind] += 1
+
+    async def _create(self, room: int) -> None:
+        self._made += 1
+        name, count = f"c{self._made}", self._random.randint(1, min(2, room))
+        wanted = deployment(name, builtin="demo", replica_count=count)
+        await self._until_acknowledged(
+            lambda key: self._client.deployments.create(wanted, allow_pending=True, request_id=key)
+        )
+        self._truth.counts[name] = count
+
+    async def _scale(self, name: str, room: int) -> None:
+        count = self._random.randint(0, min(3, room + self._truth.counts[name]))
+        await self._until_acknowledged(
+            lambda key: self._client.deployments.scale(name, count, allow_pending=True, request_id=key)
+        )
+        self._truth.counts[name] = count
+
+    async def _delete(self, name: str, room: int) -> None:
+        del self._truth.counts[name]  # before: nobody is to be surprised that it is going
+        await self._until_acknowledged(
+            lambda key: self._client.deployments.delete(name, drain_grace_s=1, request_id=key)
+        )
 
     async def _until_acknowledged(self, call: Callable[[str], Awaitable[object]]) -> None:
         key = str(uuid.UUID(int=self._random.getrandbits(128)))
@@ -224,6 +270,12 @@ class Users:
         if not (text.startswith(known) or known.startswith(text)):
             self._truth.wrong.append(f"for {PROMPT!r} came {text!r} where others get {known!r}")
         self._truth.text = max(known, text, key=len)
+
+
+def serving(state_dir: Path) -> set[str]:
+    """Returns the replicas of a node whose engines have come as far as to listen."""
+    pids = engine_pids(state_dir)
+    return {uid for uid in map(replica_uid, pids) if uid and (state_dir / "engines" / uid / "ready.json").exists()}
 
 
 def replica_uid(pid: int) -> str:

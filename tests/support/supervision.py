@@ -101,7 +101,7 @@ class Node:
         self.how = Launch(
             os.environ, (sys.executable, str(STAND_IN / "engines/__main__.py")), needs=("google.protobuf",)
         )
-        self.timing = Timing(watch_period_s=0.1, term_grace_s=1.0)
+        self.timing = Timing(watch_period_s=0.1, term_grace_s=1.0, ask_first_s=0.0)
         self.readings: tuple[Reading, ...] = ()
         self.driver_version = ""
         self.samples: Latest[Sample | None] = Latest(None)

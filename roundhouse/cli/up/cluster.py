@@ -96,7 +96,9 @@ async def _first_ready(client: Client) -> node_pb2.Node:
         async for event in watch:
             if event.changed.state == node_pb2.NODE_STATE_FOREIGN:
                 why = next((each.message for each in event.changed.conditions if each.type == "Assignable"), "")
-                raise Usage(f"this state directory is of two clusters: of its node agent is said that {why}")
+                raise Usage(
+                    f"control plane and node agent of this state directory do not fit: of the node is said that {why}"
+                )
             if event.changed.state == node_pb2.NODE_STATE_READY:
                 return event.changed
     raise Usage("the control plane ended while its node agent started: look at its log")

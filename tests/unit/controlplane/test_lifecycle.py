@@ -51,7 +51,7 @@ CASES: dict[str, tuple[Placement, Sighting, deployment_pb2.ReplicaState, str, co
     "stopping and gone": (STOPPING, Sighting(IS_READY), DRAINING, "stopping", FALSE),
     "on a lost node": (PLACED, Sighting(LOST, reported(READY)), NOT_SEEN, 'node "one" does not report', FALSE),
     "on an unknown node": (PLACED, Sighting(UNKNOWN), NOT_SEEN, 'node "one" does not report', NOT_KNOWN),
-    "on a node of another cluster": (PLACED, Sighting(FOREIGN), NOT_SEEN, "belongs to another cluster", FALSE),
+    "on a node of another cluster": (PLACED, Sighting(FOREIGN), NOT_SEEN, "obeys another control plane", FALSE),
     "stopping on a lost node": (STOPPING, Sighting(LOST, reported(READY)), NOT_SEEN, "does not report", FALSE),
 }
 

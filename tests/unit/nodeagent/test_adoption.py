@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 from nodeagent.bundle import Record
 from nodeagent.model import ProcessId
@@ -79,6 +80,22 @@ async def test_an_agent_that_finds_no_control_plane_obeys_the_last_assignment(id
         await idle.until_state(FAILED)
     async with idle.supervised():
         assert (await idle.until_state(READY)).restart_count == 1
+
+
+async def test_an_agent_hears_the_control_plane_before_it_starts_what_was_wanted_long_ago(
+    idle: Node,
+) -> None:
+    async with idle.supervised():
+        await idle.assign(wanted(), wanted("r-2"))
+        for uid in ("r-1", "r-2"):
+            os.kill((await idle.until_state(READY, uid)).pid, signal.SIGKILL)
+            await idle.until_state(FAILED, uid)
+    idle.timing = replace(idle.timing, ask_first_s=600.0)
+    async with idle.supervised():
+        await idle.assign(wanted("r-2"))  # the other one was moved, or is not wanted any more
+        assert (await idle.until_state(READY, "r-2")).restart_count == 1
+        await idle.until_true(lambda: idle.report("r-1") is None)
+        assert not idle.bundle("r-1").path.exists()
 
 
 async def test_a_restart_of_the_machine_is_no_death_of_the_engine(idle: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 
 from nodeagent.assignment import AssignmentFile, from_wire
 from nodeagent.model import Desired, Order
@@ -74,6 +75,19 @@ def test_what_was_kept_comes_back_and_only_its_owner_can_read_it(tmp_path: Path)
     file.save(message("a"))
     assert file.load() == from_wire(message("a"))
     assert (tmp_path / "assignment.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_assignment_that_finds_no_room_is_kept_once_there_is_some(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    file = AssignmentFile(directory / "assignment.json")
+    with structlog.testing.capture_logs() as logs:
+        await file.keep(message("a"))
+        await file.keep(message("a", "b"))
+    assert [each["event"] for each in logs] == ["the assignment cannot be kept for the next agent"]
+    assert file.load() is None
+    directory.mkdir()
+    await file.keep()
+    assert file.load() == from_wire(message("a", "b"))
 
 
 def test_a_broken_file_is_told_from_none(tmp_path: Path) -> None:

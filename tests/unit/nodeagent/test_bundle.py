@@ -12,6 +12,7 @@ from nodeagent.bundle import Bundles, Record
 from nodeagent.logs.files import LOG_BYTES
 from nodeagent.model import Death, Exit, ProcessId
 from roundhouse.internal.v1 import engine_spec_pb2
+from tests.support.full_disk import without_room
 
 SPEC = engine_spec_pb2.EngineBundle(engine_uuid="e-1", replica="deployments/chat/replicas/0", replica_uid="r-1")
 RECORD = Record(
@@ -93,6 +94,14 @@ def test_a_log_that_grows_is_cut_while_the_engine_goes_on_writing(bundles: Bundl
         engine.write(b"on")
     assert bundle.stdout.read_bytes() == b"on"
     assert (bundle.path / "stdout.log.1").stat().st_size == LOG_BYTES + 1
+
+
+def test_without_room_for_a_directory_there_is_none_and_no_half_of_one(bundles: Bundles) -> None:
+    with without_room(), pytest.raises(OSError, match="File too large"):  # a full disk says another word
+        bundles.begin(SPEC, b"k" * 32, RECORD)
+    assert list(bundles.root.iterdir()) == []
+    bundles.begin(SPEC, b"k" * 32, RECORD)
+    assert [each.replica_uid for each in bundles.open()] == ["r-1"]
 
 
 def test_on_a_full_disk_a_log_that_grows_is_cut_all_the_same_and_leaves_no_half_copy(bundles: Bundles) -> None:

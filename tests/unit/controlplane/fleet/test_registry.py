@@ -69,6 +69,20 @@ def test_a_node_that_obeys_another_cluster_is_none_of_ours_and_is_lost_all_the_s
         assert (registry.known["one"].state, len(registry.nodes())) == (node_pb2.NODE_STATE_READY, 1)
 
 
+def test_a_node_that_obeys_a_later_term_is_none_of_ours_until_it_obeys_us(clock: FakeClock) -> None:
+    registry, whole = Registry(clock, "cluster", term=3), report()
+    whole.applied_order.term = 4
+    with registry.session(whole) as session:
+        session.record(whole)
+        known = registry.known["one"]
+        assert (known.state, known.is_ready, registry.nodes()) == (node_pb2.NODE_STATE_FOREIGN, False, {})
+        assert registry.attendance().silent_s == {}
+        assert "obeys term 4 of this cluster, and this control plane is of term 3" in registry.no_node().message
+        whole.applied_order.term = 3
+        session.record(whole)
+        assert (registry.known["one"].state, len(registry.nodes())) == (node_pb2.NODE_STATE_READY, 1)
+
+
 def test_the_end_of_a_session_alone_loses_no_node(registry: Registry, clock: FakeClock) -> None:
     with registry.session(report()) as session:
         session.record(report())

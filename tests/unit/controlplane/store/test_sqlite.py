@@ -169,6 +169,27 @@ async def test_a_write_that_finds_the_file_locked_is_unknown(path: Path) -> None
         await store.commit([Compare("a", 0)], {"a": b""})
 
 
+async def test_a_write_without_room_is_not_made_and_says_so(path: Path) -> None:
+    epoch = prepare(path)
+
+    def connect_small() -> sqlite3.Connection:
+        connection = connect(path, 1.0)
+        connection.execute("PRAGMA max_page_count = 20")
+        return connection
+
+    async with (
+        open_door(connect_small, "write", 10.0) as writer,
+        open_door(lambda: connect(path, 1.0, reads_only=True), "read", 10.0) as reader,
+    ):
+        store = SqliteStore(writer, reader, epoch, kept_deletions=10, bookmark_s=30.0)
+        await store.commit([], {"a": b"old"})
+        with pytest.raises(Unreachable, match="disk of the store is full, and nothing was written") as caught:
+            await store.commit([], {"a": b"new", "b": bytes(500_000)})
+        assert caught.value.own_reason == errors_pb2.ERROR_REASON_STORE_UNKNOWN
+        assert [(each.key, each.value) for each in (await store.list("")).entries] == [("a", b"old")]
+        await store.commit([], {"a": b"newer"})
+
+
 async def test_a_write_that_was_given_up_and_happens_all_the_same_is_told_by_watches(path: Path) -> None:
     epoch = prepare(path)
     began = threading.Event()
