@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from controlplane import extensions
+from controlplane.api.access import AccessApi
 from controlplane.api.admission import Admission
 from controlplane.api.agent import AgentApi
 from controlplane.api.caches import Caches
@@ -27,6 +28,7 @@ from controlplane.api.cordoning import Cordoning
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
+from controlplane.api.enrollment import EnrollmentApi
 from controlplane.api.event_log import EventLog
 from controlplane.api.events import EventApi
 from controlplane.api.families import Families
@@ -42,6 +44,8 @@ from controlplane.api.sizing import Sizing
 from controlplane.api.statuses import Statuses
 from controlplane.api.vault import Vault, require_no_secrets
 from controlplane.api.watches import Watches
+from controlplane.auth.edge import open_edge
+from controlplane.auth.gate import require_all_rated
 from controlplane.cluster import begin_term
 from controlplane.config import Config, parse
 from controlplane.fleet.assignments import Assignments
@@ -57,13 +61,16 @@ from controlplane.reconcile.loop import Reconciler
 from controlplane.secrets import Secrets, load_key
 from controlplane.store.protocol import Store
 from controlplane.store.sqlite import open_sqlite
-from roundhouse.internal.v1 import agent_service_pb2
+from roundhouse.internal.v1 import agent_service_pb2, enrollment_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.files import own_directory, write_atomically
+from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
+from roundhouse.kit.tls import is_loopback
 from roundhouse.v1 import (
+    access_service_pb2,
     catalog_service_pb2,
     deployment_service_pb2,
     event_service_pb2,
@@ -159,8 +166,21 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     agents = AgentApi(registry, assignments, secrets, log_wishes, reconciler.hint_soon)
     events = EventLog(store, clock)
     chronicle = Chronicle(statuses, registry, events)
+    agent_port: Latest[int | None] = Latest(None)
+
+    def is_known(node: str) -> bool:
+        return any(node in each for each in (registry.known, intent.assignments.rows, intent.nodes.rows))
+
     log.info("term begins", cluster=term.cluster_id, term=term.number)
-    async with intent.kept(), events.kept(), open_gateway(keeper.routes) as gateway:
+    async with (
+        intent.kept(),
+        events.kept(),
+        open_edge(config, store, clock, is_known) as edge,
+        open_gateway(keeper.routes) as gateway,
+    ):
+        is_private = config.listen.is_private
+        access = AccessApi(edge.tokens, edge.enrolling, clock, epoch=store.epoch, is_private=is_private)
+        enrollment = EnrollmentApi(edge.enrolling, agent_port)
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
@@ -168,7 +188,10 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             Service(event_service_pb2.DESCRIPTOR.services_by_name["EventService"], EventApi(events, epoch=store.epoch)),
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
+            Service(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], access),
+            Service(enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"], enrollment),
         ]
+        require_all_rated(services)
         loops: Mapping[str, Loop] = {
             "leases": registry.keep_leases,
             "routes": keeper.run,
@@ -180,7 +203,15 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "chronicle": chronicle.run,
             "events": events.run,
         }
-        async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, _running(loops):
+        async with (
+            serve(config.listen, services, grace_s=config.stop_grace_s, gate=edge.guard, beside=edge.beside) as serving,
+            _running(loops),
+        ):
+            for agents in serving.beside:
+                agent_port.set(int(agents.rpartition(":")[2]))
+                log.info("agents join with certificates", address=agents)
+            if edge.guard is None and not is_loopback(config.listen.host):
+                log.warning("everybody who reaches this port may run code on the nodes", address=serving.address)
             yield serving
 
 
