@@ -132,7 +132,7 @@ def placed(shape: Mapping[str, Any], rows: int, machine: Machine) -> Placed:
         batch_size=rows,
         max_batched_tokens=STEP_TOKENS,
     )
-    return place(lambda: read(shape, machine.device), wishes, lambda stage: print(f"  {stage}"), machine)
+    return place(lambda: read(shape, machine.device), wishes, lambda stage, *_: print(f"  {stage}"), machine)
 
 
 def ours(made: Placed, rows: int, vocabulary: int, repeats: int) -> list[Run]:

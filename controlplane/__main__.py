@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import structlog
 
 from controlplane import extensions, gateway_role
+from controlplane.api.access import AccessApi
 from controlplane.api.admission import Admission
 from controlplane.api.agent import AgentApi
 from controlplane.api.caches import Caches
@@ -26,6 +27,7 @@ from controlplane.api.cordoning import Cordoning
 from controlplane.api.creating import Creating
 from controlplane.api.deleting import Deleting
 from controlplane.api.deployments import DeploymentApi
+from controlplane.api.enrollment import EnrollmentApi
 from controlplane.api.event_log import EventLog
 from controlplane.api.events import EventApi
 from controlplane.api.families import Families
@@ -44,6 +46,8 @@ from controlplane.api.statuses import Statuses
 from controlplane.api.updating import Updating
 from controlplane.api.vault import Vault, require_no_secrets
 from controlplane.api.watches import Watches
+from controlplane.auth.edge import open_edge
+from controlplane.auth.gate import require_all_rated
 from controlplane.cluster import begin_term
 from controlplane.config import Config, parse
 from controlplane.fleet.assignments import Assignments
@@ -60,14 +64,17 @@ from controlplane.reconcile.loop import Reconciler
 from controlplane.secrets import Secrets, load_key
 from controlplane.store.protocol import Store
 from controlplane.store.sqlite import open_sqlite
-from roundhouse.internal.v1 import agent_service_pb2, fleet_service_pb2
+from roundhouse.internal.v1 import agent_service_pb2, enrollment_service_pb2, fleet_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.files import own_directory, write_atomically
+from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.tasks import Loop, looping
+from roundhouse.kit.tls import is_loopback
 from roundhouse.v1 import (
+    access_service_pb2,
     catalog_service_pb2,
     deployment_service_pb2,
     event_service_pb2,
@@ -167,8 +174,21 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     agents = AgentApi(registry, assignments, secrets, log_wishes, reconciler.hint_soon)
     events = EventLog(store, clock)
     chronicle = Chronicle(statuses, registry, events)
+    agent_port: Latest[int | None] = Latest(None)
+
+    def is_known(node: str) -> bool:
+        return any(node in each for each in (registry.known, intent.assignments.rows, intent.nodes.rows))
+
     log.info("term begins", cluster=term.cluster_id, term=term.number)
-    async with intent.kept(), events.kept(), open_gateway(keeper.routes) as gateway:
+    async with (
+        intent.kept(),
+        events.kept(),
+        open_edge(config, store, clock, is_known) as edge,
+        open_gateway(keeper.routes) as gateway,
+    ):
+        is_private = config.listen.is_private
+        access = AccessApi(edge.tokens, edge.enrolling, clock, epoch=store.epoch, is_private=is_private)
+        enrollment = EnrollmentApi(edge.enrolling, agent_port)
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
@@ -177,7 +197,10 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
             Service(fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"], FleetApi(keeper.routes)),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
+            Service(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], access),
+            Service(enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"], enrollment),
         ]
+        require_all_rated(services)
         loops: Mapping[str, Loop] = {
             "leases": registry.keep_leases,
             "routes": keeper.run,
@@ -190,7 +213,15 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
             "chronicle": chronicle.run,
             "events": events.run,
         }
-        async with serve(config.listen, services, grace_s=config.stop_grace_s) as serving, looping(loops):
+        async with (
+            serve(config.listen, services, grace_s=config.stop_grace_s, gate=edge.guard, beside=edge.beside) as serving,
+            looping(loops),
+        ):
+            for address in serving.beside:
+                agent_port.set(int(address.rpartition(":")[2]))
+                log.info("agents join with certificates", address=address)
+            if edge.guard is None and not is_loopback(config.listen.host):
+                log.warning("everybody who reaches this port may run code on the nodes", address=serving.address)
             yield serving
 
 

@@ -13,12 +13,16 @@ from roundhouse.kit import logs
 from roundhouse.kit.config import parse_bool, setting
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.server import Listen
-from roundhouse.kit.tls import ServerTls, check_exposure
+from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 
 ROLES = ("all", "gateway")
 DEFAULT_LISTEN = "127.0.0.1:50050"
 DEFAULT_LEASE_S = 7.0  # three reports may be lost, and after a cut an agent is back within 4 s
 _SHORTEST_LEASE_S, _LONGEST_LEASE_S = 1.0, 3600.0
+DEFAULT_CERTIFICATE_DAYS = 30.0  # agents renew theirs after two thirds, so one may be away for ten days
+_SHORTEST_DAYS, _LONGEST_DAYS = 1 / 24, 3650.0
+_DAY_S = 24 * 3600.0
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,15 @@ class PlacementDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """How callers are asked who they are."""
+
+    agents: Listen  # where node agents come, and certificates are asked for
+    certs: Path | None = None  # a directory of `roundhouse certs init`, with the authority of nodes; None: our own
+    certificate_life_s: float = DEFAULT_CERTIFICATE_DAYS * _DAY_S
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The settings of a control plane, checked."""
 
@@ -37,6 +50,7 @@ class Config:
     state_dir: Path
     placement: PlacementDefaults
     secrets_key: Path | None = None  # None: a file in the state directory
+    auth: AuthSettings | None = None  # None: everybody who reaches it may do everything
     node_lease_s: float = DEFAULT_LEASE_S
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
@@ -62,7 +76,9 @@ def parse(
     strategies: the names of those that exist, the default first. strategy_of: the one that a spelling means.
     """
     parsed = _parser(environ).parse_args(arguments)
-    listen = listen_of(parsed)
+    if parsed.certs is not None and parsed.tls_cert is not None:
+        raise Usage("--certs and --tls-cert say the same: give one of them")
+    listen = listen_of(parsed, _tls(parsed))
     if not _SHORTEST_LEASE_S <= parsed.node_lease <= _LONGEST_LEASE_S:
         limits = f"{_SHORTEST_LEASE_S:g} to {_LONGEST_LEASE_S:g}"
         raise Usage(f"--node-lease is {parsed.node_lease:g}: use seconds from {limits}")
@@ -71,6 +87,7 @@ def parse(
         state_dir=parsed.state_dir.absolute(),
         placement=PlacementDefaults(_strategy(environ, strategies, strategy_of), _allows_sharing(environ)),
         secrets_key=None if parsed.secrets_key is None else parsed.secrets_key.absolute(),
+        auth=_auth(parsed, listen),
         node_lease_s=parsed.node_lease,
         log_level=parsed.log_level,
     )
@@ -85,11 +102,14 @@ def add_listening(parser: argparse.ArgumentParser, default: str, *, insecure: st
     add("--insecure", action="store_true", help=insecure)
 
 
-def listen_of(parsed: argparse.Namespace) -> Listen:
-    """Returns where to listen; raises Usage for half of TLS, and for exposure without it."""
+def listen_of(parsed: argparse.Namespace, tls: ServerTls | None = None) -> Listen:
+    """Returns where to listen; raises Usage for half of TLS, and for exposure without it.
+
+    tls: what holds if neither certificate nor key is named.
+    """
     if (parsed.tls_cert is None) != (parsed.tls_key is None):
         raise Usage("--tls-cert and --tls-key belong together: give both")
-    tls = None if parsed.tls_cert is None else ServerTls(parsed.tls_cert, parsed.tls_key)
+    tls = tls if parsed.tls_cert is None else ServerTls(parsed.tls_cert, parsed.tls_key)
     listen = Listen.parse(parsed.listen, tls=tls, insecure=parsed.insecure)
     check_exposure(listen.host, has_tls=tls is not None, insecure=parsed.insecure)
     return listen
@@ -113,6 +133,24 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="the key that secrets of deployments are sealed with, made if it is not there; "
         "default: secrets.key in the state directory",
     )
+    add("--certs", type=Path, metavar="DIR", help="the same, and the authority of nodes, by roundhouse certs init")
+    add(
+        "--auth",
+        action=argparse.BooleanOptionalAction,
+        help="ask callers for tokens, and agents for certificates; default: where other hosts are served with TLS",
+    )
+    add(
+        "--agent-listen",
+        metavar="HOST:PORT",
+        help="where agents show their certificates; default: the next port after that of --listen",
+    )
+    add(
+        "--node-certificate-days",
+        type=float,
+        default=DEFAULT_CERTIFICATE_DAYS,
+        metavar="DAYS",
+        help="how long the certificate of a node is good; default: %(default)g",
+    )
     add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser
@@ -122,6 +160,34 @@ def default_state_dir(environ: Mapping[str, str]) -> Path:
     """Returns where a control plane keeps its state unless it is told."""
     base = environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - works without a home
     return Path(base) / "roundhouse/controlplane"
+
+
+def _tls(parsed: argparse.Namespace) -> ServerTls | None:
+    return None if parsed.certs is None else ServerTls(parsed.certs / "server.pem", parsed.certs / "server.key")
+
+
+def _auth(parsed: argparse.Namespace, listen: Listen) -> AuthSettings | None:
+    if parsed.auth and listen.tls is None:
+        raise Usage(
+            "--auth needs TLS, which certificates of agents and tokens go over: give --certs, or --tls-cert and "
+            "--tls-key"
+        )
+    is_on = listen.tls is not None and (parsed.auth or (parsed.auth is None and not is_loopback(listen.host)))
+    if not is_on:
+        if parsed.agent_listen is not None:
+            raise Usage("--agent-listen is for agents with certificates, which nobody asks for: give --auth as well")
+        return None
+    if not _SHORTEST_DAYS <= parsed.node_certificate_days <= _LONGEST_DAYS:
+        limits = f"{_SHORTEST_DAYS:.2g} to {_LONGEST_DAYS:g}"
+        raise Usage(f"--node-certificate-days is {parsed.node_certificate_days:g}: use {limits}")
+    if parsed.agent_listen is not None:
+        agents = Listen.parse(parsed.agent_listen, tls=listen.tls)
+    elif listen.port < _LAST_PORT:
+        agents = Listen(listen.host, listen.port and listen.port + 1, listen.tls)
+    else:
+        raise Usage(f"there is no port after {listen.port} for agents: give --agent-listen")
+    certs = None if parsed.certs is None else parsed.certs.absolute()
+    return AuthSettings(agents, certs, parsed.node_certificate_days * _DAY_S)
 
 
 def _strategy(environ: Mapping[str, str], strategies: Sequence[str], strategy_of: Callable[[str], str | None]) -> str:

@@ -32,7 +32,7 @@ def wants_gateway(arguments: Sequence[str]) -> bool:
     parser = Parser(add_help=False)
     parser.add_argument("--role")
     try:
-        return parser.parse_known_args(arguments)[0].role == "gateway"
+        return bool(parser.parse_known_args(arguments)[0].role == "gateway")
     except Usage:  # what is wrong is said by the parser that knows all
         return False
 

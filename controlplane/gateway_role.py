@@ -21,7 +21,7 @@ from roundhouse.kit.errors import Unreachable
 from roundhouse.kit.files import write_atomically
 from roundhouse.kit.forward import Forwarded
 from roundhouse.kit.latest import Latest
-from roundhouse.kit.server import Serving, serve
+from roundhouse.kit.server import Served, Serving, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.tasks import looping
 from roundhouse.v1 import (
@@ -67,7 +67,7 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
     async with open_channel(config.control_plane, ca=config.tls_ca) as channel:
         remote = RemoteRoutes(channel, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
         async with open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
-            services = [
+            services: list[Served] = [
                 Service(_INFERENCE, gateway),
                 *(Forwarded(each, channel, lambda: _away(config.control_plane)) for each in FORWARDED),
             ]

@@ -41,6 +41,7 @@ NODE = NamePattern("nodes/{node}")
 GPU = NamePattern("nodes/{node}/gpus/{index}")
 FAMILY = NamePattern("families/{family}")
 EVENT = NamePattern("events/{event}")
+ACCESS_TOKEN = NamePattern("accessTokens/{access_token}")
 CACHED_MODEL = NamePattern("nodes/{node}/cachedModels/{cached_model}")
 
 ANY = "-"  # in place of an id: every one
@@ -65,6 +66,9 @@ NODES = "nodes/"
 MUTATIONS = "mutations/"
 FAMILIES = "families/"
 EVENTS = "events/"
+ACCESS_TOKENS = "access-tokens/"
+JOIN_TOKENS = "join-tokens/"
+NODE_EPOCHS = "node-epochs/"
 EVENT_LOG_KEY = "event-log"
 
 
@@ -96,6 +100,21 @@ def mutation_key(request_id: str) -> str:
 def family_key(family: str) -> str:
     """Returns the key of a `FamilyRecord`."""
     return FAMILIES + family
+
+
+def access_token_key(token: str) -> str:
+    """Returns the key of an `AccessTokenRecord`."""
+    return ACCESS_TOKENS + token
+
+
+def node_epoch_key(node: str) -> str:
+    """Returns the key of a `NodeEpochRecord`."""
+    return NODE_EPOCHS + node
+
+
+def join_token_key(secret_hash: bytes) -> str:
+    """Returns the key of a `JoinTokenRecord`."""
+    return JOIN_TOKENS + secret_hash.hex()
 
 
 def wanted(record: DeploymentRecord) -> Wanted | None:

@@ -16,7 +16,8 @@ from nodeagent import config as settings
 from nodeagent.aside import aside
 from nodeagent.assignment import AssignmentFile
 from nodeagent.bundle import Bundles
-from nodeagent.config import Config, Simulation
+from nodeagent.config import PRIVATE_VARIABLES, Config, Simulation
+from nodeagent.credentials import Credentials
 from nodeagent.gpus.driver import Driver
 from nodeagent.gpus.host import PsutilHost
 from nodeagent.gpus.nvml import NvmlGpus
@@ -35,7 +36,7 @@ from nodeagent.process import boot_id
 from nodeagent.report import Reporter, Self
 from nodeagent.strays import Strays
 from nodeagent.supervisor import Supervisor
-from nodeagent.uplink import Uplink
+from nodeagent.uplink import Dial, Uplink
 from nodeagent.venvs.collector import Collector
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit import logs, process
@@ -50,13 +51,16 @@ log = structlog.get_logger()
 
 def main() -> int:
     """Runs the agent with the arguments of this process; returns its exit status."""
-    return process.run(lambda stop: _main(sys.argv[1:], os.environ, stop), "nodeagent")
+    environ = dict(os.environ)
+    for each in PRIVATE_VARIABLES:
+        os.environ.pop(each, None)  # what is started from here inherits the rest
+    return process.run(lambda stop: _main(sys.argv[1:], environ, stop), "nodeagent")
 
 
 async def _main(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
     config = settings.parse(arguments, environ)
     logs.configure(config.log_level)
-    await serve(config, environ, stop)
+    await serve(config, {name: each for name, each in environ.items() if name not in PRIVATE_VARIABLES}, stop)
 
 
 async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event) -> None:
@@ -116,7 +120,7 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
 
             uplink = Uplink(
                 config.control_plane,
-                lambda address: open_channel(address, ca=config.tls_ca),
+                _dial(config, state_dir, node.node_id, clock),
                 report=reporter.report,
                 take=take,
                 hint=hint,
@@ -140,6 +144,12 @@ async def serve(config: Config, environ: Mapping[str, str], stop: asyncio.Event)
                 for part in others:
                     part.cancel()
         log.info("node agent ended", node=node.node_id)
+
+
+def _dial(config: Config, state_dir: Path, node_id: str, clock: SystemClock) -> Dial:
+    if config.tls_ca is None:
+        return open_channel
+    return Credentials(state_dir, node_id, ca=config.tls_ca, token=config.join_token, clock=clock).dial
 
 
 async def _gpus(config: Config, node_id: str) -> Gpus:

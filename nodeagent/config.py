@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +23,9 @@ _MOST_SIMULATED = 64
 _LEAST_GPU_BYTES = 1024**2
 _LONGEST_KEY, _LONGEST_VALUE = 63, 255
 _MOST_TAINTS = 64
+_JOIN_TOKEN = "ROUNDHOUSE_JOIN_TOKEN"
+# Of the agent, and of people: not for engines, nor for what builds environments.
+PRIVATE_VARIABLES = frozenset({_JOIN_TOKEN, "ROUNDHOUSE_TOKEN", "ROUNDHOUSE_TOKEN_FILE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Config:
     sample_period_s: float = 1.0
     venv_dir: Path | None = None  # of environments that deployments have to themselves; None: in the state directory
     tls_ca: Path | None = None
+    join_token: str | None = field(default=None, repr=False)
     log_level: logs.Level = "info"
 
 
@@ -75,6 +79,9 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
             f"refusing to let engines listen on {parsed.engine_host}, since they do not speak TLS yet: "
             "listen on 127.0.0.1, or say --insecure if the network is trusted"
         )
+    join_token = _given_token(parsed.join_token, parsed.join_token_file, environ)
+    if join_token is not None and parsed.tls_ca is None:
+        raise Usage("a join token goes over TLS only: give --tls-ca, or start without a join token")
     if parsed.simulate_gpus and parsed.simulate_gpus_if_none:
         raise Usage("--simulate-gpus and --simulate-gpus-if-none contradict one another: give one of them")
     if parsed.stop_engines_on_exit is not None and not 0 <= parsed.stop_engines_on_exit < math.inf:
@@ -97,6 +104,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Config:
         sample_period_s=parsed.sample_period,
         venv_dir=None if parsed.venv_dir is None else parsed.venv_dir.absolute(),
         tls_ca=parsed.tls_ca,
+        join_token=join_token,
         log_level=parsed.log_level,
     )
 
@@ -150,6 +158,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--sample-period", type=float, default=1.0, metavar="SECONDS", help="0.1 to 60; default: %(default)s")
     add("--tls-ca", type=Path, metavar="FILE", help="authority of the control plane's certificate, PEM")
+    add(
+        "--join-token",
+        metavar="TOKEN",
+        help="for the certificate of this node, once, by roundhouse agent token; also ROUNDHOUSE_JOIN_TOKEN",
+    )
+    add("--join-token-file", type=Path, metavar="FILE", help="the same, in a file")
     add("--insecure", action="store_true", help="allow plaintext to the control plane and to engines beyond this host")
     add(
         "--stop-engines-on-exit",
@@ -159,6 +173,19 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser
+
+
+def _given_token(token: str | None, file: Path | None, environ: Mapping[str, str]) -> str | None:
+    if token is not None and file is not None:
+        raise Usage("--join-token and --join-token-file say the same: give one of them")
+    if file is not None:
+        try:
+            token = file.read_text(encoding="ascii")
+        except (OSError, UnicodeError) as error:
+            raise Usage(f"the join token {file} cannot be read ({error}): check its path and permissions") from error
+    if token is None:
+        token = environ.get(_JOIN_TOKEN)
+    return (token or "").strip() or None
 
 
 def _default_state_dir(environ: Mapping[str, str]) -> Path:

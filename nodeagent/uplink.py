@@ -16,6 +16,7 @@ import structlog
 from roundhouse.internal.v1 import agent_service_pb2, agent_service_pb2_grpc
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.channel import cancelling
+from roundhouse.kit.errors import Unauthenticated
 from roundhouse.kit.status import error_of
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ BURST_S = 0.05  # changes within this time travel in one report
 SILENCE_S = 30.0  # an assignment comes every 10 s; who sends none for so long is not there any more
 AGAIN = Backoff(first_s=0.2, cap_s=5.0, jitter=0.5)
 PROTOCOL_VERSION = 1
+Dial = Callable[[str], contextlib.AbstractAsyncContextManager[grpc.aio.Channel]]
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +43,7 @@ class Uplink:
     def __init__(
         self,
         address: str,
-        dial: Callable[[str], grpc.aio.Channel],
+        dial: Dial,
         *,
         report: Callable[[], agent_service_pb2.JoinRequest],
         take: Callable[[agent_service_pb2.JoinResponse], Awaitable[None]],
@@ -62,7 +64,7 @@ class Uplink:
                 redirected = await self._session(address)
                 log.info("control plane redirects", address=address, to=redirected)
                 address = redirected
-            except (grpc.RpcError, TimeoutError, _Lost) as error:
+            except (grpc.RpcError, TimeoutError, Unauthenticated, _Lost) as error:
                 reason = _reason(error)
                 if reason != last_reason or not self._failures:
                     log.warning("control plane does not answer; engines go on", address=address, reason=reason)

@@ -11,12 +11,14 @@ import structlog
 
 from controlplane.api.intake import Inbox, Intake
 from controlplane.api.reports import check_report, choose_version
+from controlplane.auth.caller import caller
 from controlplane.fleet.assignments import Assignments
 from controlplane.fleet.logs import LogWishes
 from controlplane.fleet.registry import Registry, Session
 from controlplane.secrets import Secrets
 from roundhouse.internal.v1.agent_service_pb2 import JoinRequest, JoinResponse, SendLogsResponse
-from roundhouse.kit.errors import Conflict, InvalidArgument
+from roundhouse.kit.errors import Conflict, Forbidden, InvalidArgument
+from roundhouse.v1 import errors_pb2
 
 log = structlog.get_logger()
 
@@ -45,6 +47,7 @@ class AgentApi:
             raise InvalidArgument("the call ended before its first report: send one")
         version = choose_version(first)
         check_report(first)
+        _require_own(first.node_id)
         with self._registry.session(first) as session:
             session.record(first)
             self._hint()
@@ -112,3 +115,14 @@ class AgentApi:
                     )
                 )
                 await marks.take(RESEND_S)
+
+
+def _require_own(node: str) -> None:
+    """Raises Forbidden (NODE_MISMATCH) for the report of another node than that of the certificate, if there is one."""
+    own = caller().node
+    if own not in (None, node):
+        raise Forbidden(
+            f'the certificate is that of node "{own}", and the report that of "{node}": '
+            "start the agent with the state directory of its node, or enroll it with a join token of its own",
+            reason=errors_pb2.ERROR_REASON_NODE_MISMATCH,
+        )

@@ -35,13 +35,16 @@ class Engines:
         body: bytes,
         *,
         principal: str,
+        tenant: str,
         attempt: int,
         timeout_s: float | None,
         passed: Metadata,
     ) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
         """Starts `Generate` or `Chat` at an engine; requests and responses stay bytes."""
         call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel(route).unary_stream(_SERVICE + method)
-        return call(body, timeout=timeout_s, metadata=[*passed, self._hop(route, principal, attempt=attempt)])
+        return call(
+            body, timeout=timeout_s, metadata=[*passed, self._hop(route, principal, tenant=tenant, attempt=attempt)]
+        )
 
     async def cancel(
         self,
@@ -74,12 +77,19 @@ class Engines:
         return self._channels[route.address]
 
     def _hop(
-        self, route: Route, principal: str, *, attempt: int = 0, cause: receipt_pb2.CancelCause | None = None
+        self,
+        route: Route,
+        principal: str,
+        *,
+        tenant: str = "",
+        attempt: int = 0,
+        cause: receipt_pb2.CancelCause | None = None,
     ) -> tuple[str, bytes]:
         hop = hop_pb2.Hop(
             engine_uuid=route.engine_uuid,
             engine_key=route.engine_key,
             principal=principal,
+            tenant=tenant,
             attempt=attempt,
             keeper=self._gateway_id,
             cancel_cause=cause,

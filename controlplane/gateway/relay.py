@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import structlog
 
+from controlplane.auth.caller import caller
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
@@ -61,6 +62,7 @@ class Relay:
                     method,
                     body,
                     principal=key.principal,
+                    tenant=caller().tenant,
                     attempt=attempt,
                     timeout_s=context.time_remaining(),
                     passed=passed,

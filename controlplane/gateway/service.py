@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
+from controlplane.auth.caller import caller
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
@@ -22,7 +23,6 @@ from roundhouse.kit.names import ID_RULE, is_id
 from roundhouse.kit.tasks import Background
 from roundhouse.v1 import inference_service_pb2 as pb
 
-PRINCIPAL = "local"  # everybody, while there is no authentication
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 _LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients are gone
 
@@ -42,7 +42,7 @@ class Gateway:
         await self._start(request, "Chat", context)
 
     async def CancelRequest(self, request: pb.CancelRequestRequest, context: Any) -> pb.CancelRequestResponse:
-        """Cancels a request, whoever started it."""
+        """Cancels a request of this principal, from whichever connection."""
         key = _key(request, needs_id=True)
         routes = self._routes.get()
         if key.deployment not in routes.replicas:
@@ -92,4 +92,4 @@ def _key(request: pb.GenerateRequest | pb.ChatRequest | pb.CancelRequestRequest,
     cure = "use 1 to 64 characters of [A-Za-z0-9._:-]" + ("" if needs_id else ", or leave it empty")
     check.require(known, "request_id", f'"{request.request_id}" is not a request id: {cure}')
     check.raise_if_any()
-    return RequestKey(PRINCIPAL, request.deployment, request.request_id)
+    return RequestKey(caller().principal, request.deployment, request.request_id)

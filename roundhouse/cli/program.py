@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 
 from roundhouse.cli import exits
+from roundhouse.cli.agent import agent
 from roundhouse.cli.caches import cache
 from roundhouse.cli.cancel import cancel
 from roundhouse.cli.catalog import catalog
+from roundhouse.cli.certs import certs
 from roundhouse.cli.chat import chat
 from roundhouse.cli.cordoning import cordon, drain, uncordon
 from roundhouse.cli.deployments import list_, scale, terminate
@@ -25,6 +27,7 @@ from roundhouse.cli.plan import plan
 from roundhouse.cli.replicas import replicas
 from roundhouse.cli.session import Session
 from roundhouse.cli.store import store
+from roundhouse.cli.token import token as token_
 from roundhouse.cli.top import top
 from roundhouse.cli.up.command import up
 from roundhouse.cli.update import update
@@ -51,22 +54,38 @@ class _InOrder(click.Group):
     show_default=True,
     help="Where the control plane listens; also ROUNDHOUSE_ADDRESS.",
 )
-@click.option("--tls-ca", metavar="FILE", type=Path, help="Authority of the control plane's certificate, PEM.")
+@click.option(
+    "--tls-ca",
+    metavar="FILE",
+    type=Path,
+    envvar="ROUNDHOUSE_TLS_CA",
+    help="Authority of the control plane's certificate, PEM; also ROUNDHOUSE_TLS_CA.",
+)
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    envvar="ROUNDHOUSE_TOKEN",
+    help="Who you are, where that is asked; also ROUNDHOUSE_TOKEN, which others on this machine do not see.",
+)
+@click.option(
+    "--token-file", metavar="FILE", type=Path, envvar="ROUNDHOUSE_TOKEN_FILE",
+    help="The same, in a file; also ROUNDHOUSE_TOKEN_FILE.",
+)  # fmt: skip
 @click.version_option(package_name="roundhouse-serve", message="roundhouse %(version)s")
 @click.pass_context
-def cli(context: click.Context, address: str, tls_ca: Path | None) -> None:
+def cli(context: click.Context, address: str, tls_ca: Path | None, token: str | None, token_file: Path | None) -> None:
     """Serves language models over gRPC.
 
     Begin with `roundhouse up`. Exit status: 0 what was asked happened, 1 refused or failed, 2 used wrongly, 3 nobody
     answers, 130 interrupted.
     """
     Listen.parse(address)  # raises Usage with an example of what it should look like
-    context.obj = Session(address, tls_ca)
+    context.obj = Session(address, tls_ca, token, token_file)
 
 
 for each in (
     *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, update, terminate, generate, chat, cancel),
-    *(catalog, cache, cordon, drain, uncordon, store),
+    *(catalog, cache, cordon, drain, uncordon, store, token_, agent, certs),
 ):
     cli.add_command(each)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
 
 from roundhouse.client import Client
+from roundhouse.kit.errors import Usage
 from roundhouse.kit.server import Listen
 
 _SCHEMES = ("http", "https")
@@ -21,14 +22,16 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Where the control plane is."""
+    """Where the control plane is, and who calls."""
 
     address: str
     ca: Path | None
+    token: str | None = field(default=None, repr=False)
+    token_file: Path | None = None  # holds the token, if none was given
 
     def client(self) -> Client:
-        """Returns a client to be entered."""
-        return Client(self.address, ca=self.ca)
+        """Returns a client to be entered; raises Usage for a token that cannot be read, or that others could read."""
+        return Client(self.address, ca=self.ca, token=self.token or _read(self.token_file))
 
     def at(self, endpoint: str | None) -> Session:
         """Returns the session with a control plane at `HOST:PORT` or a URL; this one for None.
@@ -44,7 +47,16 @@ class Session:
             raise click.UsageError(f"--endpoint {endpoint} asks for TLS: give --tls-ca FILE before the command")
         address = rest.rstrip("/")
         Listen.parse(address)  # raises Usage with an example of what it should look like
-        return Session(address, self.ca)
+        return replace(self, address=address)
+
+
+def _read(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise Usage(f"the token {file} cannot be read ({error}): check its path and permissions") from error
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, int | None]:

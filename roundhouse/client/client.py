@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from roundhouse.client.access import Access
 from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.connection import Connection
 from roundhouse.client.deployments import Deployments
@@ -39,20 +40,28 @@ class Client:
             async with client.chat("demo", "What is 12 + 7?") as generation:
                 print(await generation.text())
 
+    `token` is what a control plane that asks for one knows the caller by; it goes over TLS, or stays on this machine.
     `timeout_s` bounds each call with a single answer. Streams last until they end or are left.
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, ca: str | Path | None = None, timeout_s: float = UNARY_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        ca: str | Path | None = None,
+        token: str | None = None,
+        timeout_s: float = UNARY_TIMEOUT_S,
     ) -> None:
         self.address = address
-        self._connection = Connection(address, ca=None if ca is None else Path(ca), timeout_s=timeout_s)
+        authority = None if ca is None else Path(ca)
+        self._connection = Connection(address, ca=authority, token=token, timeout_s=timeout_s)
         self.deployments = Deployments(self._connection)
         self.replicas = Replicas(self._connection)
         self.nodes = Nodes(self._connection)
         self.events = Events(self._connection)
         self.catalog = Catalog(self._connection)
         self.cached_models = CachedModels(self._connection)
+        self.access = Access(self._connection)
 
     async def __aenter__(self) -> Self:
         self._connection.open()

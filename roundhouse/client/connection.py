@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from roundhouse.client.authorized import Authorized, check_token
 from roundhouse.kit.channel import open_channel
 from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.kit.metadata import metadata_value
@@ -28,11 +29,16 @@ class NotOpen(RuntimeError):
 
 
 class Connection:
-    """A channel to one address. Calls without a time limit of their own get `timeout_s`."""
+    """A channel to one address. Calls without a time limit of their own get `timeout_s`.
 
-    def __init__(self, address: str, *, ca: Path | None, timeout_s: float) -> None:
+    token: what every call carries, if anything. Raises Usage for one that others could read on its way.
+    """
+
+    def __init__(self, address: str, *, ca: Path | None, token: str | None = None, timeout_s: float) -> None:
+        if token is not None:
+            check_token(token, address, has_tls=ca is not None)
         self.address = address
-        self._ca = ca
+        self._ca, self._token = ca, token
         self._timeout_s = timeout_s
         self._channel: grpc.aio.Channel | None = None
         self._stubs: dict[object, object] = {}
@@ -49,12 +55,13 @@ class Connection:
         if channel is not None:
             await channel.close()
 
-    def stub(self, kind: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+    def stub(self, kind: Callable[[Any], Stub]) -> Stub:
         """Returns the stub of this class, one per connection; raises NotOpen if there is none."""
         if self._channel is None:
             raise NotOpen
         if kind not in self._stubs:
-            self._stubs[kind] = kind(self._channel)
+            channel = self._channel
+            self._stubs[kind] = kind(channel if self._token is None else Authorized(channel, self._token))
         stub: Any = self._stubs[kind]
         return stub  # type: ignore[no-any-return]
 

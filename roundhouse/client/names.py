@@ -32,6 +32,16 @@ def family_name(family: str) -> str:
     return family if "/" in family else f"families/{family}"
 
 
+def access_token_name(token: str) -> str:
+    """Returns `accessTokens/ada` for `ada`."""
+    return token if "/" in token else f"accessTokens/{token}"
+
+
+def access_token_id(token: str) -> str:
+    """Returns `ada` for `accessTokens/ada`."""
+    return token.removeprefix("accessTokens/")
+
+
 def replica_label(name: str) -> str:
     """Returns `chat-0` for `deployments/chat/replicas/0`, as logs and people say it."""
     parts = name.split("/")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
+from roundhouse.client.access import Access
 from roundhouse.client.blocking import Blocking, LoopThread, blocking
 from roundhouse.client.catalog import CachedModels, Catalog
 from roundhouse.client.client import DEFAULT_ADDRESS, UNARY_TIMEOUT_S, Client
@@ -195,6 +196,17 @@ class SyncCachedModels(Blocking[CachedModels]):
     delete = blocking(CachedModels.delete)
 
 
+class SyncAccess(Blocking[Access]):
+    """Tokens of people, programs and agents; see `Access`."""
+
+    create = blocking(Access.create)
+    list = blocking(Access.list)
+    delete = blocking(Access.delete)
+    create_join_token = blocking(Access.create_join_token)
+    revoke_node = blocking(Access.revoke_node)
+    caller = blocking(Access.caller)
+
+
 class SyncClient(Blocking[Client]):
     """Talks to the control plane at `HOST:PORT`; see `Client`.
 
@@ -204,9 +216,14 @@ class SyncClient(Blocking[Client]):
     """
 
     def __init__(
-        self, address: str = DEFAULT_ADDRESS, *, ca: str | Path | None = None, timeout_s: float = UNARY_TIMEOUT_S
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        ca: str | Path | None = None,
+        token: str | None = None,
+        timeout_s: float = UNARY_TIMEOUT_S,
     ) -> None:
-        super().__init__(Client(address, ca=ca, timeout_s=timeout_s), LoopThread())
+        super().__init__(Client(address, ca=ca, token=token, timeout_s=timeout_s), LoopThread())
         self.address = address
         self.deployments = SyncDeployments(self._inner.deployments, self._loop)
         self.replicas = SyncReplicas(self._inner.replicas, self._loop)
@@ -214,6 +231,7 @@ class SyncClient(Blocking[Client]):
         self.events = SyncEvents(self._inner.events, self._loop)
         self.catalog = SyncCatalog(self._inner.catalog, self._loop)
         self.cached_models = SyncCachedModels(self._inner.cached_models, self._loop)
+        self.access = SyncAccess(self._inner.access, self._loop)
 
     generate = _generating(Client.generate)
     chat = _generating(Client.chat)

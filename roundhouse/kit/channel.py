@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
-from roundhouse.kit.tls import channel_credentials
+from roundhouse.kit.tls import ClientTls, channel_credentials
 
 _OPTIONS = (
     # Defaults wait up to two minutes before they look again for a server that came back. `initial` and `max` bound that
@@ -34,12 +34,21 @@ class Cancellable(Protocol):
 Call = TypeVar("Call", bound=Cancellable)
 
 
-def open_channel(address: str, *, ca: Path | None = None, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
-    """Returns a channel to `HOST:PORT`: in the clear, or with TLS if the authority's PEM file is given."""
+def open_channel(
+    address: str,
+    *,
+    ca: Path | None = None,
+    client: ClientTls | None = None,
+    options: Sequence[tuple[str, Any]] = (),
+) -> grpc.aio.Channel:
+    """Returns a channel to `HOST:PORT`: in the clear, or with TLS if the authority's PEM file is given.
+
+    client: the certificate to show there, which takes TLS.
+    """
     merged = [*_OPTIONS, *options]
     if ca is None:
         return grpc.aio.insecure_channel(address, options=merged)
-    return grpc.aio.secure_channel(address, channel_credentials(ca), options=merged)
+    return grpc.aio.secure_channel(address, channel_credentials(ca, client), options=merged)
 
 
 class _Cancelling(Generic[Call]):

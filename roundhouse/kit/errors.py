@@ -131,6 +131,12 @@ class Unauthenticated(RoundhouseError):
     reason = errors_pb2.ERROR_REASON_ENGINE_KEY_INVALID
 
 
+class Forbidden(RoundhouseError):
+    """The caller is known and may not do this; somebody who may has to do it, or to allow it."""
+
+    reason = errors_pb2.ERROR_REASON_ROLE_TOO_LOW
+
+
 class Internal(RoundhouseError):
     """A fault of ours that a server reported; raised on the client's side only."""
 

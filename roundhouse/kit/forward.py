@@ -17,7 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.errors import Unreachable
 from roundhouse.kit.metadata import metadata_value
-from roundhouse.kit.service import Method, guard
+from roundhouse.kit.service import Gate, Method, guard
 from roundhouse.kit.status import STATUS_DETAILS_KEY
 
 # The transport's own; each connection has them anew.
@@ -33,10 +33,10 @@ class Forwarded:
     channel: grpc.aio.Channel
     away: Callable[[], Unreachable]
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Returns what a server registers."""
-        methods = {
-            each.name: grpc.stream_stream_rpc_method_handler(guard(each.full_name, self._method(each.name)))
+    def handlers(self, gate: Gate | None = None) -> grpc.GenericRpcHandler:
+        """Returns what a server registers; every call passes the gate first, if there is one."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            each.name: grpc.stream_stream_rpc_method_handler(guard(each.full_name, self._method(each.name), gate))
             for each in self.descriptor.methods
         }
         return grpc.method_handlers_generic_handler(self.descriptor.full_name, methods)

@@ -14,6 +14,7 @@ from roundhouse.kit import reflection
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.health import Health
 from roundhouse.kit.hosts import own_addresses
+from roundhouse.kit.service import Gate
 from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
@@ -58,16 +59,17 @@ class Served(Protocol):
     def descriptor(self) -> ServiceDescriptor:
         """The service."""
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Returns what a server registers."""
+    def handlers(self, gate: Gate | None = None) -> grpc.GenericRpcHandler:
+        """Returns what a server registers; every call passes the gate first, if there is one."""
 
 
 class Serving:
-    """A server that listens."""
+    """A server that listens. `beside`: the addresses that it listens on too, in the order in which they were given."""
 
-    def __init__(self, host: str, port: int, health: Health) -> None:
+    def __init__(self, host: str, port: int, health: Health, beside: Sequence[str] = ()) -> None:
         self.host, self.port = host, port
         self.address = f"{host}:{port}"
+        self.beside = tuple(beside)
         self._health = health
 
     async def set_healthy(self, healthy: bool, service: str = "") -> None:
@@ -83,20 +85,26 @@ async def serve(
     grace_s: float = 2.0,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
     is_healthy: bool = True,
+    gate: Gate | None = None,
+    beside: Sequence[Listen] = (),
 ) -> AsyncIterator[Serving]:
     """Serves for the block; leaving it refuses new calls, gives running ones `grace_s` seconds, and cancels the rest.
 
     Health starts as `is_healthy` says, for the server as a whole and for each service. A name is served on each of its
     addresses. Raises Usage if the port is in use on one of them, or if the host is exposed without TLS and `insecure`
-    is not set.
+    is not set. gate: what every call passes, those of health and reflection too. beside: where the same is served as
+    well, perhaps with other certificates.
     """
-    check_exposure(listen.host, has_tls=listen.tls is not None, insecure=listen.insecure)
+    for each in (listen, *beside):
+        check_exposure(each.host, has_tls=each.tls is not None, insecure=each.insecure)
     server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)])
     health = Health()
     served = [*services, health.service()]
     names = [each.descriptor.full_name for each in served]
-    server.add_generic_rpc_handlers([each.handlers() for each in (*served, *reflection.services(names))])
-    serving = Serving(listen.host, await _bind(server, listen), health)
+    server.add_generic_rpc_handlers([each.handlers(gate) for each in (*served, *reflection.services(names))])
+    port = await _bind(server, listen)
+    others = [f"{each.host}:{await _bind(server, each)}" for each in beside]
+    serving = Serving(listen.host, port, health, others)
     for name in ("", *(each.descriptor.full_name for each in services)):
         await serving.set_healthy(is_healthy, name)
     await server.start()

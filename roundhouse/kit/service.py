@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 import structlog
@@ -29,6 +30,17 @@ log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Any], Awaitable[Any]]
+Parse = Callable[[bytes], Message]
+
+
+class Gate(Protocol):
+    """Decides who may call what, before a request is looked at."""
+
+    def admitted(self, method: str, context: Context) -> AbstractAsyncContextManager[None]:
+        """Returns a block in which a call is served, or raises what its caller is told; may end it as it runs.
+
+        method: full name as descriptors have it, for example `roundhouse.v1.NodeService.ListNodes`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,65 +51,52 @@ class Service:
     servicer: object
     name: str = ""  # under which it is served; that of the descriptor if empty
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Returns what a server registers."""
+    def handlers(self, gate: Gate | None = None) -> grpc.GenericRpcHandler:
+        """Returns what a server registers; every call passes the gate first, if there is one."""
         methods = {
-            each.name: _handler(each, getattr(self.servicer, each.name))
+            each.name: _handler(each, getattr(self.servicer, each.name), gate)
             for each in self.descriptor.methods
             if hasattr(self.servicer, each.name)
         }
         return grpc.method_handlers_generic_handler(self.name or self.descriptor.full_name, methods)
 
 
-def _handler(method: MethodDescriptor, serve: Method) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: MethodDescriptor, serve: Method, gate: Gate | None) -> grpc.RpcMethodHandler[Any, Any]:
     arity = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
     build = getattr(grpc, "{}_{}_rpc_method_handler".format(*arity))
+    parse = _parser(method.input_type)
+    checked = _checked_stream(serve, parse) if method.client_streaming else _checked(serve, parse)
     handler: grpc.RpcMethodHandler[Any, Any] = build(
-        guard(method.full_name, _checked_stream(serve) if method.client_streaming else _checked(serve)),
-        request_deserializer=_deserializer(method.input_type),
+        guard(method.full_name, checked, gate),
         response_serializer=_serialize,
     )
     return handler
 
 
-@dataclass(frozen=True, slots=True)
-class _Garbage:
-    """Stands for bytes that are no request until a method would see it: only there can an error have details."""
+def _parser(kind: Descriptor) -> Parse:
+    """Returns what reads a request: behind the gate, and in the method, since only there an error can have details."""
+    from_string = GetMessageClass(kind).FromString
 
-    kind: str
-    cause: DecodeError
-
-
-def _deserializer(kind: Descriptor) -> Callable[[bytes], Message | _Garbage]:
-    parse = GetMessageClass(kind).FromString
-
-    def deserialize(packed: bytes) -> Message | _Garbage:
+    def parse(packed: bytes) -> Message:
         try:
-            return parse(packed)
+            return from_string(packed)
         except DecodeError as error:
-            return _Garbage(kind.full_name, error)
+            message = f"the bytes of the request are no {kind.full_name}: encode it by the protos of this version"
+            raise InvalidArgument(message) from error
 
-    return deserialize
-
-
-def _readable(request: Any) -> Any:
-    """Returns a request; raises InvalidArgument if it is none."""
-    if isinstance(request, _Garbage):
-        message = f"the bytes of the request are no {request.kind}: encode it by the protos of this version"
-        raise InvalidArgument(message) from request.cause
-    return request
+    return parse
 
 
-def _checked(serve: Method) -> Method:
+def _checked(serve: Method, parse: Parse) -> Method:
     async def checked(request: Any, context: Context) -> Any:
-        return await serve(_readable(request), context)
+        return await serve(parse(request), context)
 
     return checked
 
 
-def _checked_stream(serve: Method) -> Method:
+def _checked_stream(serve: Method, parse: Parse) -> Method:
     async def checked(_: Any, context: Context) -> Any:
-        reading = _Reading(context)
+        reading = _Reading(context, parse)
         return await serve(reading, reading)
 
     return checked
@@ -106,14 +105,15 @@ def _checked_stream(serve: Method) -> Method:
 class _Reading:
     """The context of a call whose requests are a stream, and these requests; raises at one that is none."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, parse: Parse) -> None:
+        self._context, self._parse = context, parse
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
     async def read(self) -> Any:
-        return _readable(await self._context.read())
+        packed = await self._context.read()
+        return packed if packed is grpc.aio.EOF else self._parse(packed)
 
     def __aiter__(self) -> _Reading:
         return self
@@ -125,12 +125,22 @@ class _Reading:
         return request
 
 
+def _gated(name: str, serve: Method, gate: Gate) -> Method:
+    async def gated(request: Any, context: Context) -> Any:
+        async with gate.admitted(name, context):
+            return await serve(request, context)
+
+    return gated
+
+
 def _serialize(message: Message | bytes) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def guard(name: str, serve: Method) -> Method:
-    """Returns the method such that whatever it raises becomes a status, and its end stands in the log."""
+def guard(name: str, serve: Method, gate: Gate | None = None) -> Method:
+    """Returns a method behind the gate, if there is one, of which whatever it raises becomes a status."""
+    if gate is not None:
+        serve = _gated(name, serve, gate)
 
     async def guarded(request: Any, context: Context) -> Any:
         start_s = time.monotonic()

@@ -40,6 +40,7 @@ STATUS: Mapping[type[BaseException], grpc.StatusCode] = {
     errors.NoCapacity: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unreachable: grpc.StatusCode.UNAVAILABLE,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.Internal: grpc.StatusCode.INTERNAL,
     errors.Usage: grpc.StatusCode.INTERNAL,
     TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -51,7 +52,6 @@ _CLASS: Mapping[grpc.StatusCode, type[errors.RoundhouseError]] = {
     grpc.StatusCode.INTERNAL: errors.Internal,
     grpc.StatusCode.UNKNOWN: errors.Internal,
     grpc.StatusCode.DATA_LOSS: errors.Internal,
-    grpc.StatusCode.PERMISSION_DENIED: errors.Unauthenticated,
     grpc.StatusCode.CANCELLED: errors.Unreachable,  # by the server's end, not by us: nothing else reaches this table
 }
 

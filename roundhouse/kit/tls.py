@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -31,9 +31,21 @@ class ServerTls:
         return grpc.ssl_server_credentials([pair], authority, require_client_auth=authority is not None)
 
 
-def channel_credentials(ca: Path) -> grpc.ChannelCredentials:
-    """Returns what a client needs to trust servers of this authority; raises Usage if the file holds none."""
-    return grpc.ssl_channel_credentials(root_certificates=_certificates(ca))
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """Certificate chain and private key of a client, in PEM."""
+
+    certificate: bytes
+    key: bytes = field(repr=False)
+
+
+def channel_credentials(ca: Path, client: ClientTls | None = None) -> grpc.ChannelCredentials:
+    """Returns what a client needs to trust servers of this authority, and to show who it is.
+
+    Raises Usage if the file holds no certificate.
+    """
+    key, chain = (None, None) if client is None else (client.key, client.certificate)
+    return grpc.ssl_channel_credentials(_certificates(ca), key, chain)
 
 
 def is_loopback(host: str) -> bool:

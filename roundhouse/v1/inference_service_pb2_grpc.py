@@ -87,8 +87,8 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRequest(self, request, context):
-        """Ends a request by its id, whoever started it, and answers with a receipt of what was freed. The stream of the request ends with `finished`
-        (CANCELLED), `usage` and status OK. Repeating the call gives the same receipt; a request that never came is refused if it comes within 60 s.
+        """Ends a request by its id, from any connection, and answers with a receipt of what was freed. The request of another principal, that is of another access
+        token, counts as one that never came. The stream of the request ends with `finished` (CANCELLED), `usage` and status OK. Repeating the call gives the same receipt; a request that never came is refused if it comes within 60 s.
         Receipts are kept for 10 minutes by the engine, for the last 10,000 requests.
 
         Cancelling this call does not undo it. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a malformed id.

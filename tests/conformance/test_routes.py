@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,7 @@ class Fleet:
         puts |= {wire.placement_key(each): wire.placement_record(each).SerializeToString() for each in placements}
         await self.store.commit([], puts)
 
-    def report(self, **fields: object) -> None:
+    def report(self, **fields: Any) -> None:
         """Records what the node says of the engine."""
         engine = EngineReport()
         engine.CopyFrom(ENGINE)

@@ -207,6 +207,8 @@ SERVICES = [
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "roundhouse.internal.v1.AgentService",
+    "roundhouse.internal.v1.EnrollmentService",
+    "roundhouse.v1.AccessService",
     "roundhouse.v1.CatalogService",
     "roundhouse.v1.DeploymentService",
     "roundhouse.v1.EventService",

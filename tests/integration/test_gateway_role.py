@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -64,7 +64,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def services_of(address: str) -> set[str]:
     async with open_channel(address) as channel:
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
         async with cancelling(stub.ServerReflectionInfo()) as call:
             await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
             answer = await call.read()

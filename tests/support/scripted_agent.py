@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ from roundhouse.internal.v1 import agent_service_pb2 as pb
 from roundhouse.internal.v1 import agent_service_pb2_grpc
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.tls import ClientTls
 from roundhouse.v1 import deployment_pb2, node_pb2
 from roundhouse.v1.deployment_pb2 import ModelSource
 
@@ -106,9 +108,11 @@ class ScriptedAgent:
         )
 
     @contextlib.asynccontextmanager
-    async def joined(self, address: str) -> AsyncIterator[ScriptedAgent]:
-        """Holds a session for the block; the first assignment is there when it begins."""
-        async with open_channel(address) as channel:
+    async def joined(
+        self, address: str, *, ca: Path | None = None, client: ClientTls | None = None
+    ) -> AsyncIterator[ScriptedAgent]:
+        """Holds a session for the block, with a certificate if it has one; the first assignment is there then."""
+        async with open_channel(address, ca=ca, client=client) as channel:
             call = agent_service_pb2_grpc.AgentServiceStub(channel).Join()
             async with cancelling(call), asyncio.TaskGroup() as group:
                 await call.write(self.message())

@@ -60,7 +60,8 @@ class AgentServiceServicer(object):
 
         Errors: FAILED_PRECONDITION (PROTOCOL_UNSUPPORTED) if no version is common; ALREADY_EXISTS (NODE_CONNECTED) if the node id is connected from
         another machine or another state directory; INVALID_ARGUMENT for a report that is malformed (memory is in [0, 2^47] bytes, a
-        fraction in [0, 1]); ABORTED when a newer call of the same agent takes its place.
+        fraction in [0, 1]); PERMISSION_DENIED (NODE_MISMATCH) if the node id is not that of the certificate; ABORTED when a newer call of the same agent takes
+        its place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -2,6 +2,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from roundhouse.internal.v1 import agent_service_pb2 as _agent_service_pb2
 from roundhouse.internal.v1 import engine_spec_pb2 as _engine_spec_pb2
+from roundhouse.v1 import access_pb2 as _access_pb2
 from roundhouse.v1 import catalog_pb2 as _catalog_pb2
 from roundhouse.v1 import deployment_pb2 as _deployment_pb2
 from roundhouse.v1 import event_pb2 as _event_pb2
@@ -166,3 +167,29 @@ class EventRecord(_message.Message):
     EVENT_FIELD_NUMBER: _ClassVar[int]
     event: _event_pb2.Event
     def __init__(self, event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
+
+class AccessTokenRecord(_message.Message):
+    __slots__ = ("access_token", "secret_hash")
+    ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SECRET_HASH_FIELD_NUMBER: _ClassVar[int]
+    access_token: _access_pb2.AccessToken
+    secret_hash: bytes
+    def __init__(self, access_token: _Optional[_Union[_access_pb2.AccessToken, _Mapping]] = ..., secret_hash: _Optional[bytes] = ...) -> None: ...
+
+class NodeEpochRecord(_message.Message):
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
+
+class JoinTokenRecord(_message.Message):
+    __slots__ = ("node_id", "expire_time", "used_key_hash", "used_node_id")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    USED_KEY_HASH_FIELD_NUMBER: _ClassVar[int]
+    USED_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    expire_time: _timestamp_pb2.Timestamp
+    used_key_hash: bytes
+    used_node_id: str
+    def __init__(self, node_id: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_key_hash: _Optional[bytes] = ..., used_node_id: _Optional[str] = ...) -> None: ...

@@ -123,3 +123,26 @@ def test_the_control_plane_must_be_one_that_may_be_told_keys(arguments: list[str
 @pytest.mark.parametrize("allowed", [["--tls-ca", "/ca.pem"], ["--insecure"]])
 def test_a_far_control_plane_is_called_with_tls_or_on_demand(allowed: list[str]) -> None:
     assert parse(["--control-plane", "10.0.0.1:50050", *allowed], HOME).control_plane == "10.0.0.1:50050"
+
+
+def test_a_join_token_comes_by_flag_by_file_or_by_variable(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("rhj_file\n")
+    tls = (*ADDRESS, "--tls-ca", "/ca.pem")
+    assert parse(tls, HOME).join_token is None
+    assert parse((*tls, "--join-token", "rhj_flag"), HOME).join_token == "rhj_flag"
+    assert parse((*tls, "--join-token-file", str(tmp_path / "token")), HOME).join_token == "rhj_file"
+    assert parse(tls, {**HOME, "ROUNDHOUSE_JOIN_TOKEN": "rhj_variable"}).join_token == "rhj_variable"
+    assert "rhj_" not in repr(parse((*tls, "--join-token", "rhj_flag"), HOME))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--join-token", "x"), "goes over TLS only"),
+        (("--tls-ca", "c", "--join-token", "x", "--join-token-file", "y"), "give one of them"),
+        (("--tls-ca", "c", "--join-token-file", "/nowhere"), "cannot be read"),
+    ],
+)
+def test_a_join_token_that_cannot_be_sent_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(Usage, match=message):
+        parsed(*arguments)

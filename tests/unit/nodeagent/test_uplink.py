@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
 
-from nodeagent.uplink import Uplink
+from nodeagent.uplink import Dial, Uplink
 from roundhouse.internal.v1 import agent_service_pb2 as wire
 from roundhouse.kit.channel import open_channel
-from roundhouse.kit.errors import AlreadyExists
+from roundhouse.kit.errors import AlreadyExists, Unauthenticated
 from roundhouse.v1 import errors_pb2
 from tests.support.scripted_control_plane import PATIENCE_S, ScriptedControlPlane
 
@@ -19,13 +20,13 @@ from tests.support.scripted_control_plane import PATIENCE_S, ScriptedControlPlan
 class Agent:
     """An uplink, what it reports, and what it was told."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, dial: Dial = open_channel) -> None:
         self.said = wire.JoinRequest(node_id="a", protocol_version=1)
         self.hint = asyncio.Event()
         self.taken: asyncio.Queue[wire.JoinResponse] = asyncio.Queue()
         self.uplink = Uplink(
             address,
-            open_channel,
+            dial,
             report=lambda: self.said,
             take=self.taken.put,
             hint=self.hint,
@@ -39,9 +40,24 @@ class Agent:
             return message
 
 
+class Turned:
+    """Dials where it is let in at the second attempt."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    @contextlib.asynccontextmanager
+    async def dial(self, address: str) -> AsyncIterator[grpc.aio.Channel]:
+        self.attempts += 1
+        if self.attempts == 1:
+            raise Unauthenticated("the join token is unknown: make another one")
+        async with open_channel(address) as channel:
+            yield channel
+
+
 @contextlib.asynccontextmanager
-async def agent(address: str) -> AsyncIterator[Agent]:
-    it = Agent(address)
+async def agent(address: str, dial: Dial = open_channel) -> AsyncIterator[Agent]:
+    it = Agent(address, dial)
     running = asyncio.create_task(it.uplink.run())
     try:
         yield it
@@ -149,3 +165,11 @@ async def test_a_redirection_into_nowhere_comes_home(plane: ScriptedControlPlane
         await plane.until_sessions(2)
         plane.assign()
         await it.assigned(1)
+
+
+async def test_an_agent_that_gets_no_certificate_asks_again(plane: ScriptedControlPlane) -> None:
+    turned = Turned()
+    plane.assign()
+    async with agent(plane.address, turned.dial) as it:
+        await it.assigned(1)
+    assert turned.attempts == 2

@@ -12,11 +12,15 @@ from typing import Any
 import grpc
 import pytest
 
+from controlplane.auth.caller import Caller
+from controlplane.auth.gate import Guard
+from controlplane.auth.methods import Role
 from controlplane.gateway.service import open_gateway
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
+from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.errors import NoCapacity, Unreachable
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.metadata import metadata_value
@@ -68,6 +72,7 @@ class Engine:
     remaining_s: list[float | None] = field(default_factory=list)
     cancels: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     causes: list[int] = field(default_factory=list)
+    cancelled_by: list[str] = field(default_factory=list)
     has: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     is_mute: bool = False  # it answers no cancel
@@ -85,7 +90,9 @@ class Engine:
     async def CancelRequest(self, request: Any, context: Any) -> Any:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
         assert isinstance(packed, bytes)
-        self.causes.append(hop_pb2.Hop.FromString(packed).cancel_cause)
+        hop = hop_pb2.Hop.FromString(packed)
+        self.causes.append(hop.cancel_cause)
+        self.cancelled_by.append(hop.principal)
         self.cancels.put_nowait(request.request_id)
         if self.is_mute:
             await asyncio.Event().wait()
@@ -114,12 +121,14 @@ class House:
             return "".join([event.delta.text async for message in call for event in message.events])
 
     async def cancel(
-        self, request_id: str, *, location: str = "", timeout: float | None = None
+        self, request_id: str, *, location: str = "", timeout: float | None = None, metadata: Any = None
     ) -> receipt_pb2.CancelReceipt:
         request = inference_service_pb2.CancelRequestRequest(
             deployment="chat", request_id=request_id, location=location
         )
-        response: inference_service_pb2.CancelRequestResponse = await self.stub.CancelRequest(request, timeout=timeout)
+        response: inference_service_pb2.CancelRequestResponse = await self.stub.CancelRequest(
+            request, timeout=timeout, metadata=metadata
+        )
         return response.receipt
 
 
@@ -127,8 +136,28 @@ def route(index: int, address: str, *, ready: bool = True) -> Route:
     return Route("chat", index, ReplicaUid(f"r{index}"), 1, NodeId("a"), address, f"e{index}", b"key", ready, 0, 0)
 
 
+CALLERS = {
+    "secret-a": Caller("ada", Role.INFERENCE, tenant="blue"),
+    "secret-b": Caller("bob", Role.INFERENCE),
+}
+
+
+class Doorman:
+    """Knows two callers, and no nodes."""
+
+    def find(self, secret: str) -> Caller | None:
+        return CALLERS.get(secret)
+
+    def of(self, node: str) -> int:
+        raise AssertionError(f"node {node} calls a gateway")
+
+
+def as_caller(secret: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {secret}")]
+
+
 @contextlib.asynccontextmanager
-async def house(*engines: Engine, ready: bool = True) -> AsyncIterator[House]:
+async def house(*engines: Engine, ready: bool = True, gate: Guard | None = None) -> AsyncIterator[House]:
     async with contextlib.AsyncExitStack() as stack:
         addresses = []
         for each in engines:
@@ -139,7 +168,7 @@ async def house(*engines: Engine, ready: bool = True) -> AsyncIterator[House]:
         routes = Latest(Routes({"chat": tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))}))
         gateway = await stack.enter_async_context(open_gateway(routes, gateway_id="g"))
         front = await stack.enter_async_context(
-            serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, gateway)], grace_s=0)
+            serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, gateway)], grace_s=0, gate=gate)
         )
         channel = await stack.enter_async_context(open_channel(front.address))
         yield House(routes, inference_service_pb2_grpc.InferenceServiceStub(channel), front.address)
@@ -410,3 +439,27 @@ async def test_a_request_that_cannot_be_routed_is_refused(
             await it.stub.Generate(it.request(request_id, deployment)).read()
         code, reason = reason_of(refusal.value)
         assert (code.name, reason) == want
+
+
+async def test_an_engine_learns_whose_a_request_is_and_not_by_which_token() -> None:
+    engine = Engine("one", tells_its_name)
+    async with house(engine, gate=Guard(Doorman(), Doorman(), SystemClock())) as it:
+        for secret in CALLERS:
+            await it.collect(metadata=as_caller(secret))
+    assert [(hop.principal, hop.tenant) for hop in engine.hops] == [("ada", "blue"), ("bob", "")]
+    assert [metadata_value(each, "authorization") for each in engine.metadata] == [None, None]
+
+
+async def test_two_callers_may_use_the_same_id_and_none_cancels_the_request_of_the_other() -> None:
+    engine = Engine("one", never_ends)
+    async with house(engine, gate=Guard(Doorman(), Doorman(), SystemClock())) as it:
+        request = it.request("same")
+        async with (
+            cancelling(it.stub.Generate(request, metadata=as_caller("secret-a"))) as first,
+            cancelling(it.stub.Generate(request, metadata=as_caller("secret-b"))) as second,
+        ):
+            for call in (first, second):
+                await call.read()
+            await it.cancel("same", metadata=as_caller("secret-b"))
+    assert [(hop.principal, hop.attempt) for hop in engine.hops] == [("ada", 1), ("bob", 1)]
+    assert engine.cancelled_by[0] == "bob"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from controlplane.model import Placement
-from controlplane.placement.ledger import Ledger, in_order, newest
+from controlplane.placement.ledger import Ledger, in_order
+from controlplane.placement.standing import newest
 from tests.support.fleets import gpu, node, placement, wanted, where
 
 
