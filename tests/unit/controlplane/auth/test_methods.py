@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from controlplane.auth.methods import RIGHTS, Other, Role
+from controlplane.auth.methods import RIGHTS, Other, Right, Role
 from roundhouse.kit.channel import open_channel
 from tests.support.plane import plane_on
 
