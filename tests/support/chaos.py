@@ -17,6 +17,7 @@ from pathlib import Path
 from roundhouse.client import Client, deployment
 from roundhouse.kit.errors import AlreadyExists, NotFound, NotReady, RoundhouseError
 from roundhouse.v1 import deployment_pb2
+from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, RolloutPolicy
 from tests.support.cluster import Cluster, engine_pids
 from tests.support.full_disk import fill, free
 from tests.support.tcp_proxy import TcpProxy
@@ -33,6 +34,7 @@ class Truth:
     """What was acknowledged, and what was seen."""
 
     counts: dict[str, int] = field(default_factory=dict)  # replicas of each deployment
+    batch_sizes: dict[str, int] = field(default_factory=dict)  # of the deployments that were updated
     killed_uids: set[str] = field(default_factory=set)  # replicas of which an engine was killed
     died_uids: set[str] = field(default_factory=set)  # and those of which one that served ended on a full disk
     full_s: list[tuple[float, float]] = field(default_factory=list)  # when a disk was full, since 1970
@@ -192,6 +194,7 @@ class Users:
         # What else may be done to a deployment is one more line, with its method.
         kinds: Mapping[str, tuple[int, Callable[[str, int], Awaitable[None]]]] = {
             "scale": (2, self._scale),
+            "update": (2, self._update),
             "delete": (1, self._delete),
         }
         weights = {"create": 1, **{kind: weight for kind, (weight, _) in kinds.items()}} if counts else {"create": 1}
@@ -218,7 +221,19 @@ class Users:
         )
         self._truth.counts[name] = count
 
+    async def _update(self, name: str, room: int) -> None:
+        size = self._random.choice((4, 8, 16))
+        # Without room for one more, one goes first.
+        rollout = RolloutPolicy(max_surge=min(room, 1), max_unavailable=1 - min(room, 1))
+        change = Deployment(name=f"deployments/{name}", engine_options=EngineOptions(batch_size=size), rollout=rollout)
+        paths = ["engine_options.batch_size", "rollout"]
+        await self._until_acknowledged(
+            lambda key: self._client.deployments.update(change, paths, allow_pending=True, request_id=key)
+        )
+        self._truth.batch_sizes[name] = size
+
     async def _delete(self, name: str, room: int) -> None:
+        self._truth.batch_sizes.pop(name, None)
         del self._truth.counts[name]  # before: nobody is to be surprised that it is going
         await self._until_acknowledged(
             lambda key: self._client.deployments.delete(name, drain_grace_s=1, request_id=key)
@@ -299,6 +314,15 @@ async def differences(it: Cluster, client: Client, truth: Truth) -> list[str]:
     wanted = {f"deployments/{name}": count for name, count in truth.counts.items()}
     if {each.name: each.replica_count for each in deployments} != wanted:
         found.append(f"deployments are {[each.name for each in deployments]}, wanted {wanted}")
+    for each in deployments:
+        rolled_out = next(one for one in each.conditions if one.type == "RolledOut")
+        size = truth.batch_sizes.get(each.name.removeprefix("deployments/"))
+        # A new version of which an engine was killed again and again is taken back, as it should be.
+        is_wanted = size in (None, each.engine_options.batch_size) or rolled_out.reason == "RolledBack"
+        if rolled_out.reason not in ("", "RolledBack") or not is_wanted:
+            found.append(
+                f"{each.name} has the batch_size {each.engine_options.batch_size}, wanted {size}: {rolled_out}"
+            )
     for name, own in replicas.items():
         states = [deployment_pb2.ReplicaState.Name(each.state) for each in own]
         if states != ["REPLICA_STATE_READY"] * wanted.get(name, 0):
