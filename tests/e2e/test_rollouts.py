@@ -15,7 +15,7 @@ from roundhouse.v1 import condition_pb2, generation_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, RolloutPolicy
 from tests.support.cluster import Cluster, cluster, engine_pids, eventually, node_ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 STREAMS = 32
 DEMO = "deployments/demo"
@@ -27,6 +27,7 @@ class Load:
     """So many streams at all times, each to its end, and what they said."""
 
     client: Client
+    stream_count: int = STREAMS
     token_count: int = 48
     outputs: dict[str, set[tuple[int, ...]]] = field(default_factory=dict)
     done_count: int = 0
@@ -36,9 +37,9 @@ class Load:
         """Runs them for the block; any that fails ends it."""
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            for number in range(STREAMS):
+            for number in range(self.stream_count):
                 group.create_task(self._stream_after_stream(PROMPTS[number % len(PROMPTS)], stop))
-            await eventually(lambda: self.done_count >= STREAMS, "all streams have ended once")
+            await eventually(lambda: self.done_count >= self.stream_count, "all streams have ended once")
             try:
                 yield
             finally:
@@ -90,12 +91,12 @@ async def test_a_version_that_does_not_load_is_taken_back_under_load_and_says_wh
         await client.deployments.create(deployment("demo", builtin="demo", replica_count=2, dtype="float32"))
         await client.deployments.wait_ready("demo", timeout_s=120)
         before = set(engine_pids(tmp_path))
-        load = Load(client)
+        load = Load(client, stream_count=4)  # three starts of an engine are to have their share of two cores
         async with load.going():
             broken = Deployment(name=DEMO, engine_options=EngineOptions(attention="triton"))  # there is no GPU
             stored = await client.deployments.update(broken, ["engine_options.attention"])
             with pytest.raises(RolledBack) as caught:
-                await client.deployments.wait_ready("demo", timeout_s=200, wanted=stored)
+                await client.deployments.wait_ready("demo", timeout_s=300, wanted=stored)
             assert "generation 2 was taken back to 1" in caught.value.message
             assert "attention" in caught.value.message
         after = await client.deployments.get("demo")
