@@ -30,6 +30,7 @@ from engines.backends.torch_lm.place import Placed, Wishes
 from engines.backends.torch_lm.self_test import SelfTest
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
+from engines.loading import Count, LoadStage
 from engines.loop import StepLoop
 from engines.model import End, Event, Sampling, Tokens, Work
 
@@ -132,7 +133,11 @@ def placed(shape: Mapping[str, Any], rows: int, machine: Machine) -> Placed:
         batch_size=rows,
         max_batched_tokens=STEP_TOKENS,
     )
-    return place(lambda: read(shape, machine.device), wishes, lambda stage: print(f"  {stage}"), machine)
+    return place(lambda: read(shape, machine.device), wishes, _print, machine)
+
+
+def _print(message: str, _stage: LoadStage | None = None, _count: Count | None = None, /) -> None:
+    print(f"  {message}")
 
 
 def ours(made: Placed, rows: int, vocabulary: int, repeats: int) -> list[Run]:

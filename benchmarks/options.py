@@ -27,6 +27,7 @@ from engines.backends.torch_lm.load import Loaded
 from engines.backends.torch_lm.speculation import make_proposer
 from engines.config import BLOCK_SIZE, GUESSES, MAX_BATCHED_TOKENS, MAX_WAITING, Builtin, Options, Speculation
 from engines.demo_model import MODEL_DIR
+from engines.loading import to_nobody
 from engines.loop import Proposer
 
 BATCH_SIZE = 32
@@ -59,7 +60,7 @@ class Comparison:
     def guess(self, loaded: Loaded) -> Proposer | None:
         """Returns what guesses for a model, made as an engine makes it."""
         draft_model = None if self.speculation is None or self.speculation.draft_model is None else MODEL_DIR
-        return make_proposer(_options(self.dtype, self.speculation), draft_model, loaded, lambda _: None)
+        return make_proposer(_options(self.dtype, self.speculation), draft_model, loaded, to_nobody)
 
 
 def _options(dtype: str, speculation: Speculation | None) -> Options:

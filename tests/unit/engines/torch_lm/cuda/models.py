@@ -20,6 +20,7 @@ from engines.backends.torch_lm.cuda.runner import CudaRunner
 from engines.backends.torch_lm.place import Placed, Wishes
 from engines.backends.torch_lm.self_test import SelfTest
 from engines.backends.torch_lm.weights import read_config, read_model
+from engines.loading import to_nobody
 from tests.support.tiny_models import CONTEXT
 from tests.unit.engines.torch_lm.cuda.scenes import IS_INTERPRETED
 
@@ -66,7 +67,7 @@ def place_of(directory: Path, device: str, wishes: Wishes) -> Placed:
     """Puts a model onto a device, in float32."""
     machine: Machine = Cuda(torch.device(device)) if device == "cuda" else Pretending()
     config = read_config(directory)
-    return place(lambda: read_model(directory, config, torch.float32, machine.device), wishes, lambda _: None, machine)
+    return place(lambda: read_model(directory, config, torch.float32, machine.device), wishes, to_nobody, machine)
 
 
 def model_of(directory: Path, device: str, *, attention: str = "auto", dtype: torch.dtype = torch.float32) -> Model:
