@@ -20,7 +20,7 @@ from engines.backends.torch_lm.cuda.runner import CudaRunner
 from engines.backends.torch_lm.place import Placed, Wishes
 from engines.backends.torch_lm.self_test import SelfTest
 from engines.backends.torch_lm.weights import read_config, read_model
-from engines.loading import to_nobody
+from engines.loading import Count, LoadStage, to_nobody
 from tests.support.tiny_models import CONTEXT
 from tests.unit.engines.torch_lm.cuda.scenes import IS_INTERPRETED
 
@@ -88,7 +88,11 @@ def model_of(directory: Path, device: str, *, attention: str = "auto", dtype: to
         batch_size=ROWS,
         max_batched_tokens=TOKENS,
     )
-    placed = place(read, wishes, stages.append, machine)
+
+    def note(message: str, _stage: LoadStage | None = None, _count: Count | None = None, /) -> None:
+        stages.append(message)
+
+    placed = place(read, wishes, note, machine)
     assert placed.total_blocks == BLOCKS
     assert isinstance(placed.runner, CudaRunner)
     if device == "cpu" and not IS_INTERPRETED:
