@@ -94,7 +94,7 @@ def main() -> None:
     """Runs the control plane, or what else it is told to be, and ends the process."""
     arguments = sys.argv[1:]
     if wants_gateway(arguments):
-        sys.exit(process.run(lambda stop: gateway_role.run(arguments, stop), gateway_role.NAME))
+        sys.exit(process.run(lambda stop: gateway_role.run(arguments, os.environ, stop), gateway_role.NAME))
     sys.exit(process.run(lambda stop: _run(arguments, os.environ, stop), NAME))
 
 
@@ -189,13 +189,14 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         is_private = config.listen.is_private
         access = AccessApi(edge.tokens, edge.enrolling, clock, epoch=store.epoch, is_private=is_private)
         enrollment = EnrollmentApi(edge.enrolling, agent_port)
+        fleet = FleetApi(keeper.routes, None if edge.guard is None else edge.tokens.known)
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
             Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], nodes),
             Service(event_service_pb2.DESCRIPTOR.services_by_name["EventService"], EventApi(events, epoch=store.epoch)),
             Service(agent_service_pb2.DESCRIPTOR.services_by_name["AgentService"], agents),
-            Service(fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"], FleetApi(keeper.routes)),
+            Service(fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"], fleet),
             Service(inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"], gateway),
             Service(access_service_pb2.DESCRIPTOR.services_by_name["AccessService"], access),
             Service(enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"], enrollment),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controlplane.config import ROLES, Parser, add_listening, listen_of
 from roundhouse.kit import logs
+from roundhouse.kit.authorized import check_token, read_token
+from roundhouse.kit.config import setting
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.server import Listen
 from roundhouse.kit.tls import is_loopback
 
 DEFAULT_LISTEN = "127.0.0.1:50051"  # beside a control plane on the same machine
+_TOKEN, _TOKEN_FILE = "TOKEN", "TOKEN_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class GatewayConfig:
     listen: Listen
     control_plane: str
     tls_ca: Path | None = None
+    token: str | None = field(default=None, repr=False)  # what the control plane knows this gateway by
     address_file: Path | None = None
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
@@ -37,7 +41,7 @@ def wants_gateway(arguments: Sequence[str]) -> bool:
         return False
 
 
-def parse(arguments: Sequence[str]) -> GatewayConfig:
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig:
     """Returns the settings; raises Usage with one readable line for each kind of mistake."""
     parsed = _parser().parse_args(arguments)
     listen = listen_of(parsed)
@@ -47,13 +51,31 @@ def parse(arguments: Sequence[str]) -> GatewayConfig:
             f"refusing to be told the keys of engines by {host} in the clear: give --tls-ca, "
             "or say --insecure if the network is trusted"
         )
+    token = _token(parsed.token_file, environ)
+    if token is not None:
+        check_token(token, parsed.control_plane, has_tls=parsed.tls_ca is not None)
+        if not listen.is_private:
+            raise Usage(
+                "a gateway that has a token asks its callers for theirs, which others would read on their way: give "
+                "--tls-cert and --tls-key"
+            )
     return GatewayConfig(
         listen=listen,
+        token=token,
         control_plane=parsed.control_plane,
         tls_ca=parsed.tls_ca,
         address_file=parsed.address_file,
         log_level=parsed.log_level,
     )
+
+
+def _token(file: Path | None, environ: Mapping[str, str]) -> str | None:
+    given = None if file else setting(environ, _TOKEN)
+    if given is not None:
+        return given[1]
+    named = None if file else setting(environ, _TOKEN_FILE)
+    file = Path(named[1]) if named else file
+    return None if file is None else read_token(file)
 
 
 def _parser() -> Parser:
@@ -65,6 +87,13 @@ def _parser() -> Parser:
     add("--role", choices=ROLES, help="gateway")
     add("--control-plane", required=True, metavar="HOST:PORT", help="address of the control plane")
     add("--tls-ca", type=Path, metavar="FILE", help="authority of the control plane's certificate, PEM")
+    add(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="holds a token of an operator, where the control plane asks for one; also ROUNDHOUSE_TOKEN, "
+        "ROUNDHOUSE_TOKEN_FILE",
+    )
     add_listening(
         parser, DEFAULT_LISTEN, insecure="allow plaintext from the control plane and to other hosts than this one"
     )

@@ -7,16 +7,21 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 
+from controlplane.auth.gate import require_all_rated
+from controlplane.auth.told import ToldCallers, ToldGate
 from controlplane.gateway.remote import RemoteRoutes
 from controlplane.gateway.service import open_gateway
 from controlplane.gateway_config import GatewayConfig, parse
 from controlplane.model import Routes
 from roundhouse.kit import logs
+from roundhouse.kit.authorized import Authorized
 from roundhouse.kit.channel import open_channel
+from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.errors import Unreachable
 from roundhouse.kit.files import write_atomically
 from roundhouse.kit.forward import Forwarded
@@ -24,7 +29,9 @@ from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Served, Serving, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.tasks import looping
+from roundhouse.kit.tls import is_loopback
 from roundhouse.v1 import (
+    access_service_pb2,
     catalog_service_pb2,
     deployment_service_pb2,
     event_service_pb2,
@@ -34,6 +41,8 @@ from roundhouse.v1 import (
 
 NAME = "gateway"
 RETRY_AFTER_S = 1.0
+# Where others could read what is answered, a token that is made would not be secret.
+_ACCESS = access_service_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _INFERENCE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 # What clients may ask of the control plane through a gateway. Nothing internal: what agents and gateways are told is no
 # client's business, and who they are is known of their own connections alone.
@@ -47,9 +56,9 @@ FORWARDED = (
 log = structlog.get_logger()
 
 
-async def run(arguments: Sequence[str], stop: asyncio.Event) -> None:
+async def run(arguments: Sequence[str], environ: Mapping[str, str], stop: asyncio.Event) -> None:
     """Runs a gateway until `stop` is set."""
-    config = parse(arguments)
+    config = parse(arguments, environ)
     logs.configure(config.log_level)
     async with running(config):
         await stop.wait()
@@ -64,16 +73,30 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
     away.
     """
     gateway_id = uuid.uuid4().hex
+    forwarded = (*FORWARDED, _ACCESS) if config.listen.is_private else FORWARDED
+    clock = SystemClock()
     async with open_channel(config.control_plane, ca=config.tls_ca) as channel:
-        remote = RemoteRoutes(channel, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
-        async with open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
+        # Calls that are passed on carry the token of their own caller, and never this one.
+        own = channel if config.token is None else Authorized(channel, config.token)
+        callers = ToldCallers(clock, lambda: remote.routes.get().is_current)
+        remote = RemoteRoutes(own, callers, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
+        gate = ToldGate(callers, clock, (each.full_name for each in forwarded))
+        async with gate.ending(), open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
+            inference = Service(_INFERENCE, gateway)
+            require_all_rated([inference])
             services: list[Served] = [
-                Service(_INFERENCE, gateway),
-                *(Forwarded(each, channel, lambda: _away(config.control_plane)) for each in FORWARDED),
+                inference,
+                *(Forwarded(each, channel, lambda: _away(config.control_plane)) for each in forwarded),
             ]
             async with (
-                serve(config.listen, services, grace_s=config.stop_grace_s, is_healthy=False) as serving,
-                looping({"routes": remote.run, "health": lambda: _tell_health(remote.routes, serving)}),
+                serve(config.listen, services, grace_s=config.stop_grace_s, is_healthy=False, gate=gate) as serving,
+                looping(
+                    {
+                        "routes": remote.run,
+                        "health": lambda: _tell_health(remote.routes, serving, forwarded),
+                        "warning": lambda: _warn_if_open(remote.routes, callers, serving),
+                    }
+                ),
                 _announced(config, serving),
             ):
                 log.info("gateway serving", address=serving.address, control_plane=config.control_plane)
@@ -92,14 +115,22 @@ async def _announced(config: GatewayConfig, serving: Serving) -> AsyncIterator[N
         config.address_file.unlink(missing_ok=True)
 
 
-async def _tell_health(routes: Latest[Routes], serving: Serving) -> None:
+async def _tell_health(routes: Latest[Routes], serving: Serving, forwarded: Sequence[ServiceDescriptor]) -> None:
     has_known = False
     async for now in routes.watch():
         has_known = has_known or now.is_current
         for name in ("", _INFERENCE.full_name):
             await serving.set_healthy(has_known, name)
-        for each in FORWARDED:
+        for each in forwarded:
             await serving.set_healthy(now.is_current, each.full_name)
+
+
+async def _warn_if_open(routes: Latest[Routes], callers: ToldCallers, serving: Serving) -> None:
+    async for now in routes.watch():
+        if now.is_current:
+            if not (callers.are_asked or is_loopback(serving.host)):
+                log.warning("everybody who reaches this port may run code on the nodes", address=serving.address)
+            return
 
 
 def _away(address: str) -> Unreachable:

@@ -10,9 +10,10 @@ import structlog
 
 from controlplane import feed
 from controlplane.api.paging import fitting
+from controlplane.auth.known import Known, callers_message
 from controlplane.model import Routes
 from roundhouse.internal.v1.fleet_service_pb2 import RoutesEvent, WatchRoutesRequest, WatchRoutesResponse
-from roundhouse.kit.latest import Latest
+from roundhouse.kit.latest import Latest, first_of
 from roundhouse.kit.pace import Pace
 from roundhouse.v1.watch_pb2 import Bookmark
 
@@ -20,18 +21,19 @@ log = structlog.get_logger()
 
 BEAT_S = 2.0  # three misses, and a gateway calls again
 _MOST = 1000  # deployments in one message
+_UNTOLD: Any = object()  # what a gateway knows at first of those who may call
 # A deployment of a thousand replicas takes 150 kB, and every report changes one of them.
 _PACE = Pace(most_fraction=0.05, cap_s=1.0)
 
 
 class FleetApi:
-    """The methods of `FleetService`."""
+    """The methods of `FleetService`. `known`: whom the control plane knows by their tokens; None if nobody is asked."""
 
-    def __init__(self, routes: Latest[Routes], *, beat_s: float = BEAT_S) -> None:
-        self._routes, self._beat_s = routes, beat_s
+    def __init__(self, routes: Latest[Routes], known: Latest[Known] | None = None, *, beat_s: float = BEAT_S) -> None:
+        self._routes, self._known, self._beat_s = routes, known, beat_s
 
     async def WatchRoutes(self, request: WatchRoutesRequest, context: Any) -> None:
-        """Streams the routes, at the pace of the gateway that reads them."""
+        """Streams the routes, and who may call, at the pace of the gateway that reads them."""
         log.info("gateway connected", gateway=request.gateway_id)
         try:
             await self._stream(context)
@@ -40,15 +42,21 @@ class FleetApi:
 
     async def _stream(self, context: Any) -> None:
         now_s = asyncio.get_running_loop().time
-        told = Routes({})
-        async for routes in self._routes.watch(again_s=self._beat_s):
+        sources: list[Latest[Any]] = [self._routes, *([self._known] if self._known else [])]
+        told, told_known = Routes({}), _UNTOLD
+        while True:
+            newer = [each.newer() for each in sources]
+            routes, known = self._routes.get(), self._known.get() if self._known else None
             if routes.is_current:  # else this process has just started, and does not know what is stored
                 begin_s = now_s()
                 events = [*feed.changes(told, routes), RoutesEvent(bookmark=Bookmark())]
+                if told_known != known:
+                    events.insert(0, RoutesEvent(callers=callers_message(known)))
                 worked_s = now_s() - begin_s
                 await _write(context, events)
-                told = routes
+                told, told_known = routes, known
                 await asyncio.sleep(_PACE.rest_s(worked_s))
+            await first_of(newer, most_s=self._beat_s)
 
 
 async def _write(context: Any, events: Sequence[RoutesEvent]) -> None:

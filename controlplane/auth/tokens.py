@@ -7,8 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from controlplane import wire
+from controlplane.auth import known
 from controlplane.auth.caller import Caller
 from controlplane.auth.keys import ACCESS_PREFIX, hash_of, new_secret
+from controlplane.auth.known import Known
 from controlplane.auth.methods import Role
 from controlplane.fleet.changes import Changes
 from controlplane.fleet.table import Row, RowChange, Table
@@ -16,6 +18,7 @@ from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import AccessTokenRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists, Conflict, NoCapacity, NotFound, QuotaViolation, Resource
+from roundhouse.kit.latest import Latest
 from roundhouse.kit.times import from_timestamp, to_timestamp
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.access_pb2 import AccessToken
@@ -27,7 +30,7 @@ _VISIBLE_S = 2.0  # how long an answer waits until the gate knows what was writt
 
 
 class Tokens:
-    """Reads and writes access tokens. `ended` tells the names of those that were taken away.
+    """Reads and writes access tokens. `ended` tells the names of those that were taken away; `known` has the others.
 
     operator_secret: of the one that is no record, so that nobody can be locked out of an empty store; None: none.
     """
@@ -35,19 +38,14 @@ class Tokens:
     def __init__(self, store: Store, clock: Clock, operator_secret: str | None = None) -> None:
         self._store, self._clock = store, clock
         self._table = Table(store, wire.ACCESS_TOKENS, AccessTokenRecord.FromString)
-        self._callers: dict[bytes, Caller] = {}  # by the hash of the secret; a lookup by hash gives no time to measure
-        self._operator = None if operator_secret is None else hash_of(operator_secret)
+        # The operator's right hangs on nothing: while this process lives its token is not taken away.
+        self._operator = {} if operator_secret is None else {hash_of(operator_secret): Caller(OPERATOR, Role.OPERATOR)}
+        self.known: Latest[Known] = Latest(self._operator)
         self.ended: Changes[str] = Changes()
 
     def find(self, secret: str) -> Caller | None:
         """Returns who presents a secret; None if nobody has it, or its time is over."""
-        hashed = hash_of(secret)
-        if hashed == self._operator:
-            return Caller(OPERATOR, Role.OPERATOR)
-        found = self._callers.get(hashed)
-        if found is None or (found.expire_s is not None and found.expire_s <= self._clock.now()):
-            return None
-        return found
+        return known.find(self.known.get(), secret, self._clock.now())
 
     def all(self) -> Sequence[AccessToken]:
         """Returns every token, by name."""
@@ -100,11 +98,14 @@ class Tokens:
                 await asyncio.gather(following, return_exceptions=True)
 
     def _take(self, change: RowChange[AccessTokenRecord]) -> None:
+        now = dict(self.known.get())
         if change.before is not None:
-            self._callers.pop(change.before.value.secret_hash, None)
-            self.ended.tell(change.before.value.access_token.name)
+            now.pop(change.before.value.secret_hash, None)
         if change.after is not None:
-            self._callers[change.after.value.secret_hash] = _caller(change.key, change.after)
+            now[change.after.value.secret_hash] = _caller(change.key, change.after)
+        self.known.set({**now, **self._operator})
+        if change.before is not None:
+            self.ended.tell(change.before.value.access_token.name)
 
     async def _known(self, revision: int) -> None:
         with contextlib.suppress(TimeoutError):
@@ -115,9 +116,7 @@ class Tokens:
 def _caller(token: str, row: Row[AccessTokenRecord]) -> Caller:
     found = row.value.access_token
     expire_s = from_timestamp(found.expire_time) if found.HasField("expire_time") else None
-    # A role that a newer version knows is none here.
-    role = Role(found.role) if int(found.role) in {int(each) for each in Role} else None
-    return Caller(token, role, found.tenant, found.name, expire_s)
+    return Caller(token, known.role_of(int(found.role)), found.tenant, found.name, expire_s)
 
 
 def _exists(token: str) -> AlreadyExists:

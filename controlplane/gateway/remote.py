@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 import structlog
@@ -16,6 +17,7 @@ from controlplane.gateway.memory import aged, joined
 from controlplane.model import Routes
 from roundhouse.internal.v1 import fleet_service_pb2 as pb
 from roundhouse.internal.v1 import fleet_service_pb2_grpc
+from roundhouse.kit.authorized import Authorized
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.latest import Latest
@@ -28,14 +30,29 @@ SILENCE_S = 7.0  # the control plane speaks every 2 s
 # agents are back within seconds. A node that takes longer counts as lost, and no new request goes there.
 HELD_S = 15.0
 AGAIN = Backoff(first_s=0.2, cap_s=5.0, jitter=0.5)
+_REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+
+class Callers(Protocol):
+    """Who wants to know who may call."""
+
+    def take(self, told: pb.Callers) -> None:
+        """Takes in what the control plane says of that now."""
+
+    def refused(self) -> None:
+        """Takes in that the control plane serves this gateway no more for who it is."""
 
 
 class RemoteRoutes:
-    """Keeps `routes` as the control plane tells them. Not current before it has, and while it does not."""
+    """Keeps `routes` as the control plane tells them. Not current before it has, and while it does not.
+
+    channel: carries what this gateway is known by. callers: is told of them as soon as the control plane tells.
+    """
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        channel: grpc.aio.Channel | Authorized,
+        callers: Callers,
         *,
         gateway_id: str,
         random: Callable[[], float],
@@ -43,6 +60,7 @@ class RemoteRoutes:
         silence_s: float = SILENCE_S,
     ) -> None:
         self._stub = fleet_service_pb2_grpc.FleetServiceStub(channel)
+        self._callers = callers
         self._request = pb.WatchRoutesRequest(gateway_id=gateway_id)
         self._random, self._now_s, self._silence_s = random, now_s, silence_s
         self._failures = 0  # since the control plane last said something
@@ -59,6 +77,8 @@ class RemoteRoutes:
                 if reason != last_reason or not self._failures:
                     log.warning("control plane does not answer; the gateway goes on with what it knows", reason=reason)
                 last_reason = reason
+                if isinstance(error, grpc.RpcError) and error.code() in _REFUSALS:
+                    self._callers.refused()
             self._set(aged(self.routes.get()))
             await asyncio.sleep(AGAIN.delay_s(self._failures, self._random()))
             self._failures += 1
@@ -72,6 +92,8 @@ class RemoteRoutes:
                 if message is grpc.aio.EOF:
                     raise _Ended
                 for event in message.events:
+                    if event.WhichOneof("event") == "callers":
+                        self._callers.take(event.callers)
                     routes = copy.take(event)
                     if routes is not None:
                         is_held = self._now_s() - begin_s < HELD_S

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 import click
 
 from roundhouse.client import Client
-from roundhouse.kit.errors import Usage
+from roundhouse.kit.authorized import read_token
 from roundhouse.kit.server import Listen
 
 _SCHEMES = ("http", "https")
@@ -31,7 +31,8 @@ class Session:
 
     def client(self) -> Client:
         """Returns a client to be entered; raises Usage for a token that cannot be read, or that others could read."""
-        return Client(self.address, ca=self.ca, token=self.token or _read(self.token_file))
+        token = self.token or (read_token(self.token_file) if self.token_file else None)
+        return Client(self.address, ca=self.ca, token=token)
 
     def at(self, endpoint: str | None) -> Session:
         """Returns the session with a control plane at `HOST:PORT` or a URL; this one for None.
@@ -48,15 +49,6 @@ class Session:
         address = rest.rstrip("/")
         Listen.parse(address)  # raises Usage with an example of what it should look like
         return replace(self, address=address)
-
-
-def _read(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeError) as error:
-        raise Usage(f"the token {file} cannot be read ({error}): check its path and permissions") from error
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, int | None]]) -> Callable[P, int | None]:

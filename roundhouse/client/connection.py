@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from roundhouse.client.authorized import Authorized, check_token
+from roundhouse.kit.authorized import Authorized, check_token
 from roundhouse.kit.channel import open_channel
 from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.kit.metadata import metadata_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +21,10 @@ class Latest(Generic[T]):
     def get(self) -> T:
         """Returns the value."""
         return self._value
+
+    def newer(self) -> asyncio.Event:
+        """Returns what is set as soon as a newer value is."""
+        return self._changed
 
     def set(self, value: T) -> None:
         """Replaces the value and wakes every reader. From the event loop's thread only."""
@@ -41,3 +45,13 @@ class Latest(Generic[T]):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(again_s):
                         await changed.wait()
+
+
+async def first_of(events: Iterable[asyncio.Event], *, most_s: float) -> None:
+    """Waits until one of the events is set, and `most_s` seconds at the most."""
+    waiting = [asyncio.create_task(each.wait(), name="first of some events") for each in events]
+    try:
+        await asyncio.wait(waiting, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()

@@ -14,6 +14,7 @@ import pytest
 
 from controlplane import wire
 from controlplane.api.fleet import FleetApi
+from controlplane.auth.told import ToldCallers
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import LEASE_S, Registry
 from controlplane.fleet.routes import RouteKeeper
@@ -95,7 +96,8 @@ async def told_to_a_gateway(routes: Latest[Routes]) -> AsyncIterator[Latest[Rout
         serve(Listen("127.0.0.1", 0), [service], grace_s=0) as serving,
         open_channel(serving.address) as channel,
     ):
-        remote = RemoteRoutes(channel, gateway_id="g", random=lambda: 0.0, now_s=time.monotonic)
+        callers = ToldCallers(FakeClock(), lambda: True)
+        remote = RemoteRoutes(channel, callers, gateway_id="g", random=lambda: 0.0, now_s=time.monotonic)
         async with looping({"remote routes": remote.run}):
             yield remote.routes
 

@@ -131,6 +131,6 @@ async def test_a_gateway_that_has_never_heard_of_its_control_plane_says_that_it_
         stub: Any = health_pb2_grpc.HealthStub(channel)
         assert (await stub.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
         async with Client(serving.address) as client:
-            with pytest.raises(Unreachable, match="whether deployment") as refusal:
+            with pytest.raises(Unreachable, match="whether callers are asked") as refusal:
                 await client.generate("chat", "Hello").text()
             assert refusal.value.retry_after_s is not None

@@ -88,15 +88,18 @@ class Secured:
 
 
 @contextlib.asynccontextmanager
-async def secured_plane(folder: Path) -> AsyncIterator[Secured]:
-    """Runs one for the block; started again in the same folder, it has the same state and certificates."""
+async def secured_plane(folder: Path, *, port: int = 0, asks: bool = True) -> AsyncIterator[Secured]:
+    """Runs one for the block; started again in the same folder, it has the same state and certificates.
+
+    asks: whether it asks callers for tokens; if not, agents have no port of their own.
+    """
     directory = folder / "certs"
     if not directory.exists():
         made_certs(folder)
     tls = ServerTls(directory / "server.pem", directory / "server.key")
-    auth = AuthSettings(Listen("127.0.0.1", 0, tls), directory)
+    auth = AuthSettings(Listen("127.0.0.1", 0, tls), directory) if asks else None
     state_dir = folder / "state"
-    listen, defaults = Listen("127.0.0.1", 0, tls), PlacementDefaults("idle_first")
+    listen, defaults = Listen("127.0.0.1", port, tls), PlacementDefaults("idle_first")
     async with running(Config(listen, state_dir, defaults, auth=auth, stop_grace_s=0.0)) as serving:
-        [agents] = serving.beside
+        [agents] = serving.beside or [""]
         yield Secured(serving.address, agents, state_dir, directory)

@@ -1,3 +1,5 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from roundhouse.v1 import access_pb2 as _access_pb2
 from roundhouse.v1 import watch_pb2 as _watch_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -19,14 +21,38 @@ class WatchRoutesResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[RoutesEvent, _Mapping]]] = ...) -> None: ...
 
 class RoutesEvent(_message.Message):
-    __slots__ = ("changed", "deleted", "bookmark")
+    __slots__ = ("changed", "deleted", "bookmark", "callers")
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     BOOKMARK_FIELD_NUMBER: _ClassVar[int]
+    CALLERS_FIELD_NUMBER: _ClassVar[int]
     changed: DeploymentRoutes
     deleted: str
     bookmark: _watch_pb2.Bookmark
-    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ...) -> None: ...
+    callers: Callers
+    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ..., callers: _Optional[_Union[Callers, _Mapping]] = ...) -> None: ...
+
+class Callers(_message.Message):
+    __slots__ = ("are_asked", "tokens")
+    ARE_ASKED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    are_asked: bool
+    tokens: _containers.RepeatedCompositeFieldContainer[CallerToken]
+    def __init__(self, are_asked: bool = ..., tokens: _Optional[_Iterable[_Union[CallerToken, _Mapping]]] = ...) -> None: ...
+
+class CallerToken(_message.Message):
+    __slots__ = ("secret_hash", "principal", "role", "tenant", "expire_time")
+    SECRET_HASH_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    secret_hash: bytes
+    principal: str
+    role: _access_pb2.AccessRole
+    tenant: str
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, secret_hash: _Optional[bytes] = ..., principal: _Optional[str] = ..., role: _Optional[_Union[_access_pb2.AccessRole, str]] = ..., tenant: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeploymentRoutes(_message.Message):
     __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas")

@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class FleetServiceStub(object):
-    """Tells gateways what they need to know of the fleet. Served by the control plane.
+    """Tells gateways what they need to know of the fleet, and of those who call. Served by the control plane.
 
-    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can.
+    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can. Where callers are asked who they are, it takes the role
+    operator: without a token that is known it is UNAUTHENTICATED (TOKEN_INVALID), with a lower role PERMISSION_DENIED (ROLE_TOO_LOW).
     """
 
     def __init__(self, channel):
@@ -45,14 +46,17 @@ class FleetServiceStub(object):
 
 
 class FleetServiceServicer(object):
-    """Tells gateways what they need to know of the fleet. Served by the control plane.
+    """Tells gateways what they need to know of the fleet, and of those who call. Served by the control plane.
 
-    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can.
+    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can. Where callers are asked who they are, it takes the role
+    operator: without a token that is known it is UNAUTHENTICATED (TOKEN_INVALID), with a lower role PERMISSION_DENIED (ROLE_TOO_LOW).
     """
 
     def WatchRoutes(self, request, context):
         """Streams which engines serve which deployment: first every deployment that exists, then each that changed, whole; a bookmark after every look, and at
         least every 2 s. What was told before a bookmark belongs together. Of changes that follow one another quickly the latest is told alone.
+
+        Who may call is told first of all, whole, and again whenever it changes; it holds as soon as it is read, without waiting for a bookmark.
 
         The first look comes as soon as the control plane knows what is stored, which may take a moment after its start. Ends only when the caller cancels, its
         deadline passes or the server stops. Cancelling changes nothing. There is no cursor: a call begins with everything.
@@ -78,9 +82,10 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService(object):
-    """Tells gateways what they need to know of the fleet. Served by the control plane.
+    """Tells gateways what they need to know of the fleet, and of those who call. Served by the control plane.
 
-    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can.
+    What it tells holds the keys of engines. Whoever may call it can do at engines what a gateway can. Where callers are asked who they are, it takes the role
+    operator: without a token that is known it is UNAUTHENTICATED (TOKEN_INVALID), with a lower role PERMISSION_DENIED (ROLE_TOO_LOW).
     """
 
     @staticmethod

@@ -30,7 +30,7 @@ def test_a_gateway_is_wanted_if_its_role_is_named(arguments: tuple[str, ...], wa
 
 
 def test_only_the_control_plane_need_be_said() -> None:
-    config = parse(HERE)
+    config = parse(HERE, {})
     assert (config.listen.host, config.listen.port) == ("127.0.0.1", 50051)
     assert (config.control_plane, config.tls_ca, config.address_file) == ("127.0.0.1:50050", None, None)
 
@@ -48,12 +48,45 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_one_readable_line(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(Usage) as error:
-        parse(arguments)
+        parse(arguments, {})
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_another_host_is_followed_with_tls_or_on_purpose() -> None:
     there = (*ROLE, "--control-plane", "10.0.0.1:50050")
-    assert parse((*there, "--tls-ca", "ca.pem")).tls_ca == Path("ca.pem")
-    assert parse((*there, "--insecure")).control_plane == "10.0.0.1:50050"
+    assert parse((*there, "--tls-ca", "ca.pem"), {}).tls_ca == Path("ca.pem")
+    assert parse((*there, "--insecure"), {}).control_plane == "10.0.0.1:50050"
+
+
+def test_a_token_is_read_from_what_is_nearest(tmp_path: Path) -> None:
+    near, far = tmp_path / "near", tmp_path / "far"
+    near.write_text("rha_near\n")
+    far.write_text("rha_far\n")
+    environ = {"ROUNDHOUSE_TOKEN": "rha_env", "ROUNDHOUSE_TOKEN_FILE": str(far)}
+    assert parse((*HERE, "--token-file", str(near)), environ).token == "rha_near"
+    config = parse(HERE, environ)
+    assert (config.token, "rha_env" in repr(config)) == ("rha_env", False)
+    assert parse(HERE, {"ROUNDHOUSE_TOKEN_FILE": str(far)}).token == "rha_far"
+    assert parse(HERE, {}).token is None
+
+
+TOKEN_MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
+    "a token in the clear": (
+        (*ROLE, "--control-plane", "10.0.0.1:50050", "--insecure"),
+        "refusing to send a token to 10.0.0.1 in the clear",
+    ),
+    "tokens of callers in the clear": (
+        (*HERE, "--listen", "0.0.0.0:0", "--insecure"),
+        "asks its callers for theirs, which others would read on their way: give --tls-cert and --tls-key",
+    ),
+    "no such file": ((*HERE, "--token-file", "/nowhere"), "the token /nowhere cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), TOKEN_MISTAKES.values(), ids=TOKEN_MISTAKES)
+def test_no_token_is_read_by_others(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(Usage) as error:
+        parse(arguments, {"ROUNDHOUSE_TOKEN": "rha_secret"})
+    assert message in str(error.value)
+    assert "rha_secret" not in str(error.value)

@@ -8,21 +8,27 @@ from dataclasses import replace
 from typing import Any
 
 from controlplane.api.fleet import FleetApi
+from controlplane.auth.caller import Caller
+from controlplane.auth.known import Known
+from controlplane.auth.methods import Role
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
 from roundhouse.internal.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Listen, serve
 from roundhouse.kit.service import Service
+from roundhouse.v1 import access_pb2
 
 DESCRIPTOR = fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"]
 ONE = Route("chat", 0, ReplicaUid("r"), 1, NodeId("a"), "10.0.0.1:1", "e", b"a key", True, 3, 4)
 
 
 @contextlib.asynccontextmanager
-async def watched(routes: Latest[Routes], beat_s: float = 60.0) -> AsyncIterator[Any]:
-    """Gives a watch of these routes."""
-    service = Service(DESCRIPTOR, FleetApi(routes, beat_s=beat_s))
+async def watched(
+    routes: Latest[Routes], known: Latest[Known] | None = None, beat_s: float = 60.0
+) -> AsyncIterator[Any]:
+    """Gives a watch of these routes and callers."""
+    service = Service(DESCRIPTOR, FleetApi(routes, known, beat_s=beat_s))
     async with (
         serve(Listen("127.0.0.1", 0), [service], grace_s=0) as serving,
         open_channel(serving.address) as channel,
@@ -40,7 +46,7 @@ def kinds(message: Any) -> list[str]:
 async def test_first_everything_is_told_then_what_changed_and_each_look_ends_with_a_bookmark() -> None:
     routes = Latest(Routes({"chat": (ONE,), "other": ()}))
     async with watched(routes) as call:
-        assert kinds(await call.read()) == ["changed", "changed", "bookmark"]
+        assert kinds(await call.read()) == ["callers", "changed", "changed", "bookmark"]
         routes.set(Routes({"chat": (replace(ONE, running_count=5),), "other": ()}))
         changed = await call.read()
         assert kinds(changed) == ["changed", "bookmark"]
@@ -53,7 +59,7 @@ async def test_first_everything_is_told_then_what_changed_and_each_look_ends_wit
 
 async def test_where_nothing_changes_a_bookmark_says_that_somebody_is_there() -> None:
     async with watched(Latest(Routes({"chat": (ONE,)})), beat_s=0.01) as call:
-        assert kinds(await call.read()) == ["changed", "bookmark"]
+        assert kinds(await call.read()) == ["callers", "changed", "bookmark"]
         assert [kinds(await call.read()) for _ in range(3)] == [["bookmark"]] * 3
 
 
@@ -63,4 +69,33 @@ async def test_a_fleet_that_takes_more_than_one_message_has_one_bookmark() -> No
         seen: list[Any] = []
         while not seen or seen[-1].WhichOneof("event") != "bookmark":
             seen += (await call.read()).events
-    assert [each.changed.deployment for each in seen[:-1]] == names
+    assert [each.changed.deployment for each in seen[1:-1]] == names
+
+
+async def test_who_may_call_is_told_first_whole_and_again_when_that_changes() -> None:
+    ada, bob = Caller("ada", Role.VIEWER, hold="accessTokens/ada"), Caller("bob", Role.OPERATOR, "blue", "x", 5.5)
+    known: Latest[Known] = Latest({b"a": ada})
+    routes = Latest(Routes({}, is_current=False))
+    async with watched(routes, known) as call:
+        routes.set(Routes({}))
+        first = await call.read()
+        assert kinds(first) == ["callers", "bookmark"]
+        assert first.events[0].callers.are_asked
+        assert [(each.principal, each.secret_hash) for each in first.events[0].callers.tokens] == [("ada", b"a")]
+        known.set({b"a": ada, b"b": bob})
+        second = await call.read()
+        assert kinds(second) == ["callers", "bookmark"]
+        [_, told] = second.events[0].callers.tokens
+        assert (told.principal, told.role, told.tenant) == ("bob", access_pb2.ACCESS_ROLE_OPERATOR, "blue")
+        assert told.expire_time.ToMilliseconds() == 5500
+        routes.set(Routes({"chat": ()}))
+        assert kinds(await call.read()) == ["changed", "bookmark"]
+        known.set({})
+        assert not (await call.read()).events[0].callers.tokens
+
+
+async def test_that_nobody_is_asked_is_told_too() -> None:
+    async with watched(Latest(Routes({}))) as call:
+        [told, _] = (await call.read()).events
+    assert told.HasField("callers")
+    assert not told.callers.are_asked

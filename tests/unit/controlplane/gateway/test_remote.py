@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controlplane.api.fleet import FleetApi
+from controlplane.auth.told import ToldCallers
 from controlplane.gateway.remote import HELD_S, RemoteRoutes
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
 from roundhouse.internal.v1 import fleet_service_pb2
@@ -53,6 +54,7 @@ class Gateway:
         async with open_channel(self._address) as channel:
             self.remote = RemoteRoutes(
                 channel,
+                ToldCallers(self.clock, lambda: True),
                 gateway_id="g",
                 random=lambda: 0.0,
                 now_s=self.clock.monotonic,

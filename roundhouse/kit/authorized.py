@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -38,6 +39,14 @@ class Authorized:
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Returns a method with streams of both."""
         return functools.partial(self._channel.stream_stream(*args, **kwargs), metadata=self._metadata)
+
+
+def read_token(file: Path) -> str:
+    """Returns the token in a file; raises Usage if it cannot be read."""
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError) as error:
+        raise Usage(f"the token {file} cannot be read ({error}): check its path and permissions") from error
 
 
 def check_token(token: str, address: str, *, has_tls: bool) -> None:
