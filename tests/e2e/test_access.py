@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from roundhouse.client import Client, deployment
-from roundhouse.kit.errors import Forbidden, Unauthenticated, Unreachable
+from roundhouse.kit.errors import Forbidden, Unauthenticated
 from roundhouse.v1 import node_pb2
 from tests.support.cluster import PATIENCE_S, Cluster, engine_pids, eventually, node_ready
 from tests.support.secured import made_certs
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
-T = TypeVar("T")
+START_S = 300.0  # of an engine, on a machine that does other things as well
 SAMPLING: Any = {"temperature": 0.0, "max_tokens": 24}
 
 
@@ -68,7 +67,7 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
             for role in ("viewer", "inference"):
                 house.secrets[role] = (await client.access.create(role, role=role, tenant="blue")).secret
             await client.deployments.create(deployment("demo", builtin="demo"))
-            await client.deployments.wait_ready("demo", timeout_s=PATIENCE_S)
+            await client.deployments.wait_ready("demo", timeout_s=START_S)
         yield house
     finally:
         await house.it.stop()
@@ -135,7 +134,7 @@ async def test_a_control_plane_that_is_killed_knows_its_callers_and_agents_again
     await house.it.start_control_plane("--certs", str(house.certs), "--auth")
     async with house.client("operator") as operator, house.client("inference") as client:
         await node_ready(operator)
-        await operator.deployments.wait_ready("demo", timeout_s=PATIENCE_S)
+        await operator.deployments.wait_ready("demo", timeout_s=START_S)
         assert "19" in await client.chat("demo", "What is 12 + 7?", **SAMPLING).text()
     assert engine_pids(house.it.folder) == pids
 
@@ -187,39 +186,6 @@ async def test_a_node_that_is_revoked_is_lost_and_its_engine_goes_on(house: Hous
         house.start_agent(house.secrets["again"])
         await node_ready(client)
     assert engine_pids(house.it.folder) == pids
-
-
-async def reached(call: Callable[[], Awaitable[T]]) -> T:
-    """Calls until somebody answers; returns the answer."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            with contextlib.suppress(Unreachable):
-                return await call()
-            await asyncio.sleep(0.1)
-
-
-async def test_a_gateway_asks_too_and_serves_those_who_are_known_while_the_control_plane_is_dead(house: House) -> None:
-    state = house.it.folder / "controlplane"
-    address = await house.it.start_gateway(
-        "gateway",
-        *("--tls-ca", str(house.ca), "--token-file", str(state / "operator.token")),
-        *("--tls-cert", str(house.certs / "server.pem"), "--tls-key", str(house.certs / "server.key")),
-    )
-
-    def client(who: str) -> Client:
-        return Client(address, ca=house.ca, token=house.secrets.get(who))
-
-    async with client("inference") as known, client("viewer") as viewer, client("nobody") as nobody:
-        # At first it has not been told of anybody.
-        assert "19" in await reached(lambda: known.chat("demo", "What is 12 + 7?", **SAMPLING).text())
-        house.it.kill("controlplane")
-        assert "19" in await known.chat("demo", "What is 12 + 7?", **SAMPLING).text()
-        with pytest.raises(Forbidden, match="Chat needs the role inference"):
-            await viewer.chat("demo", "What is 12 + 7?", **SAMPLING).text()
-        with pytest.raises(Unauthenticated):
-            await nobody.chat("demo", "What is 12 + 7?", **SAMPLING).text()
-        await house.it.start_control_plane("--certs", str(house.certs), "--auth")
-        assert (await reached(known.access.caller)).tenant == "blue"  # it calls again within seconds
 
 
 async def test_no_token_is_in_a_log_nor_in_the_environment_of_an_engine(house: House) -> None:
