@@ -12,7 +12,7 @@ import pytest
 from roundhouse.client import Client, deployment
 from roundhouse.kit.errors import Unreachable
 from roundhouse.v1 import deployment_pb2, errors_pb2
-from tests.support.cluster import PATIENCE_S, cluster, engine_pids, eventually
+from tests.support.cluster import PATIENCE_S, answering, cluster, engine_pids, eventually, node_ready
 from tests.support.direct import followed
 from tests.support.full_disk import CannotMount, fill, free, small_disk
 
@@ -71,6 +71,8 @@ async def test_a_control_plane_without_room_refuses_changes_and_serves_what_ther
         it.kill("controlplane")  # whatever is half written stays so
         free(folder / "controlplane")
         await it.start_control_plane()
+        await answering(client)
+        await node_ready(client)
         await client.deployments.create(wanted, request_id="once")
         await client.deployments.wait_ready("late", timeout_s=PATIENCE_S)
         [same] = await until_states(client, READY)

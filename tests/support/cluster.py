@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from roundhouse.client import Client
+from roundhouse.kit.errors import Unreachable
 from roundhouse.v1 import node_pb2
 
 T = TypeVar("T")
@@ -108,6 +109,15 @@ async def cluster(folder: Path) -> AsyncIterator[tuple[Cluster, Client]]:
             yield it, client
     finally:
         await it.stop()
+
+
+async def answering(client: Client) -> None:
+    """Asks until a control plane that was started again answers: a connection that was refused waits a little."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(Unreachable):
+                await client.nodes.list()
+                return
 
 
 async def node_ready(client: Client) -> None:
