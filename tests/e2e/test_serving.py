@@ -208,6 +208,7 @@ SERVICES = [
     "grpc.reflection.v1alpha.ServerReflection",
     "roundhouse.internal.v1.AgentService",
     "roundhouse.internal.v1.EnrollmentService",
+    "roundhouse.internal.v1.FleetService",
     "roundhouse.v1.AccessService",
     "roundhouse.v1.CatalogService",
     "roundhouse.v1.DeploymentService",

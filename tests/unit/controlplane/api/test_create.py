@@ -210,7 +210,7 @@ async def test_a_created_deployment_becomes_ready_where_there_is_room(plane: Pla
         seen = await plane.until(lambda all_: all_["deployments/chat"].state == READY if all_ else False)
         assert seen["deployments/chat"].ready_replica_count == 3
         conditions = seen["deployments/chat"].conditions
-    assert {each.type: each.status for each in conditions} == {"Placed": 1, "Available": 1, "RolledOut": 1}
+        assert {each.type: each.status for each in conditions} == {"Placed": 1, "Available": 1, "RolledOut": 1}
         replicas = await plane.replicas()
         assert sorted(each.gpus[0].index for each in replicas) in ([0, 0, 1], [0, 1, 1])
         assert {each.engine_pid for each in replicas} == {1000, 1001, 1002}
