@@ -11,6 +11,8 @@ from roundhouse.v1.deployment_pb2 import HubRepository, ModelSource
 from tests.support.hub_cache import cache_model
 from tests.support.supervision import READY, STOPPED, Node, wanted
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = "acme/tiny"
 
 

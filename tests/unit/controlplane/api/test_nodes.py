@@ -136,6 +136,7 @@ async def watts_in(events: AsyncIterator[pb.NodeEvent]) -> AsyncIterator[float]:
             yield event.changed.gpus[0].power_watts
 
 
+@pytest.mark.slow
 async def test_a_reader_that_is_behind_slows_nobody_and_gets_the_newest(plane: Plane) -> None:
     agent, count = ScriptedAgent("one"), 200
     agent.period_s = 60.0
