@@ -56,6 +56,7 @@ class Chronicle:
 
     def _begin(self) -> None:
         for deployment in self._statuses.ids():
+            self._statuses.get(deployment)
             self._see(deployment)
         # Nodes have yet to join. Which were there is known by the last that happened to them.
         told: dict[str, NodeSight] = {"Joined": "up", "Returned": "up", "Lost": "lost"}
@@ -73,7 +74,7 @@ class Chronicle:
             self._look_at_node(ids[0])
 
     def _see(self, deployment: str) -> DeploymentSight | None:
-        status = self._statuses.get(deployment)
+        status = self._statuses.last(deployment)
         if status is None:
             self._deployments.pop(deployment, None)
             return None

@@ -91,6 +91,10 @@ class Statuses:
             self._refresh(deployment)
         return self._known.get(deployment)
 
+    def last(self, deployment: str) -> Status | None:
+        """Returns the status that was told last, for who is told of each: to ask for a newer one costs as much again."""
+        return self._known.get(deployment)
+
     def ids(self) -> Sequence[str]:
         """Returns the bare ids of all deployments, in order."""
         return sorted(self._intent.deployments.rows)
