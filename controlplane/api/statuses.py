@@ -92,7 +92,7 @@ class Statuses:
         return self._known.get(deployment)
 
     def last(self, deployment: str) -> Status | None:
-        """Returns the status that was told last, for who is told of each: to ask for a newer one costs as much again."""
+        """Returns the status that was told last. Who is told of each asks for this: a newer one costs as much again."""
         return self._known.get(deployment)
 
     def ids(self) -> Sequence[str]:
