@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 # How long reports gather. With a thousand agents, one by one takes about twice as long: what each needs of the
 # processor's caches is gone when the next one arrives.
-GATHER_S = 0.02
+GATHER_S = 0.04
 _MOST = 50  # at a time; other calls have their turn in between
 
 
