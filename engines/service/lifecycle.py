@@ -60,13 +60,13 @@ class Lifecycle:
 
     def load(self, message: str, loading: Loading | None = None) -> None:
         """Says how far loading has come; without a stage, the one before goes on."""
-        if self._stage.state is State.LOADING:
+        if self._stage.state is State.LOADING and not self._stage.is_last:
             self._enter(Stage(State.LOADING, message, loading=self._stage.loading if loading is None else loading))
 
     def serve(self, served: Served) -> None:
         """Takes requests from now on, unless the engine drains already."""
         self._served = served
-        if self._stage.state is State.LOADING:
+        if self._stage.state is State.LOADING and not self._stage.is_last:
             self._enter(Stage(State.SERVING, "serving"))
 
     def drain(self) -> None:
@@ -75,8 +75,13 @@ class Lifecycle:
             self._enter(Stage(State.DRAINING, "draining"))
 
     def stop(self) -> None:
-        """Takes no more requests, and lets watchers go."""
-        self._enter(Stage(State.DRAINING, "stopping", is_last=True))
+        """Takes no more requests, and lets watchers go.
+
+        One that cannot be loaded, or is ended before it is, does not drain: whoever heard that would take its end for
+        one that was asked for.
+        """
+        ends_early = self._stage.state is State.LOADING
+        self._enter(Stage(State.LOADING if ends_early else State.DRAINING, "stopping", is_last=True))
 
     async def change_from(self, stage: Stage) -> Stage:
         """Waits until the stage is another than `stage`, and returns it."""

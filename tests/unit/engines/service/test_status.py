@@ -166,6 +166,17 @@ async def test_watchers_are_let_go_when_the_engine_stops(engine: ScriptedEngine)
     assert await call.read() is grpc.aio.EOF
 
 
+async def test_an_engine_that_cannot_be_loaded_ends_without_a_drain() -> None:
+    # Whoever heard of one would take its death for an end that was asked for, and start it again at once, for ever.
+    async with scripted_engine(is_loaded=False) as engine:
+        call = watch(engine, 60_000)
+        assert (await next_status(call)).state == LOADING
+        engine.lifecycle.stop()
+        engine.lifecycle.serve(served(engine.steps, engine.tokenizer))
+        assert (await next_status(call)).state == LOADING
+        assert await call.read() is grpc.aio.EOF
+
+
 async def test_health_serves_only_while_requests_are_taken() -> None:
     async with scripted_engine(is_loaded=False) as engine:
         health: Any = health_pb2_grpc.HealthStub(engine.channel)
