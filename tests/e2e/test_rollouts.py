@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roundhouse.client import Client, RolledBack, deployment
+from roundhouse.client import Client, Generation, RolledBack, deployment
 from roundhouse.v1 import condition_pb2, generation_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EngineOptions, EnvVar, RolloutPolicy
 from tests.support.cluster import Cluster, cluster, engine_pids, eventually, node_ready
@@ -64,6 +64,17 @@ def rolled_out(found: Deployment) -> condition_pb2.Condition:
     return next(each for each in found.conditions if each.type == "RolledOut")
 
 
+async def until_told(client: Client, reasons: set[str]) -> None:
+    """Waits until there are events of the deployment with all these reasons."""
+    missing = set(reasons)
+    async with client.events.watch(DEMO) as events, asyncio.timeout(60):
+        async for each in events:
+            missing.discard(each.changed.reason)
+            if not missing:
+                return
+    raise AssertionError("the watch ended")
+
+
 async def test_a_rolling_update_under_load_loses_no_request(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (_, client):
         wanted = deployment("demo", builtin="demo", replica_count=2, dtype="float32")
@@ -82,8 +93,7 @@ async def test_a_rolling_update_under_load_loses_no_request(tmp_path: Path) -> N
         assert {each.deployment_generation for each in ready.replicas} == {2}
         assert not before & set(engine_pids(tmp_path))
         assert {len(outputs) for outputs in load.outputs.values()} == {1}
-        reasons = [each.reason for each in (await client.events.list(DEMO)).events]
-        assert {"Updated", "RolledOut"} <= set(reasons)
+        await until_told(client, {"Updated", "RolledOut"})
 
 
 async def test_a_version_that_does_not_load_is_taken_back_under_load_and_says_why(tmp_path: Path) -> None:
@@ -103,7 +113,7 @@ async def test_a_version_that_does_not_load_is_taken_back_under_load_and_says_wh
         assert (after.generation, after.engine_options.attention, after.ready_replica_count) == (3, "", 2)
         assert rolled_out(after).reason == "RolledBack"
         await eventually(lambda: set(engine_pids(tmp_path)) == before, "only the engines of before are left")
-        assert "RolledBack" in [each.reason for each in (await client.events.list(DEMO)).events]
+        await until_told(client, {"RolledBack"})
         assert it.processes["controlplane"].poll() is None
 
 
@@ -137,16 +147,21 @@ async def test_fewer_replicas_are_the_busier_ones_and_their_streams_go_on(tmp_pa
     async with cluster(tmp_path) as (_, client):
         await client.deployments.create(deployment("demo", builtin="demo", replica_count=2))
         await client.deployments.wait_ready("demo", timeout_s=120)
-        async with client.generate("demo", "Once upon a time", max_tokens=1500, ignore_eos=True) as stream:
-            await anext(aiter(stream))
+        async with client.generate("demo", "Once upon a time", max_tokens=1900, n=16, ignore_eos=True) as stream:
+            reading = asyncio.create_task(positions_of(stream))
             busy = await until_one_is_busy(client)
             await client.deployments.scale("demo", 1)
             left = await client.deployments.wait_ready("demo", timeout_s=60)
             assert [each.uid for each in left.replicas] == [busy]
-            async for _ in stream:
-                pass
-        assert stream.finished is not None
-        assert stream.finished.reason == generation_pb2.FINISH_REASON_LENGTH
+            assert await reading == dict.fromkeys(range(16), 1900)
+
+
+async def positions_of(stream: Generation) -> dict[int, int]:
+    """Reads to the end; returns how many tokens each choice has."""
+    counts: dict[int, int] = {}
+    async for delta in stream:
+        counts[delta.choice] = counts.get(delta.choice, 0) + len(delta.token_ids)
+    return counts
 
 
 async def until_one_is_busy(client: Client) -> str:

@@ -78,10 +78,15 @@ class Cluster:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        for pid in engine_pids(self.folder):
+        await eventually(self._are_ended, "the engines are gone")
+
+    def _are_ended(self) -> bool:
+        """Ends engines, those too that were being started when their agent was killed; tells whether there are none."""
+        pids = engine_pids(self.folder)
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-        await eventually(lambda: not engine_pids(self.folder), "the engines are gone")
+        return not pids
 
 
 def engine_pids(folder: Path) -> list[int]:
