@@ -49,7 +49,7 @@ from controlplane.api.watches import Watches
 from controlplane.auth.edge import open_edge
 from controlplane.auth.gate import require_all_rated
 from controlplane.cluster import begin_term
-from controlplane.config import Config, parse
+from controlplane.config import STORE, Config, parse
 from controlplane.fleet.assignments import Assignments
 from controlplane.fleet.deletions import Deletions
 from controlplane.fleet.intent import Intent
@@ -123,7 +123,7 @@ async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIE
     with own_directory(config.state_dir, NAME) as state_dir:
         address = state_dir / "address"
         address.unlink(missing_ok=True)
-        async with open_sqlite(state_dir / "store.sqlite") as store, _open(config, store, strategies) as serving:
+        async with open_sqlite(state_dir / STORE) as store, _open(config, store, strategies) as serving:
             write_atomically(address, f"{serving.address}\n".encode())
             log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
             try:

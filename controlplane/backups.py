@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 from controlplane import wire
 from controlplane.cluster import later_term
-from controlplane.config import default_state_dir
+from controlplane.config import STORE, Parser, default_state_dir
 from controlplane.store.copies import begin_anew, copy_store, files_of, read_copy
 from controlplane.store.protocol import Listing
 from roundhouse.internal.v1.store_pb2 import ClusterRecord, DeploymentRecord
@@ -28,7 +27,6 @@ from roundhouse.kit.errors import Usage
 from roundhouse.kit.files import own_directory, sync
 
 NAME = "store"
-STORE = "store.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +164,8 @@ async def _run(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     sys.stdout.write(json.dumps(asdict(done)) + "\n")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Raises Usage, which is printed like every other refusal."""
-        raise Usage(f"{message}: see --help")
-
-
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = _Parser(prog="controlplane.backups", description="Copies the store of a control plane, and takes it back.")
+    parser = Parser(prog="controlplane.backups", description="Copies the store of a control plane, and takes it back.")
     parser.add_argument("what", choices=("backup", "restore"))
     parser.add_argument("file", type=Path, metavar="FILE")
     default = default_state_dir(environ)

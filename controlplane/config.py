@@ -16,6 +16,7 @@ from roundhouse.kit.server import Listen
 from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 
 ROLES = ("all", "gateway")
+STORE = "store.sqlite"  # in the state directory
 DEFAULT_LISTEN = "127.0.0.1:50050"
 DEFAULT_LEASE_S = 7.0  # three reports may be lost, and after a cut an agent is back within 4 s
 _SHORTEST_LEASE_S, _LONGEST_LEASE_S = 1.0, 3600.0
@@ -133,7 +134,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="the key that secrets of deployments are sealed with, made if it is not there; "
         "default: secrets.key in the state directory",
     )
-    add("--certs", type=Path, metavar="DIR", help="the same, and the authority of nodes, by roundhouse certs init")
+    add(
+        "--certs",
+        type=Path,
+        metavar="DIR",
+        help="of roundhouse certs init: certificate, key, authority of nodes",
+    )
     add(
         "--auth",
         action=argparse.BooleanOptionalAction,

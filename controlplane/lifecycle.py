@@ -45,8 +45,7 @@ class Rolling:
     """What is known of the last change of what replicas run, and how far they are with it."""
 
     rollout: Rollout
-    progress: Progress
-    outdated_count: int = 0  # replicas that run something else than what is wanted
+    progress: Progress | None = None  # None: all that stand run what is wanted
     lack: str = ""  # why there is no room for the replacement of one of them
     is_settling: bool = False  # some stop, or have no place yet
 
@@ -114,7 +113,8 @@ def deployment(
     whole.observed_generation = observed
     whole.state = _deployment_state(wanted, replicas, len(ready))
     whole.ready_replica_count = len(ready)
-    whole.updated_replica_count = min(rolling.progress.updated_count, len(ready))
+    updated_count = len(ready) if rolling.progress is None else rolling.progress.updated_count
+    whole.updated_replica_count = min(updated_count, len(ready))
     is_same = before is not None and before.uid == whole.uid
     available = _available(wanted, replicas, len(ready))
     whole.conditions.extend([_placed(wanted, replicas), available, _rolled_out(wanted, rolling)])
@@ -235,12 +235,13 @@ def _rolled_out(wanted: Deployment, rolling: Rolling) -> Condition:
     """Tells whether every replica runs what is wanted; of a first version, as soon as none runs anything else."""
     if rolling.rollout.state == store_pb2.ROLLOUT_STATE_ROLLED_BACK:
         return Condition(type="RolledOut", status=_FALSE, reason="RolledBack", message=rolling.rollout.message)
-    if rolling.rollout.state != store_pb2.ROLLOUT_STATE_RUNNING and not rolling.outdated_count:
-        return Condition(type="RolledOut", status=_TRUE)
     progress = rolling.progress
+    if progress is None or (rolling.rollout.state != store_pb2.ROLLOUT_STATE_RUNNING and not progress.outdated):
+        return Condition(type="RolledOut", status=_TRUE)
     message = f"{progress.updated_count} of {wanted.replica_count} replicas are READY with what is wanted"
     if rolling.lack and not rolling.is_settling and not progress.trouble:
-        message += f"; {rolling.lack}; let rollout.max_unavailable be 1 or more, or make room"
+        allowed = wanted.rollout.max_unavailable
+        message += f"; {rolling.lack}; rollout.max_unavailable is {allowed}: let it be more, or make room"
         return Condition(type="RolledOut", status=_FALSE, reason="SurgeDoesNotFit", message=message)
     trouble = progress.failure or progress.trouble
     return Condition(

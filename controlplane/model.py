@@ -86,7 +86,7 @@ class Wanted:
     anti_affinity: tuple[AntiAffinity, ...] = ()
     labels: frozenset[tuple[str, str]] = frozenset()  # its own
     spec_generation: int = 0  # names what its replicas are to run
-    max_surge: int = 1  # replicas beside those that are wanted while they are replaced by such as run something else
+    max_surge: int = 1  # replicas beside those that are wanted, and those that stop, while they are replaced
     max_unavailable: int = 0  # of those that are wanted, that may be missing then
     rollout_grace_s: float = 300.0  # for running requests of one that was replaced
 
@@ -189,6 +189,7 @@ class Unplaced:
     index: int
     reason: str
     lacks: tuple[tuple[str, str], ...] = ()  # (subject such as "nodes/a/gpus/0", sentence with the numbers)
+    waits_its_turn: bool = False  # nothing is in its way but others that go before it
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,8 @@ class _Draft:
         for each in found[MOST_MOVES:]:
             for here in each.placements:
                 why = f"{each.why}; it is tried elsewhere when others have been"
-                self.unplaced.append(Unplaced(here.deployment, here.index, why))
+                why = "it is replaced when others have been" if each.is_replaced else why
+                self.unplaced.append(Unplaced(here.deployment, here.index, why, waits_its_turn=True))
 
     def _move(self, move: Move, ledger: Ledger) -> None:
         uid = move.wanted.uid

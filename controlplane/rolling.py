@@ -36,6 +36,7 @@ class Part:
     placement: Placement
     engine: EngineReport | None = None  # None: nothing, or its node does not report
     refusal: str = ""  # why its node will not start it
+    is_heard: bool = True  # its node reports
 
     @property
     def is_ready(self) -> bool:
@@ -48,8 +49,9 @@ class Progress:
     """How far it is."""
 
     updated_count: int  # replicas that are READY and run what is wanted
-    is_done: bool  # all do, and nothing else is left of them but what stops
-    trouble: str = ""  # what the first that is not READY yet says of itself
+    is_done: bool  # all do, and nothing else is left of them but what stops, or waits on a silent node for its end
+    outdated: frozenset[int] = frozenset()  # indexes of those that run something else
+    trouble: str = ""  # what the first that is there and not READY yet says of itself
     failure: str = ""  # why it will come to nothing
 
 
@@ -58,11 +60,18 @@ def progress(replica_count: int, spec_generation: int, parts: Iterable[Part]) ->
     standing = [each for each in parts if not each.placement.is_stopping]
     fresh = [each for each in standing if each.placement.spec_generation == spec_generation]
     ready = {each.placement.index for each in fresh if each.is_ready}
-    waiting = sorted((each for each in fresh if not each.is_ready), key=lambda each: each.placement.index)
+    there = {each.placement.index for each in fresh}
+    others = [
+        each.placement.index
+        for each in standing
+        if each.placement.spec_generation != spec_generation and (each.is_heard or each.placement.index not in there)
+    ]
+    waiting = [each for each in fresh if not each.is_ready and (each.engine is not None or each.refusal)]
     looping = [each for each in waiting if each.engine is not None and each.engine.is_crash_loop]
     return Progress(
         updated_count=len(ready),
-        is_done=len(fresh) == len(standing) and len(ready) >= replica_count,
+        is_done=not others and len(ready) >= replica_count,
+        outdated=frozenset(others),
         trouble=_said(waiting[0]) if waiting else "",
         failure=_said(looping[0]) if looping else "",
     )
@@ -75,7 +84,7 @@ def parts(placements: Sequence[Placement], known: Mapping[str, Reported]) -> lis
 
 def _part(placement: Placement, node: Reported | None) -> Part:
     if node is None or not node.is_ready:
-        return Part(placement)
+        return Part(placement, is_heard=False)
     uid = placement.replica_uid
     return Part(placement, node.engines.get(uid), node.refusals.get(uid, ""))
 

@@ -22,7 +22,7 @@ from roundhouse.kit.files import write_atomically
 from roundhouse.v1.deployment_pb2 import EnvVar
 
 KEY_BYTES = 32
-_NONCE_BYTES = 12
+_NONCE_BYTES, _TAG_BYTES = 12, 16
 
 
 class Secrets:
@@ -63,6 +63,11 @@ class Secrets:
                 spec.secret_names.append(sealed.name)
         spec.ClearField("sealed_env")
         return told
+
+
+def secret_bytes(sealed: SealedValue) -> int:
+    """Returns how long a secret is that was sealed."""
+    return len(sealed.sealed) - _NONCE_BYTES - _TAG_BYTES
 
 
 def load_key(path: Path) -> bytes:

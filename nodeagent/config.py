@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from roundhouse.kit import logs
+from roundhouse.kit.authorized import read_token
 from roundhouse.kit.config import parse_bytes
 from roundhouse.kit.errors import Usage
 from roundhouse.kit.server import Listen
@@ -179,10 +180,7 @@ def _given_token(token: str | None, file: Path | None, environ: Mapping[str, str
     if token is not None and file is not None:
         raise Usage("--join-token and --join-token-file say the same: give one of them")
     if file is not None:
-        try:
-            token = file.read_text(encoding="ascii")
-        except (OSError, UnicodeError) as error:
-            raise Usage(f"the join token {file} cannot be read ({error}): check its path and permissions") from error
+        token = read_token(file)
     if token is None:
         token = environ.get(_JOIN_TOKEN)
     return (token or "").strip() or None

@@ -138,7 +138,7 @@ class Credentials:
                 log.info("certificate renewed", node=self._node_id, expire_time=answer.expire_time.ToJsonString())
             except grpc.RpcError as error:
                 log.warning("certificate not renewed", node=self._node_id, reason=str(error_of(error)))
-                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(RETRY_S)  # also by a clock that is so far ahead that each is due when it comes
 
     def _keep(self, certificate: bytes, key: bytes, token_hash: str) -> Kept:
         kept = Kept(certificate.decode(), key.decode(), token_hash)

@@ -20,7 +20,6 @@ from nodeagent.progress import in_stage, with_bytes
 from roundhouse.internal.v1 import agent_service_pb2
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.times import to_timestamp
-from roundhouse.kit.units import format_bytes
 from roundhouse.v1 import deployment_pb2
 
 log = structlog.get_logger()
@@ -86,9 +85,8 @@ class Engine:
 
     def fetch(self, repository: str, done_bytes: int, total_bytes: int) -> None:
         """Notes how much of a model has come to this node."""
-        said = f"{format_bytes(done_bytes)} of {format_bytes(total_bytes)}"
         progress = in_stage(deployment_pb2.LAUNCH_STAGE_FETCHING_MODEL, self._status.progress, self._clock.now())
-        self._gather(f"fetching {repository} from the hub: {said}", with_bytes(progress, done_bytes, total_bytes))
+        self._gather(f"fetching {repository} from the hub", with_bytes(progress, done_bytes, total_bytes))
 
     def build(self, line: str) -> None:
         """Notes how far the environment is, that is, what was said of it last."""

@@ -245,11 +245,7 @@ class Hearing:
         state = _STATES.get(heard.state, State.STARTING)
         self._has_served = self._has_served or state is State.READY
         load = heard.load if heard.HasField("load") else None
-        progress: deployment_pb2.LaunchProgress | None = (
-            heard.progress if heard.HasField("progress") else self._starting
-        )
-        if heard.state != engine_service_pb2.ENGINE_STATE_LOADING:
-            progress = None
+        progress = heard.progress if heard.HasField("progress") else self._starting
         self._say(replace(self._status, state=state, message=heard.message, load=load, progress=progress))
 
     def _say_silent(self, silent_s: float) -> None:

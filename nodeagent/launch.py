@@ -152,7 +152,7 @@ async def launch(
 
 
 def is_same(told: engine_spec_pb2.EngineSpec, assigned: bytes) -> bool:
-    """Tells whether an engine was told what is assigned. Its model never changes, and was told as a path here."""
+    """Tells whether an engine was told what is assigned. The model of a replica stays, and was told as a path."""
     if told.SerializeToString(deterministic=True) == assigned:
         return True
     return _without_models(told) == _without_models(engine_spec_pb2.EngineSpec.FromString(assigned))

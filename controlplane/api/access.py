@@ -52,7 +52,7 @@ class AccessApi:
         part = page(
             self._tokens.all(),
             lambda each: each.name,
-            _itself,
+            lambda each: each,
             epoch=self._epoch,
             kind="list-access-tokens",
             size=request.page_size,
@@ -120,7 +120,3 @@ def authentication_off() -> NotReady:
         "agents join this control plane without certificates: start it with --auth and TLS to ask for them",
         reason=errors_pb2.ERROR_REASON_AUTHENTICATION_OFF,
     )
-
-
-def _itself(token: AccessToken) -> AccessToken:
-    return token

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from roundhouse.kit.fields import FieldCheck
@@ -26,6 +27,8 @@ CHANGEABLE = (
 # What engines run, or are given.
 OF_ENGINES = ("model", "engine_options", "env", "virtual_env", "placement.memory_bytes", "placement.memory_fraction")
 _MOST = 64
+_KIND: Any = Deployment.DESCRIPTOR
+_CHOICES = ", ".join(CHANGEABLE)
 
 
 def changed_paths(check: FieldCheck, paths: Sequence[str], given: Deployment) -> Sequence[str]:
@@ -40,8 +43,8 @@ def changed_paths(check: FieldCheck, paths: Sequence[str], given: Deployment) ->
     if not paths:
         return [each for each in CHANGEABLE if _is_set(given, each)]
     for path in paths:
-        if not _exists(path, Deployment.DESCRIPTOR):
-            check.require(False, "update_mask", f'"{path[:100]}" is no field of a deployment: use {_names(CHANGEABLE)}')
+        if not FieldMask(paths=[path]).IsValidForDescriptor(_KIND):
+            check.require(False, "update_mask", f'"{path[:100]}" is no field of a deployment: use {_CHOICES}')
         elif not any(path == each or path.startswith(f"{each}.") for each in CHANGEABLE):
             cure = "create another deployment" if path.partition(".")[0] in ("engine", "placement") else "leave it out"
             check.require(False, "update_mask", f'"{path[:100]}" cannot be changed: {cure}')
@@ -75,28 +78,8 @@ def same(a: Deployment, b: Deployment, paths: Iterable[str]) -> bool:
     return pieces[0] == pieces[1]
 
 
-def _exists(path: str, kind: Any) -> bool:
-    field: Any = None
-    for name in path.split("."):
-        is_inside = kind is not None and (field is None or not _is_repeated(field))
-        field = kind.fields_by_name.get(name) if is_inside and kind is not None else None
-        if field is None:
-            return False
-        kind = field.message_type
-    return True
-
-
-def _is_repeated(field: Any) -> bool:
-    told = getattr(field, "is_repeated", None)  # newer versions of protobuf have no label, older ones only that
-    return bool(field.label == field.LABEL_REPEATED if told is None else told)
-
-
 def _is_set(message: Message, path: str) -> bool:
     name, _, rest = path.partition(".")
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return not rest or _is_set(getattr(message, name), rest)
-
-
-def _names(paths: Collection[str]) -> str:
-    return ", ".join(paths)

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from controlplane import wire
 from controlplane.fleet.intent import Intent
-from controlplane.fleet.table import Table
+from controlplane.fleet.table import VISIBLE_S, Table
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import MutationRecord
 from roundhouse.kit.clock import Clock
@@ -34,7 +34,6 @@ log = structlog.get_logger()
 REMEMBER_S = 600.0
 PRUNE_S = 60.0
 _ATTEMPTS = 3  # the reconciler may delete a deployment in between; then the second look says NOT_FOUND
-_VISIBLE_S = 2.0  # how long an answer waits until reads show what was written; the write itself is durable by then
 
 
 Mutation = (
@@ -158,7 +157,7 @@ class Mutations:
         self._hint()
         tables: Sequence[Table[Any]] = (self._intent.deployments, self._intent.nodes)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_VISIBLE_S):
+            async with asyncio.timeout(VISIBLE_S):
                 for each in tables:
                     if each.prefix in prefixes:
                         await each.reached(revision)

@@ -158,7 +158,14 @@ def _basis(
     facts, gpus = known.report.node, known.node.gpus
     is_well = all(gpu.is_healthy for gpu in gpus)
     return (
-        (known.state, known.state_time_s, known.gpus_time_s, known.other_cluster, known.report.node_uid),
+        (
+            known.state,
+            known.state_time_s,
+            known.gpus_time_s,
+            known.other_cluster,
+            known.later_term,
+            known.report.node_uid,
+        ),
         (facts.hostname, facts.agent_version, facts.driver_version, dict(facts.labels)),
         [(each.key, each.value) for each in facts.taints],
         () if is_well else [(each.index, each.state, each.state_message) for each in facts.gpus],

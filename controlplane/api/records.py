@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from controlplane import wire
 from controlplane.api.statuses import etag
 from controlplane.store.protocol import Compare, Store
-from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.internal.v1.store_pb2 import DeploymentRecord, RetiredSpec
 from roundhouse.kit.errors import Conflict, NotFound, NotReady, Resource
 from roundhouse.v1 import errors_pb2
 
@@ -37,6 +37,25 @@ def require_etag(store: Store, stored: Stored, given: str) -> None:
             reason=errors_pb2.ERROR_REASON_ETAG_MISMATCH,
             resource=resource(stored.id),
         )
+
+
+def retired(record: DeploymentRecord, *, is_proven: bool) -> RetiredSpec:
+    """Returns what is kept of what replicas run once it is not wanted: all of it if it may be gone back to."""
+    if not is_proven:
+        return RetiredSpec(spec_generation=record.spec_generation, engine_spec=record.engine_spec)
+    return RetiredSpec(
+        spec_generation=record.spec_generation,
+        deployment=record.deployment,
+        engine_spec=record.engine_spec,
+        memory_need=record.memory_need,
+        sealed_env=record.sealed_env,
+        is_proven=True,
+    )
+
+
+def unproven(spec: RetiredSpec) -> RetiredSpec:
+    """Returns the same as it is kept once it is not gone back to."""
+    return RetiredSpec(spec_generation=spec.spec_generation, engine_spec=spec.engine_spec)
 
 
 def not_found(deployment: str) -> NotFound:

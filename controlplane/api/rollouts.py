@@ -10,6 +10,7 @@ import structlog
 
 from controlplane import wire
 from controlplane.api.masks import OF_ENGINES, merge
+from controlplane.api.records import retired, unproven
 from controlplane.api.statuses import Statuses
 from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
@@ -100,6 +101,10 @@ class Rollouts:
 
     def _overdue(self, deployment: str, record: DeploymentRecord, progress: Progress) -> str:
         """Returns why a rollout takes too long; empty if it does not."""
+        if not progress.trouble:
+            # Nothing new is there yet: there is no room, or what it replaces is still finishing what it has.
+            self._best.pop(deployment, None)
+            return ""
         now_s, best = self._clock.monotonic(), self._best.get(deployment)
         is_same = best is not None and best.spec_generation == record.spec_generation
         if best is None or not is_same or progress.updated_count > best.updated_count:
@@ -112,8 +117,7 @@ class Rollouts:
         )
         if now_s - best.since_s < deadline_s:
             return ""
-        why = f"no further replica was READY within {deadline_s:g} s"
-        return f"{why}; {progress.trouble}" if progress.trouble else why
+        return f"no further replica was READY within {deadline_s:g} s; {progress.trouble}"
 
     def _tell(self, deployment: str, record: DeploymentRecord) -> None:
         rollout: Rollout = record.rollout
@@ -134,20 +138,12 @@ def _forget_retired(record: DeploymentRecord, running: set[int]) -> None:
     kept = [each for each in record.retired if each.spec_generation in running]
     if len(kept) < len(record.retired) or any(each.is_proven for each in kept):
         del record.retired[:]
-        for each in kept:
-            each.is_proven = False
-        record.retired.extend(kept)
+        record.retired.extend(map(unproven, kept))
 
 
 def _roll_back(record: DeploymentRecord, target: RetiredSpec, why: str) -> None:
     """Makes what was wanted before what is wanted again; how many, labels and the like stay as they are."""
-    failed = RetiredSpec(
-        spec_generation=record.spec_generation,
-        deployment=record.deployment,
-        engine_spec=record.engine_spec,
-        memory_need=record.memory_need,
-        sealed_env=record.sealed_env,
-    )
+    failed = retired(record, is_proven=False)
     others = [each for each in record.retired if each.spec_generation != target.spec_generation]
     message = f"generation {record.spec_generation} was taken back to {target.spec_generation or 1}: {why}"
     restored = RetiredSpec()

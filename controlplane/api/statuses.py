@@ -19,7 +19,7 @@ from controlplane.placement.evictions import FROZEN, Held
 from controlplane.placement.standing import missing_indexes
 from controlplane.rolling import Progress, parts, progress
 from controlplane.store.cursors import format_cursor
-from roundhouse.internal.v1.store_pb2 import DeploymentRecord
+from roundhouse.internal.v1.store_pb2 import ROLLOUT_STATE_RUNNING, DeploymentRecord
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.pace import Pace
 from roundhouse.kit.urls import redacted
@@ -185,7 +185,7 @@ class Statuses:
         except Exception as error:
             # Raised, it would end every list and every watch, and this process at each of its starts.
             log.error("status cannot be told", deployment=deployment, error=str(error), exc_info=error)
-            placed = self._placed(deployment, wanted.uid).values()
+            placed = self._placed(self._own(deployment, wanted.uid)).values()
             whole, replicas = lifecycle.untold(wanted, list(placed), now_s=self._clock.now())
             return Status(whole, tuple(replicas))
 
@@ -193,7 +193,8 @@ class Statuses:
         now_s = self._clock.now()
         earlier = {each.name: each for each in before.replicas} if before is not None else {}
         replicas, basis = [], {}
-        placed = self._placed(deployment, wanted.uid)
+        own = self._own(deployment, wanted.uid)
+        placed = self._placed(own)
         count = 0 if wanted.HasField("delete_time") else wanted.replica_count
         standing = {index for index, each in placed.items() if not each.is_stopping}
         missing = missing_indexes(count, standing)
@@ -214,7 +215,7 @@ class Statuses:
         whole = lifecycle.deployment(
             wanted,
             [each for each in replicas if lifecycle.index_of(each) in kept],
-            self._rolling(deployment, record, missing),
+            self._rolling(deployment, record, own, missing),
             observed=self._outcome.observed.get(wanted.uid, 0),
             before=before.deployment if before is not None else None,
             now_s=now_s,
@@ -236,24 +237,26 @@ class Statuses:
         known, own = self._registry.known, self._own(deployment, record.deployment.uid)
         return progress(record.deployment.replica_count, record.spec_generation, parts(own, known))
 
-    def _rolling(self, deployment: str, record: DeploymentRecord, missing: Collection[int]) -> Rolling:
-        own = self._own(deployment, record.deployment.uid)
-        outdated = [each for each in own if not each.is_stopping and each.spec_generation != record.spec_generation]
-        lacks = (self._outcome.unplaced.get((deployment, each.index)) for each in outdated)
+    def _rolling(
+        self, deployment: str, record: DeploymentRecord, own: Sequence[Placement], missing: Collection[int]
+    ) -> Rolling:
+        is_steady = all(each.spec_generation == record.spec_generation or each.is_stopping for each in own)
+        if is_steady and record.rollout.state != ROLLOUT_STATE_RUNNING:
+            return Rolling(record.rollout)
+        found = progress(record.deployment.replica_count, record.spec_generation, parts(own, self._registry.known))
+        lacks = (self._outcome.unplaced.get((deployment, index)) for index in sorted(found.outdated))
         return Rolling(
             record.rollout,
-            self.progress(deployment, record),
-            outdated_count=len({each.index for each in outdated}),
-            lack=next((each.reason for each in lacks if each is not None), ""),
+            found,
+            lack=next((each.reason for each in lacks if each is not None and not each.waits_its_turn), ""),
             is_settling=bool(missing) or any(each.is_stopping for each in own),
         )
 
     def _own(self, deployment: str, uid: str) -> list[Placement]:
         return [each for each in self._intent.placements_of(deployment) if each.deployment_uid == uid]
 
-    def _placed(self, deployment: str, uid: str) -> dict[int, Placement]:
+    def _placed(self, own: Sequence[Placement]) -> dict[int, Placement]:
         """Returns the placement by which each index is shown: where it serves while it is moved, else the newest."""
-        own = self._own(deployment, uid)
         if len({each.index for each in own}) == len(own):
             return {each.index: each for each in own}
         ranked = sorted(own, key=lambda each: (not each.is_stopping, self._serves(each), each.epoch))

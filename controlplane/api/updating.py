@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from controlplane import wire
 from controlplane.api.admission import Admission
 from controlplane.api.checks import check_new
 from controlplane.api.masks import OF_ENGINES, changed_paths, merge, same
 from controlplane.api.mutations import Mutations, Write
-from controlplane.api.records import Stored, is_going, read, require_etag, resource
+from controlplane.api.records import Stored, is_going, read, require_etag, resource, retired, unproven
 from controlplane.api.sizing import Sizing, put_sized
 from controlplane.api.statuses import Statuses
 from controlplane.api.vault import Vault, check_kept
+from controlplane.secrets import secret_bytes
 from controlplane.store.protocol import Store
-from roundhouse.internal.v1.store_pb2 import ROLLOUT_STATE_RUNNING, DeploymentRecord, RetiredSpec, Rollout
+from roundhouse.internal.v1.store_pb2 import ROLLOUT_STATE_RUNNING, DeploymentRecord, Rollout
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict, NoCapacity, NotReady
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.times import to_timestamp
+from roundhouse.kit.urls import redacted
 from roundhouse.v1 import errors_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EnvVar
 from roundhouse.v1.deployment_service_pb2 import UpdateDeploymentRequest, UpdateDeploymentResponse
@@ -30,7 +30,6 @@ _METHOD = "roundhouse.v1.DeploymentService.UpdateDeployment"
 _parse = UpdateDeploymentResponse.FromString
 _ATTEMPTS = 3  # what is stored may change while a model is looked up
 MOST_RETIRED = 2  # versions that replicas may run beside the one that is wanted: each takes room in assignments
-_KEPT = "****"  # stands for a secret that is kept, while the rest is checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,9 @@ class Updating:
         after = record.deployment
         env = list(before.deployment.env)
         merge(request.deployment, after, paths)
+        shown = redacted(before.deployment.virtual_env.index_url)
+        if shown and after.virtual_env.index_url == shown:  # as it was read, without its password
+            after.virtual_env.index_url = before.deployment.virtual_env.index_url
         after.DiscardUnknownFields()
         if "env" in paths:
             env = list(request.deployment.env)
@@ -118,9 +120,11 @@ class Updating:
         asked.CopyFrom(after)
         asked.placement.ClearField("gpu_count")  # it may exceed the count of replicas once they are fewer
         asked.ClearField("env")
+        lengths = {each.name: secret_bytes(each) for each in record.sealed_env}
         for each in env:
-            # A secret that is kept was checked when it came.
-            asked.env.add().CopyFrom(each if each.WhichOneof("source") else EnvVar(name=each.name, secret_value=_KEPT))
+            # A secret that is kept was checked when it came, and has its length still.
+            kept = EnvVar(name=each.name, secret_value="*" * lengths.get(each.name, 0))
+            asked.env.add().CopyFrom(each if each.WhichOneof("source") else kept)
         check_new(asked, request_id, self._admission.strategies)
 
     async def _size(self, record: DeploymentRecord, *, allow_pending: bool) -> None:
@@ -139,12 +143,11 @@ class Updating:
                 resource=resource(stored.id),
             )
         before, record = stored.record, draft.record
-        response = UpdateDeploymentResponse(deployment=self._statuses.preview(stored.id, record))
         if record == before:
-            return Write(response)
+            return Write(UpdateDeploymentResponse(deployment=self._statuses.preview(stored.id, record)))
         now = to_timestamp(self._clock.now())
         if draft.is_new_spec:
-            self._retire(before, record, now)
+            self._retire(before, record)
             self._admission.require_specs(record)
         else:
             record.deployment.generation += 1
@@ -155,24 +158,18 @@ class Updating:
         response = UpdateDeploymentResponse(deployment=self._statuses.preview(stored.id, record))
         return Write(response, [stored.compare], {stored.compare.key: record.SerializeToString()})
 
-    def _retire(self, before: DeploymentRecord, record: DeploymentRecord, now: Timestamp) -> None:
+    def _retire(self, before: DeploymentRecord, record: DeploymentRecord) -> None:
         """Keeps what replicas run now beside what they are to run, as long as some do, and as what is gone back to."""
         deployment = before.deployment
         (name,) = wire.DEPLOYMENT.parse(deployment.name)
         running = self._statuses.spec_generations(name, deployment.uid)
-        present = RetiredSpec(
-            spec_generation=before.spec_generation,
-            deployment=deployment,
-            engine_spec=before.engine_spec,
-            memory_need=before.memory_need,
-            sealed_env=before.sealed_env,
-        )
         is_rolling = before.rollout.state == ROLLOUT_STATE_RUNNING
         proven = next((each for each in before.retired if each.is_proven), None) if is_rolling else None
         if proven is None and self._statuses.serves_spec(name, deployment.uid, before.spec_generation):
-            proven = present
-        wanted_back = set() if proven is None else {proven.spec_generation}
-        kept = [each for each in (*before.retired, present) if each.spec_generation in running | wanted_back]
+            proven = retired(before, is_proven=True)
+        others = [retired(before, is_proven=False), *map(unproven, before.retired)]
+        still = running if proven is None else running - {proven.spec_generation}
+        kept = [each for each in others if each.spec_generation in still] + ([] if proven is None else [proven])
         if len(kept) > MOST_RETIRED:
             raise NotReady(
                 f'replicas of {len(kept)} versions of "{name}" run already: wait until the older ones have stopped, or '
@@ -181,11 +178,8 @@ class Updating:
                 resource=resource(name),
             )
         record.ClearField("retired")
-        for each in kept:
-            retired = record.retired.add()
-            retired.CopyFrom(each)
-            retired.is_proven = each.spec_generation in wanted_back
-        record.rollout.CopyFrom(Rollout(state=ROLLOUT_STATE_RUNNING, begin_time=now))
+        record.retired.extend(kept)
+        record.rollout.CopyFrom(Rollout(state=ROLLOUT_STATE_RUNNING))
 
 
 class _Overtaken(Conflict):

@@ -12,7 +12,7 @@ from controlplane import wire
 from controlplane.auth.epochs import Epochs
 from controlplane.auth.keys import JOIN_PREFIX, hash_of, new_secret
 from controlplane.store.protocol import Compare, Entry, Store
-from roundhouse.internal.v1.store_pb2 import JoinTokenRecord
+from roundhouse.internal.v1.store_pb2 import JoinTokenRecord, NodeEpochRecord
 from roundhouse.kit.certificates import Authority, Signed, public_key_hash
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict, Forbidden, NoCapacity, QuotaViolation, Unauthenticated
@@ -65,34 +65,39 @@ class Enrolling:
 
         Raises Unauthenticated (JOIN_TOKEN_INVALID), Forbidden (NODE_MISMATCH), and InvalidArgument for the request.
         """
-        key_hash = public_key_hash(request)
         entry = await self._store.get(wire.join_token_key(hash_of(secret)))
         if entry is None:
             _refuse("the join token is unknown")
         record = _record(entry)
         if self._has_ended(record):
             _refuse("the join token has expired")
+        key_hash = public_key_hash(request)
+        epoch_key = wire.node_epoch_key(node)
+        row = await self._store.get(epoch_key)
+        epoch = 0 if row is None else NodeEpochRecord.FromString(row.value).epoch
         if record.used_key_hash:
-            is_same = hmac.compare_digest(record.used_key_hash, key_hash) and record.used_node_id == node
-            if not is_same:
+            is_same_key = hmac.compare_digest(record.used_key_hash, key_hash)
+            if not (is_same_key and (record.used_node_id, record.used_epoch) == (node, epoch)):
                 _refuse("the join token was used already")
         else:
-            self._require_free(record, node)
-            record.used_key_hash, record.used_node_id = key_hash, node
+            self._require_free(record, node, is_known=row is not None or self._is_known(node))
+            record.used_key_hash, record.used_node_id, record.used_epoch = key_hash, node, epoch
+            compares, puts = [Compare(entry.key, entry.revision)], {entry.key: record.SerializeToString()}
+            if row is None:  # from now on it is not a new one, whether it joins or not
+                compares.append(Compare(epoch_key, 0))
+                puts[epoch_key] = NodeEpochRecord().SerializeToString()
             try:
-                await self._store.commit([Compare(entry.key, entry.revision)], {entry.key: record.SerializeToString()})
-            except Conflict:
-                _refuse("the join token was used already")
+                await self._store.commit(compares, puts)
+            except Conflict:  # the token, or the id, was taken meanwhile: the second look says which
+                return await self.enroll(secret, node, request)
         log.info("node enrolled", node=node)
-        return self.renew(node, request)
+        return self._authority.node(node, epoch, request, self._clock.now(), self._life_s)
 
     def renew(self, node: str, request: bytes) -> Signed:
         """Returns another certificate for a node that has shown one; raises InvalidArgument for the request."""
-        public_key_hash(request)
         return self._authority.node(node, self.epochs.of(node), request, self._clock.now(), self._life_s)
 
-    def _require_free(self, record: JoinTokenRecord, node: str) -> None:
-        is_known = self._is_known(node) or self.epochs.of(node) > 0  # one that was thrown out is no new one
+    def _require_free(self, record: JoinTokenRecord, node: str, *, is_known: bool) -> None:
         if record.node_id == node or not (record.node_id or is_known):
             return
         why = (

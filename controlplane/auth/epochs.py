@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -13,7 +12,6 @@ from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import NodeEpochRecord
 from roundhouse.kit.errors import Conflict
 
-_VISIBLE_S = 2.0
 _ATTEMPTS = 3
 
 
@@ -47,22 +45,16 @@ class Epochs:
                 if attempt == _ATTEMPTS - 1:
                     raise
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_VISIBLE_S):
-                    await self._table.reached(revision)
+            await self._table.shown(revision)
             return
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Loads the epochs, then keeps them up to date for the block."""
         with self._table.changes.to(self._take):
-            await self._table.load()
-            following = asyncio.create_task(self._table.follow(), name="follow epochs of nodes")
-            try:
+            async with self._table.kept():
                 yield
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
 
     def _take(self, change: RowChange[NodeEpochRecord]) -> None:
-        self.ended.tell(change.key)
+        if change.before is not None or self.of(change.key):  # else it is a node's first certificate
+            self.ended.tell(change.key)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from controlplane import wire
 from controlplane.auth.caller import NOBODY, Caller, called_by
 from controlplane.auth.methods import RIGHTS, Other, Right, Role
+from roundhouse.kit.authorized import AUTHORIZATION
 from roundhouse.kit.certificates import parse_node_uri
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Forbidden, Unauthenticated
@@ -18,7 +19,6 @@ from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.service import Context, Service
 from roundhouse.v1 import errors_pb2
 
-_HEADER = "authorization"
 _SCHEME = "bearer "
 _CURE = 'set ROUNDHOUSE_TOKEN, which an operator makes with "roundhouse token create"'
 
@@ -143,7 +143,7 @@ def require_all_rated(services: Iterable[Service]) -> None:
 
 
 def _bearer(context: Context) -> str | None:
-    value = metadata_value(context.invocation_metadata(), _HEADER)
+    value = metadata_value(context.invocation_metadata(), AUTHORIZATION)
     if not isinstance(value, str) or value[: len(_SCHEME)].lower() != _SCHEME:
         return None
     return value[len(_SCHEME) :].strip()

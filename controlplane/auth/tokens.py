@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from controlplane import wire
 from controlplane.auth import known
-from controlplane.auth.caller import Caller
+from controlplane.auth.caller import LOCAL, Caller
 from controlplane.auth.keys import ACCESS_PREFIX, hash_of, new_secret
 from controlplane.auth.known import Known
 from controlplane.auth.methods import Role
@@ -25,8 +24,7 @@ from roundhouse.v1.access_pb2 import AccessToken
 
 MAX_TOKENS = 1000
 OPERATOR = "operator"  # the id of the token in the state directory
-RESERVED_IDS = (OPERATOR, "local")
-_VISIBLE_S = 2.0  # how long an answer waits until the gate knows what was written
+RESERVED_IDS = (OPERATOR, LOCAL.principal)
 
 
 class Tokens:
@@ -54,6 +52,8 @@ class Tokens:
     async def create(self, asked: AccessToken) -> tuple[AccessToken, str]:
         """Stores a token that was checked; returns it and its secret. Raises AlreadyExists and NoCapacity."""
         (token,) = wire.ACCESS_TOKEN.parse(asked.name)
+        if token in RESERVED_IDS:
+            raise _exists(token)
         if len(self._table.rows) >= MAX_TOKENS and token not in self._table.rows:
             message = f"there are {len(self._table.rows)} access tokens, and room for no more: delete one"
             raise NoCapacity(message, quota=[QuotaViolation("accessTokens", message)])
@@ -65,12 +65,10 @@ class Tokens:
         record = AccessTokenRecord(access_token=fresh, secret_hash=hash_of(secret))
         key = wire.access_token_key(token)
         try:
-            if token in RESERVED_IDS:
-                raise _exists(token)
             revision = await self._store.commit([Compare(key, 0)], {key: record.SerializeToString()})
         except Conflict as error:
             raise _exists(token) from error
-        await self._known(revision)
+        await self._table.shown(revision)
         return fresh, secret
 
     async def delete(self, token: str) -> None:
@@ -83,19 +81,14 @@ class Tokens:
                 resource=_resource(token),
             )
         # Without a compare: whoever deletes means this name, however often it was made.
-        await self._known(await self._store.commit([], {}, [entry.key]))
+        await self._table.shown(await self._store.commit([], {}, [entry.key]))
 
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Loads the tokens, then keeps them up to date for the block."""
         with self._table.changes.to(self._take):
-            await self._table.load()
-            following = asyncio.create_task(self._table.follow(), name="follow access tokens")
-            try:
+            async with self._table.kept():
                 yield
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
 
     def _take(self, change: RowChange[AccessTokenRecord]) -> None:
         now = dict(self.known.get())
@@ -106,11 +99,6 @@ class Tokens:
         self.known.set({**now, **self._operator})
         if change.before is not None:
             self.ended.tell(change.before.value.access_token.name)
-
-    async def _known(self, revision: int) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_VISIBLE_S):
-                await self._table.reached(revision)
 
 
 def _caller(token: str, row: Row[AccessTokenRecord]) -> Caller:

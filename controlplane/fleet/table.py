@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -12,12 +13,14 @@ import structlog
 from controlplane.fleet.changes import Changes
 from roundhouse.kit.errors import TooLong, Unreachable
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.tasks import looping
 
 if TYPE_CHECKING:
     from controlplane.store.protocol import Batch, Entry, Listing
 
 log = structlog.get_logger()
 
+VISIBLE_S = 2.0  # how long an answer waits until reads show what was written; the write itself is durable by then
 RETRY_S = 0.5  # a store that was too slow is asked again; what it holds has not gone
 
 M = TypeVar("M")
@@ -75,6 +78,19 @@ class Table(Generic[M]):
         async for each in self._revision.watch():
             if each >= revision:
                 return
+
+    async def shown(self, revision: int) -> None:
+        """The same, but for no longer than VISIBLE_S seconds: what was written is durable, and an answer may go."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(VISIBLE_S):
+                await self.reached(revision)
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Loads everything, then keeps it up to date for the block; if that fails, so does the block."""
+        await self.load()
+        async with looping({f"follow {self.prefix}": self.follow}):
+            yield
 
     async def load(self) -> None:
         """Takes over the whole of what is there now."""

@@ -84,7 +84,8 @@ class RemoteRoutes:
             self._failures += 1
 
     async def _session(self) -> None:
-        before, copy, begin_s = self.routes.get(), Copy(), self._now_s()
+        before, copy = self.routes.get(), Copy()
+        begin_s: float | None = None  # of what it tells
         async with cancelling(self._stub.WatchRoutes(self._request)) as call:
             while True:
                 async with asyncio.timeout(self._silence_s):
@@ -96,6 +97,7 @@ class RemoteRoutes:
                         self._callers.take(event.callers)
                     routes = copy.take(event)
                     if routes is not None:
+                        begin_s = self._now_s() if begin_s is None else begin_s
                         is_held = self._now_s() - begin_s < HELD_S
                         self._heard(joined(routes, before) if is_held else routes)
 

@@ -25,6 +25,7 @@ class Move:
     unserved_grace_s: float | None  # with which they stop if they fit nowhere else; None: they stay
     is_one_by_one: bool = False  # only the first goes now, and none if another such move of the deployment has begun
     goes_first: bool = False  # they stop before they have another place
+    is_replaced: bool = False  # by what runs something else, wherever that is
 
 
 def moves(

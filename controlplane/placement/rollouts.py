@@ -42,7 +42,9 @@ def replacements(
         grace_s = wanted.rollout_grace_s
         yield _replacement(wanted, each, refused, stop_grace_s=grace_s, unserved_grace_s=grace_s)
     fresh = {each.index for each in current if runs_what_is_wanted(each, wanted)}
-    surge_count = len({each.index for each in standing if not runs_what_is_wanted(each, wanted)} & fresh)
+    # What stands on a node that does not report has been replaced, and waits for it.
+    replaced = (each for each in standing if not runs_what_is_wanted(each, wanted) and reports(each.node, nodes))
+    surge_count = len({each.index for each in replaced} & fresh)
     available_count = len({each.index for each in standing if serves(each, nodes)})
     room = max(0, wanted.max_surge - surge_count)
     budget = max(0, wanted.max_unavailable - max(0, wanted.replica_count - available_count))
@@ -52,7 +54,8 @@ def replacements(
         for each in serving[budget:]:
             missing_count = wanted.replica_count - available_count + min(budget, len(serving))
             why = f"it is replaced when more of the {wanted.replica_count} replicas serve: {missing_count} do not"
-            yield Unplaced(wanted.deployment, each.index, f"{why}, as many as rollout.max_unavailable allows")
+            told = f"{why}, as many as rollout.max_unavailable allows"
+            yield Unplaced(wanted.deployment, each.index, told, waits_its_turn=True)
         return
     for number, each in enumerate(serving[:room]):
         may_go = number < budget
@@ -76,4 +79,5 @@ def _replacement(
         stop_grace_s,
         unserved_grace_s,
         goes_first=goes_first,
+        is_replaced=True,
     )

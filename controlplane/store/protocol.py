@@ -78,7 +78,8 @@ class Store(Protocol):
         A delete of a key that does not exist is passed over. What changes nothing takes no revision and returns the
         present one. Cancelling leaves the writes done or undone, never a part of them.
         Raises Conflict if a compare does not hold, InvalidArgument for a key or value over its limit, and Unreachable
-        (STORE_UNKNOWN) if it cannot be told whether the writes were made: read, then decide.
+        (STORE_UNKNOWN) if it cannot be told whether the writes were made, or there was no room for them: read, then
+        decide.
         """
 
     def watch(self, prefix: str, after_revision: int) -> AsyncGenerator[Batch, None]:

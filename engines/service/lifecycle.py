@@ -80,8 +80,10 @@ class Lifecycle:
         One that cannot be loaded, or is ended before it is, does not drain: whoever heard that would take its end for
         one that was asked for.
         """
-        ends_early = self._stage.state is State.LOADING
-        self._enter(Stage(State.LOADING if ends_early else State.DRAINING, "stopping", is_last=True))
+        if self._stage.state is State.LOADING:
+            self._enter(Stage(State.LOADING, "stopping", loading=self._stage.loading, is_last=True))
+        else:
+            self._enter(Stage(State.DRAINING, "stopping", is_last=True))
 
     async def change_from(self, stage: Stage) -> Stage:
         """Waits until the stage is another than `stage`, and returns it."""

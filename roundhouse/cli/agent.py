@@ -9,7 +9,7 @@ import click
 from roundhouse.cli.output import console, print_json
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.units import format_seconds
-from roundhouse.cli.values import ago
+from roundhouse.cli.values import lifetime
 from roundhouse.client.names import node_id
 from roundhouse.kit.times import from_timestamp
 
@@ -21,11 +21,11 @@ def agent() -> None:
 
 @agent.command(short_help="Makes a token with which one agent may join.")
 @click.option("--node", metavar="ID", default="", help="For this node; needed for one that has been there before.")
-@click.option("--lifetime", "lifetime_s", metavar="TIME", type=ago, default=3600.0, help="Such as 30m; default 1h.")
+@click.option("--lifetime", "lifetime_s", metavar="TIME", type=lifetime, help="Such as 30m; default 1h.")
 @json_option
 @click.pass_obj
 @asynchronous
-async def token(session: Session, node: str, lifetime_s: float, as_json: bool) -> None:
+async def token(session: Session, node: str, lifetime_s: float | None, as_json: bool) -> None:
     """Makes a token with which one agent may join, once. It is printed alone on a line, for a script or a file."""
     async with session.client() as client:
         made = await client.access.create_join_token(node=node, lifetime_s=lifetime_s)

@@ -87,8 +87,7 @@ def note(replica: deployment_pb2.Replica) -> str:
     if is_ready and replica.message == _SERVES:
         return ""
     progress = replica.progress
-    is_said = progress.stage == deployment_pb2.LAUNCH_STAGE_FETCHING_MODEL  # by its message
-    if is_said or not progress.HasField("total_bytes"):
+    if not progress.HasField("total_bytes"):
         return replica.message
     return f"{replica.message}: {format_bytes(progress.done_bytes)} of {format_bytes(progress.total_bytes)}"
 

@@ -11,7 +11,7 @@ from roundhouse.cli.output import console, print_json
 from roundhouse.cli.session import Session, asynchronous, json_option
 from roundhouse.cli.tables import Grid, table
 from roundhouse.cli.units import format_age
-from roundhouse.cli.values import ago
+from roundhouse.cli.values import lifetime
 from roundhouse.client.names import access_token_id, enum_name
 from roundhouse.kit.times import from_timestamp
 from roundhouse.v1 import access_pb2
@@ -31,7 +31,7 @@ def token() -> None:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What it allows.")
 @click.option("--tenant", metavar="ID", default="", help="On whose account its requests are; engines are fair to each.")
-@click.option("--lifetime", "lifetime_s", metavar="TIME", type=ago, help="Such as 12h or 90d; default: without end.")
+@click.option("--lifetime", "lifetime_s", metavar="TIME", type=lifetime, help="As 12h or 90d; default: without end.")
 @json_option
 @click.pass_obj
 @asynchronous

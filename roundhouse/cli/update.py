@@ -21,6 +21,7 @@ from roundhouse.cli.values import int32, pairs, seconds
 from roundhouse.client import deployment
 from roundhouse.client.names import deployment_id
 from roundhouse.kit.times import to_duration
+from roundhouse.options.engine_options import OPPOSITES
 from roundhouse.v1 import deployment_pb2
 from roundhouse.v1.deployment_pb2 import Deployment, EnvVar
 
@@ -29,7 +30,6 @@ from roundhouse.v1.deployment_pb2 import Deployment, EnvVar
 @click.argument("name")
 @changing_flags
 @click.option("--unset-env", metavar="NAME", multiple=True, help="A variable that engines have no more; repeatable.")
-@click.option("--no-virtual-env", is_flag=True, help="Packages of the node's agent again.")
 @click.option("-r", "--replica", "replica_count", metavar="N", type=int32, help="How many replicas.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=pairs, help="A label; repeatable.")
 @click.option("--max-surge", metavar="N", type=int32, help="Replicas beside those wanted meanwhile; default 1.")
@@ -102,7 +102,6 @@ def changed(
     env: Sequence[tuple[str, str]],
     secret_env: Mapping[str, str],
     unset_env: Sequence[str],
-    no_virtual_env: bool,
     max_surge: int | None,
     max_unavailable: int | None,
     drain_grace_s: float | None,
@@ -127,6 +126,8 @@ def changed(
     """Returns the change that flags ask for of a deployment as it is, and the paths of what changes."""
     named = Named(None, None, model_name, model_path, size_in_billions, model_format, quantization)
     has_model = model_name is not None or model_path is not None
+    if not has_model and (size_in_billions or model_format or quantization):
+        raise click.UsageError("-s, -f and -q say which files of a model: name it, with -n or -mp")
     environment = virtual_env_of(
         has_virtual_env=has_virtual_env,
         packages=packages,
@@ -135,22 +136,20 @@ def changed(
         find_links=find_links,
         inherit=inherit,
     )
-    if environment is not None and no_virtual_env:
-        raise click.UsageError("--no-virtual-env and packages for one contradict one another: leave out one of them")
     change = deployment(
         deployment_id(present.name),
         **(named.source() if has_model else {"builtin": "demo"}),  # it must have one; it is taken only if it is named
         replica_count=replica_count,
         virtual_env=environment,
-        quantization=engine_quantization,
+        quantization=engine_quantization or (named.engine_quantization() if has_model else None),
         **fitting_of(draft_model, max_model_len, kv_cache_memory),
         **settings,
     )
     change.etag = present.etag
-    paths = [f"engine_options.{field.name}" for field, _ in change.engine_options.ListFields()]
+    paths = _option_paths(change)
     paths += ["model"] if has_model else []
     paths += ["replica_count"] if replica_count is not None else []
-    paths += ["virtual_env"] if environment is not None or no_virtual_env or has_virtual_env is False else []
+    paths += ["virtual_env"] if environment is not None or has_virtual_env is False else []
     if labels:
         change.labels.update({**present.labels, **labels})
         paths.append("labels")
@@ -166,6 +165,14 @@ def changed(
     change.rollout.CopyFrom(rollout)
     paths += [f"rollout.{field.name}" for field, _ in rollout.ListFields()]
     return change, paths
+
+
+def _option_paths(change: Deployment) -> list[str]:
+    """Returns the settings that change. What is fitted and what is given exclude one another: one clears the other."""
+    names = [field.name for field, _ in change.engine_options.ListFields() if field.name != "speculation"]
+    cleared = [OPPOSITES[name] for name in names if name in OPPOSITES]
+    guessing = [f"speculation.{field.name}" for field, _ in change.engine_options.speculation.ListFields()]
+    return [f"engine_options.{name}" for name in (*names, *cleared, *guessing)]
 
 
 def _env(

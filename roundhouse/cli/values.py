@@ -28,9 +28,18 @@ def seconds(text: str | float) -> float:
 
 def ago(text: str | float) -> float:
     """Reads how long ago something was, such as `90`, `90s`, `5m`, `2h` or `1d`, as the type of a flag; in seconds."""
+    return _span(text, "time to look back")
+
+
+def lifetime(text: str | float) -> float:
+    """Reads how long something is good, written alike, as the type of a flag; in seconds."""
+    return _span(text, "length of time")
+
+
+def _span(text: str | float, what: str) -> float:
     found = _AGO.fullmatch(str(text))
     if found is None:
-        raise click.BadParameter(f'"{text}" is no time to look back: write seconds, or 90s, 5m, 2h, 1d')
+        raise click.BadParameter(f'"{text}" is no {what}: write seconds, or 90s, 5m, 2h, 1d')
     return seconds(found[1]) * _UNITS_S[found[2] or "s"]
 
 

@@ -108,7 +108,8 @@ async def wait_until_ready(
                     on_event(progress)
                 if is_ready(progress) and (wanted is None or progress.deployment.generation >= wanted.generation):
                     return progress
-                deaths.check(progress)
+                if not _is_rolling(progress.deployment):  # else one that dies is why the change is taken back
+                    deaths.check(progress)
     except TimeoutError:
         missing = "nothing is known of it" if seen is None else _missing(seen)
         raise DeadlineExceeded(
@@ -156,6 +157,12 @@ def _is_rolling(deployment: deployment_pb2.Deployment) -> bool:
     return rolled_out is not None and rolled_out.status == _FALSE and rolled_out.reason != _ROLLED_BACK
 
 
+def _rolled_back(deployment: deployment_pb2.Deployment) -> str:
+    """Returns why the last change was taken back; empty if it was not."""
+    found = _rolled_out(deployment)
+    return found.message if found is not None and found.reason == _ROLLED_BACK else ""
+
+
 def _rolled_out(deployment: deployment_pb2.Deployment) -> condition_pb2.Condition | None:
     return next((each for each in deployment.conditions if each.type == "RolledOut"), None)
 
@@ -165,10 +172,9 @@ def _require(wanted: deployment_pb2.Deployment, seen: deployment_pb2.Deployment)
     what = f'deployment "{deployment_id(seen.name)}"'
     if seen.uid != wanted.uid:
         raise Conflict(f"{what} was deleted and created again meanwhile: list it, and ask again")
-    rolled_out = _rolled_out(seen)
-    is_next = seen.generation == wanted.generation + 1  # else it was asked for by somebody else
-    if is_next and rolled_out is not None and rolled_out.reason == _ROLLED_BACK:
-        raise RolledBack(f"{what} is as it was before: {rolled_out.message}")
+    end, before = _rolled_back(seen), _rolled_back(wanted)
+    if seen.generation > wanted.generation and end and end != before:
+        raise RolledBack(f"{what} is as it was before: {end}")
     if seen.generation > wanted.generation and seen.replica_count != wanted.replica_count:
         raise Conflict(
             f"{what} was asked to have a replica_count of {wanted.replica_count} (generation {wanted.generation}) and "

@@ -98,7 +98,7 @@ class Authority:
         return Pair(signed.certificate, _key_pem(key))
 
     def node(self, node_id: str, epoch: int, request: bytes, now_s: float, life_s: float) -> Signed:
-        """Returns a certificate for a node, for the public key of a signing request that `public_key_hash` took."""
+        """Returns a certificate for a node, for the key of a signing request; raises InvalidArgument for that."""
         public = _request(request).public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey), "checked with the request"
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_NODE_URI.format(node_id, epoch))])
@@ -160,7 +160,7 @@ def _request(pem: bytes) -> x509.CertificateSigningRequest:
         if len(pem) > MAX_REQUEST_BYTES:
             raise ValueError("too long")
         request = x509.load_pem_x509_csr(pem)
-        if not (request.is_signature_valid and isinstance(request.public_key(), ec.EllipticCurvePublicKey)):
+        if not (isinstance(request.public_key(), ec.EllipticCurvePublicKey) and request.is_signature_valid):
             raise ValueError("signed by another key, or of another kind")
     except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise InvalidArgument(

@@ -29,9 +29,9 @@ class Health:
 
     def set(self, service: str, is_serving: bool) -> None:
         """Makes a service known, or says anew whether it serves. After `end` it does nothing."""
-        if not self._has_ended:
-            status = _status.SERVING if is_serving else _status.NOT_SERVING
-            self._statuses.set({**self._statuses.get(), service: status})
+        status, known = _status.SERVING if is_serving else _status.NOT_SERVING, self._statuses.get()
+        if not self._has_ended and known.get(service) != status:  # else watchers would be woken for nothing
+            self._statuses.set({**known, service: status})
 
     def end(self) -> None:
         """Says of every service, for good, that it does not serve."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Generic, TypeVar
 
@@ -33,18 +32,13 @@ class Latest(Generic[T]):
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def watch(self, *, again_s: float | None = None) -> AsyncIterator[T]:
-        """Yields the value as it is, then each newer one that the reader is in time for.
-
-        With `again_s`, the same one again after so many seconds without a newer one.
-        """
+    async def watch(self) -> AsyncIterator[T]:
+        """Yields the value as it is, then each newer one that the reader is in time for."""
         while True:
             version, changed = self._version, self._changed
             yield self._value
             if version == self._version:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(again_s):
-                        await changed.wait()
+                await changed.wait()
 
 
 async def first_of(events: Iterable[asyncio.Event], *, most_s: float) -> None:

@@ -29,7 +29,7 @@ METHODS: Mapping[str, deployment_pb2.SpeculationMethod] = {
 }
 # What is fitted to the memory that there is, by the option that states it.
 FITTED: Mapping[str, str] = {"max_model_len": "fit_max_model_len", "kv_cache_memory_bytes": "fit_kv_cache_memory"}
-_OPPOSITES = {**FITTED, **{fitted: stated for stated, fitted in FITTED.items()}}
+OPPOSITES = {**FITTED, **{fitted: stated for stated, fitted in FITTED.items()}}
 BLOCK_SIZES = (8, 16, 32, 64, 128)
 LONGEST_INTERVAL_S = 10.0
 MOST_GUESSES = 8
@@ -45,8 +45,8 @@ def overlaid(under: EngineOptions, over: EngineOptions) -> EngineOptions:
     for field, _ in over.ListFields():
         if field.name != "speculation":  # one may say how, the other how many tokens
             both.ClearField(field.name)  # a duration of 0 s would leave what stands there
-        if field.name in _OPPOSITES:
-            both.ClearField(_OPPOSITES[field.name])
+        if field.name in OPPOSITES:
+            both.ClearField(OPPOSITES[field.name])
     both.MergeFrom(over)
     return both
 

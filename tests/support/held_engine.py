@@ -1,4 +1,4 @@
-"""Holds a real engine in the middle of its start, at the moment at which it opens a file, until it is let go.
+"""Holds a real engine in the middle of its start, at the moment at which it opens a file, until it is ended.
 
 Nothing of the engine is replaced: Python tells a hook of every file that it opens, those of modules among them,
 and the hook waits. An engine finds it by the PYTHONPATH of its deployment.
@@ -19,8 +19,8 @@ _AT, _FOLDER = re.compile(os.environ["HELD_AT"]), os.environ["HELD_IN"]
 def hold(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and _AT.search(arguments[0]):
         os.close(os.open(os.path.join(_FOLDER, "reached"), os.O_CREAT | os.O_WRONLY))
-        while not os.path.exists(os.path.join(_FOLDER, "go")):
-            time.sleep(0.02)
+        while True:
+            time.sleep(60)
 
 sys.addaudithook(hold)
 """

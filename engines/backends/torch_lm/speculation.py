@@ -34,6 +34,7 @@ def make_proposer(options: Options, draft_model: Path | None, loaded: Loaded, on
     def tell(message: str, stage: LoadStage | None = None, count: Count | None = None, /) -> None:
         on_stage(f"draft model: {message}", stage, count)
 
+    tell("reading the configuration", LoadStage.WARMING_UP)
     draft = load_model(
         draft_model,
         device=loaded.device,

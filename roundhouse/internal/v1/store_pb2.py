@@ -33,7 +33,7 @@ from roundhouse.v1 import event_pb2 as roundhouse_dot_v1_dot_event__pb2
 from roundhouse.v1 import node_pb2 as roundhouse_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"roundhouse/internal/v1/store.proto\x12\x16roundhouse.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*roundhouse/internal/v1/agent_service.proto\x1a(roundhouse/internal/v1/engine_spec.proto\x1a\x1aroundhouse/v1/access.proto\x1a\x1broundhouse/v1/catalog.proto\x1a\x1eroundhouse/v1/deployment.proto\x1a\x19roundhouse/v1/event.proto\x1a\x18roundhouse/v1/node.proto\"\x94\x03\n\x10\x44\x65ploymentRecord\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x37\n\x0b\x65ngine_spec\x18\x02 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12.\n\x0bmemory_need\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12.\n\x0b\x64rain_grace\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\nsealed_env\x18\x05 \x03(\x0b\x32#.roundhouse.internal.v1.SealedValue\x12\x17\n\x0fspec_generation\x18\x06 \x01(\x03\x12\x34\n\x07retired\x18\x07 \x03(\x0b\x32#.roundhouse.internal.v1.RetiredSpec\x12\x30\n\x07rollout\x18\x08 \x01(\x0b\x32\x1f.roundhouse.internal.v1.Rollout\"\x8a\x02\n\x0bRetiredSpec\x12\x17\n\x0fspec_generation\x18\x01 \x01(\x03\x12-\n\ndeployment\x18\x02 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x37\n\x0b\x65ngine_spec\x18\x03 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12.\n\x0bmemory_need\x18\x04 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12\x37\n\nsealed_env\x18\x05 \x03(\x0b\x32#.roundhouse.internal.v1.SealedValue\x12\x11\n\tis_proven\x18\x06 \x01(\x08\"\x7f\n\x07Rollout\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32$.roundhouse.internal.v1.RolloutState\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x89\x02\n\x0fPlacementRecord\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65ployment_uid\x18\x03 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x04 \x01(\x03\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\x11\n\tgpu_uuids\x18\x06 \x03(\t\x12\x1d\n\x15reserved_memory_bytes\x18\x07 \x01(\x03\x12\x13\n\x0bis_stopping\x18\x08 \x01(\x08\x12.\n\x0b\x64rain_grace\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fspec_generation\x18\n \x01(\x03\"\xe2\x01\n\x10\x41ssignmentRecord\x12\x39\n\x07\x65ngines\x18\x01 \x03(\x0b\x32(.roundhouse.internal.v1.EngineAssignment\x12\x31\n\x05specs\x18\x02 \x03(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12\x14\n\x0cspec_indexes\x18\x03 \x03(\x05\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x37\n\x0bgpu_indexes\x18\x05 \x03(\x0b\x32\".roundhouse.internal.v1.GpuIndexes\"\x1d\n\nGpuIndexes\x12\x0f\n\x07indexes\x18\x01 \x03(\x05\"w\n\nNodeRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12/\n\x0b\x63ordon_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x18.roundhouse.v1.NodeDrain\":\n\x0c\x46\x61milyRecord\x12*\n\x06\x66\x61mily\x18\x01 \x01(\x0b\x32\x1a.roundhouse.v1.ModelFamily\"u\n\x0eMutationRecord\x12\x11\n\tbody_hash\x18\x01 \x01(\x0c\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12.\n\nwrite_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"1\n\rClusterRecord\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\"Q\n\x0e\x45ventLogRecord\x12\x13\n\x0bnext_number\x18\x01 \x01(\x03\x12\x18\n\x10\x64ropped_revision\x18\x02 \x01(\x03\x12\x10\n\x08\x62\x61tch_id\x18\x03 \x01(\t\"2\n\x0b\x45ventRecord\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.roundhouse.v1.Event\"Z\n\x11\x41\x63\x63\x65ssTokenRecord\x12\x30\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\x0b\x32\x1a.roundhouse.v1.AccessToken\x12\x13\n\x0bsecret_hash\x18\x02 \x01(\x0c\" \n\x0fNodeEpochRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x80\x01\n\x0fJoinTokenRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rused_key_hash\x18\x03 \x01(\x0c\x12\x14\n\x0cused_node_id\x18\x04 \x01(\t*\x7f\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x16\n\x12ROLLOUT_STATE_DONE\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03\x42\xe6\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\nStoreProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"roundhouse/internal/v1/store.proto\x12\x16roundhouse.internal.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*roundhouse/internal/v1/agent_service.proto\x1a(roundhouse/internal/v1/engine_spec.proto\x1a\x1aroundhouse/v1/access.proto\x1a\x1broundhouse/v1/catalog.proto\x1a\x1eroundhouse/v1/deployment.proto\x1a\x19roundhouse/v1/event.proto\x1a\x18roundhouse/v1/node.proto\"\x94\x03\n\x10\x44\x65ploymentRecord\x12-\n\ndeployment\x18\x01 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x37\n\x0b\x65ngine_spec\x18\x02 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12.\n\x0bmemory_need\x18\x03 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12.\n\x0b\x64rain_grace\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\nsealed_env\x18\x05 \x03(\x0b\x32#.roundhouse.internal.v1.SealedValue\x12\x17\n\x0fspec_generation\x18\x06 \x01(\x03\x12\x34\n\x07retired\x18\x07 \x03(\x0b\x32#.roundhouse.internal.v1.RetiredSpec\x12\x30\n\x07rollout\x18\x08 \x01(\x0b\x32\x1f.roundhouse.internal.v1.Rollout\"\x8a\x02\n\x0bRetiredSpec\x12\x17\n\x0fspec_generation\x18\x01 \x01(\x03\x12-\n\ndeployment\x18\x02 \x01(\x0b\x32\x19.roundhouse.v1.Deployment\x12\x37\n\x0b\x65ngine_spec\x18\x03 \x01(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12.\n\x0bmemory_need\x18\x04 \x01(\x0b\x32\x19.roundhouse.v1.MemoryNeed\x12\x37\n\nsealed_env\x18\x05 \x03(\x0b\x32#.roundhouse.internal.v1.SealedValue\x12\x11\n\tis_proven\x18\x06 \x01(\x08\"O\n\x07Rollout\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32$.roundhouse.internal.v1.RolloutState\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x89\x02\n\x0fPlacementRecord\x12\x0f\n\x07replica\x18\x01 \x01(\t\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65ployment_uid\x18\x03 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x04 \x01(\x03\x12\x0f\n\x07node_id\x18\x05 \x01(\t\x12\x11\n\tgpu_uuids\x18\x06 \x03(\t\x12\x1d\n\x15reserved_memory_bytes\x18\x07 \x01(\x03\x12\x13\n\x0bis_stopping\x18\x08 \x01(\x08\x12.\n\x0b\x64rain_grace\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fspec_generation\x18\n \x01(\x03\"\xe2\x01\n\x10\x41ssignmentRecord\x12\x39\n\x07\x65ngines\x18\x01 \x03(\x0b\x32(.roundhouse.internal.v1.EngineAssignment\x12\x31\n\x05specs\x18\x02 \x03(\x0b\x32\".roundhouse.internal.v1.EngineSpec\x12\x14\n\x0cspec_indexes\x18\x03 \x03(\x05\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12\x37\n\x0bgpu_indexes\x18\x05 \x03(\x0b\x32\".roundhouse.internal.v1.GpuIndexes\"\x1d\n\nGpuIndexes\x12\x0f\n\x07indexes\x18\x01 \x03(\x05\"w\n\nNodeRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12/\n\x0b\x63ordon_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x18.roundhouse.v1.NodeDrain\":\n\x0c\x46\x61milyRecord\x12*\n\x06\x66\x61mily\x18\x01 \x01(\x0b\x32\x1a.roundhouse.v1.ModelFamily\"u\n\x0eMutationRecord\x12\x11\n\tbody_hash\x18\x01 \x01(\x0c\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x10\n\x08response\x18\x03 \x01(\x0c\x12.\n\nwrite_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"1\n\rClusterRecord\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x03\"Q\n\x0e\x45ventLogRecord\x12\x13\n\x0bnext_number\x18\x01 \x01(\x03\x12\x18\n\x10\x64ropped_revision\x18\x02 \x01(\x03\x12\x10\n\x08\x62\x61tch_id\x18\x03 \x01(\t\"2\n\x0b\x45ventRecord\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.roundhouse.v1.Event\"Z\n\x11\x41\x63\x63\x65ssTokenRecord\x12\x30\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\x0b\x32\x1a.roundhouse.v1.AccessToken\x12\x13\n\x0bsecret_hash\x18\x02 \x01(\x0c\" \n\x0fNodeEpochRecord\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"\x94\x01\n\x0fJoinTokenRecord\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rused_key_hash\x18\x03 \x01(\x0c\x12\x14\n\x0cused_node_id\x18\x04 \x01(\t\x12\x12\n\nused_epoch\x18\x05 \x01(\x03*\x7f\n\x0cRolloutState\x12\x1d\n\x19ROLLOUT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15ROLLOUT_STATE_RUNNING\x10\x01\x12\x16\n\x12ROLLOUT_STATE_DONE\x10\x02\x12\x1d\n\x19ROLLOUT_STATE_ROLLED_BACK\x10\x03\x42\xe6\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\nStoreProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,36 +41,36 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roundhouse.internal.v1.stor
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032dev.roundhouse.internal.v1B\nStoreProtoP\001ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\252\002\026Roundhouse.Internal.V1\312\002\026Roundhouse\\Internal\\V1\342\002\037Roundhouse\\Internal\\V1\\Metadata\352\002\030Roundhouse::Internal::V1'
-  _globals['_ROLLOUTSTATE']._serialized_start=2431
-  _globals['_ROLLOUTSTATE']._serialized_end=2558
+  _globals['_ROLLOUTSTATE']._serialized_start=2403
+  _globals['_ROLLOUTSTATE']._serialized_end=2530
   _globals['_DEPLOYMENTRECORD']._serialized_start=356
   _globals['_DEPLOYMENTRECORD']._serialized_end=760
   _globals['_RETIREDSPEC']._serialized_start=763
   _globals['_RETIREDSPEC']._serialized_end=1029
   _globals['_ROLLOUT']._serialized_start=1031
-  _globals['_ROLLOUT']._serialized_end=1158
-  _globals['_PLACEMENTRECORD']._serialized_start=1161
-  _globals['_PLACEMENTRECORD']._serialized_end=1426
-  _globals['_ASSIGNMENTRECORD']._serialized_start=1429
-  _globals['_ASSIGNMENTRECORD']._serialized_end=1655
-  _globals['_GPUINDEXES']._serialized_start=1657
-  _globals['_GPUINDEXES']._serialized_end=1686
-  _globals['_NODERECORD']._serialized_start=1688
-  _globals['_NODERECORD']._serialized_end=1807
-  _globals['_FAMILYRECORD']._serialized_start=1809
-  _globals['_FAMILYRECORD']._serialized_end=1867
-  _globals['_MUTATIONRECORD']._serialized_start=1869
-  _globals['_MUTATIONRECORD']._serialized_end=1986
-  _globals['_CLUSTERRECORD']._serialized_start=1988
-  _globals['_CLUSTERRECORD']._serialized_end=2037
-  _globals['_EVENTLOGRECORD']._serialized_start=2039
-  _globals['_EVENTLOGRECORD']._serialized_end=2120
-  _globals['_EVENTRECORD']._serialized_start=2122
-  _globals['_EVENTRECORD']._serialized_end=2172
-  _globals['_ACCESSTOKENRECORD']._serialized_start=2174
-  _globals['_ACCESSTOKENRECORD']._serialized_end=2264
-  _globals['_NODEEPOCHRECORD']._serialized_start=2266
-  _globals['_NODEEPOCHRECORD']._serialized_end=2298
-  _globals['_JOINTOKENRECORD']._serialized_start=2301
-  _globals['_JOINTOKENRECORD']._serialized_end=2429
+  _globals['_ROLLOUT']._serialized_end=1110
+  _globals['_PLACEMENTRECORD']._serialized_start=1113
+  _globals['_PLACEMENTRECORD']._serialized_end=1378
+  _globals['_ASSIGNMENTRECORD']._serialized_start=1381
+  _globals['_ASSIGNMENTRECORD']._serialized_end=1607
+  _globals['_GPUINDEXES']._serialized_start=1609
+  _globals['_GPUINDEXES']._serialized_end=1638
+  _globals['_NODERECORD']._serialized_start=1640
+  _globals['_NODERECORD']._serialized_end=1759
+  _globals['_FAMILYRECORD']._serialized_start=1761
+  _globals['_FAMILYRECORD']._serialized_end=1819
+  _globals['_MUTATIONRECORD']._serialized_start=1821
+  _globals['_MUTATIONRECORD']._serialized_end=1938
+  _globals['_CLUSTERRECORD']._serialized_start=1940
+  _globals['_CLUSTERRECORD']._serialized_end=1989
+  _globals['_EVENTLOGRECORD']._serialized_start=1991
+  _globals['_EVENTLOGRECORD']._serialized_end=2072
+  _globals['_EVENTRECORD']._serialized_start=2074
+  _globals['_EVENTRECORD']._serialized_end=2124
+  _globals['_ACCESSTOKENRECORD']._serialized_start=2126
+  _globals['_ACCESSTOKENRECORD']._serialized_end=2216
+  _globals['_NODEEPOCHRECORD']._serialized_start=2218
+  _globals['_NODEEPOCHRECORD']._serialized_end=2250
+  _globals['_JOINTOKENRECORD']._serialized_start=2253
+  _globals['_JOINTOKENRECORD']._serialized_end=2401
 # @@protoc_insertion_point(module_scope)

@@ -63,14 +63,12 @@ class RetiredSpec(_message.Message):
     def __init__(self, spec_generation: _Optional[int] = ..., deployment: _Optional[_Union[_deployment_pb2.Deployment, _Mapping]] = ..., engine_spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., memory_need: _Optional[_Union[_deployment_pb2.MemoryNeed, _Mapping]] = ..., sealed_env: _Optional[_Iterable[_Union[_engine_spec_pb2.SealedValue, _Mapping]]] = ..., is_proven: bool = ...) -> None: ...
 
 class Rollout(_message.Message):
-    __slots__ = ("state", "begin_time", "message")
+    __slots__ = ("state", "message")
     STATE_FIELD_NUMBER: _ClassVar[int]
-    BEGIN_TIME_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     state: RolloutState
-    begin_time: _timestamp_pb2.Timestamp
     message: str
-    def __init__(self, state: _Optional[_Union[RolloutState, str]] = ..., begin_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., message: _Optional[str] = ...) -> None: ...
+    def __init__(self, state: _Optional[_Union[RolloutState, str]] = ..., message: _Optional[str] = ...) -> None: ...
 
 class PlacementRecord(_message.Message):
     __slots__ = ("replica", "replica_uid", "deployment_uid", "placement_epoch", "node_id", "gpu_uuids", "reserved_memory_bytes", "is_stopping", "drain_grace", "spec_generation")
@@ -183,13 +181,15 @@ class NodeEpochRecord(_message.Message):
     def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class JoinTokenRecord(_message.Message):
-    __slots__ = ("node_id", "expire_time", "used_key_hash", "used_node_id")
+    __slots__ = ("node_id", "expire_time", "used_key_hash", "used_node_id", "used_epoch")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     USED_KEY_HASH_FIELD_NUMBER: _ClassVar[int]
     USED_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    USED_EPOCH_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     expire_time: _timestamp_pb2.Timestamp
     used_key_hash: bytes
     used_node_id: str
-    def __init__(self, node_id: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_key_hash: _Optional[bytes] = ..., used_node_id: _Optional[str] = ...) -> None: ...
+    used_epoch: int
+    def __init__(self, node_id: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., used_key_hash: _Optional[bytes] = ..., used_node_id: _Optional[str] = ..., used_epoch: _Optional[int] = ...) -> None: ...

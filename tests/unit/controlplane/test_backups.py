@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from controlplane import wire
-from controlplane.backups import STORE, back_up, restore
+from controlplane.backups import back_up, restore
 from controlplane.cluster import Term, begin_term
+from controlplane.config import STORE
 from controlplane.store.cursors import format_cursor, parse_cursor
 from controlplane.store.sqlite import SqliteStore, open_sqlite
 from roundhouse.internal.v1.engine_spec_pb2 import SealedValue

@@ -67,6 +67,25 @@ def test_where_there_is_no_room_no_more_replicas_are_missing_than_may_be(
     assert not cluster.outdated()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 2), OBEYING)
+def test_a_rollout_goes_on_though_a_node_is_lost_in_the_middle_of_it(
+    replica_count: int, max_surge: int, events: Events
+) -> None:
+    cluster = cluster_of("abc")
+    cluster.want("chat", replica_count, None)
+    cluster.come_to_rest()
+    cluster.update("chat", max_surge)
+    play(cluster, events)
+    cluster.lose("a")
+    cluster.come_to_rest("a")
+    fresh = {each.index for each in cluster.placements if each.spec_generation and each.node != "a"}
+    assert fresh == set(range(replica_count))
+    assert len(cluster.serving()) == replica_count
+    cluster.come_to_rest()
+    assert not cluster.outdated()
+
+
 def test_what_may_not_be_missing_and_has_no_room_beside_it_stays_and_says_so() -> None:
     cluster = cluster_of("a", total_gib=6)
     cluster.want("chat", 2, None)

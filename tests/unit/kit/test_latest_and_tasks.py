@@ -41,14 +41,6 @@ async def test_a_slow_reader_does_not_hold_up_a_fast_one() -> None:
     assert await anext(slow) == 3
 
 
-async def test_a_reader_may_see_the_same_again_when_there_is_nothing_newer() -> None:
-    latest = Latest(0)
-    reader = latest.watch(again_s=0.01)
-    assert [await anext(reader) for _ in range(3)] == [0, 0, 0]
-    latest.set(1)
-    assert await anext(reader) == 1
-
-
 async def test_a_loop_that_fails_ends_the_block_and_the_other_loops() -> None:
     ended = asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +26,9 @@ from roundhouse.v1.deployment_pb2 import (
     ModelSource,
     PlacementPolicy,
     RolloutPolicy,
+    VirtualEnv,
 )
-from tests.support.plane import Plane, reason_of, refused
+from tests.support.plane import Plane, reason_of, refused, take_in
 from tests.support.scripted_agent import GIB, ScriptedAgent
 
 CHAT = "deployments/chat"
@@ -205,6 +207,64 @@ async def test_a_change_that_is_never_ready_is_taken_back_after_its_deadline(pla
         after = await settled(plane, "RolledBack")
         assert "no further replica was READY within 1 s" in rolled_out(after).message
         assert not after.engine_options.HasField("batch_size")
+
+
+async def test_no_clock_runs_while_there_is_nothing_new_to_wait_for(plane: Plane) -> None:
+    agent = ScriptedAgent("one", gpu_count=1, gpu_bytes=4 * GIB)
+    async with agent.joined(plane.address):
+        await plane.create(
+            placement=PlacementPolicy(memory_bytes=3 * GIB),
+            rollout=RolloutPolicy(progress_deadline=Duration(seconds=1)),
+        )
+        await settled(plane)
+        # A second one has no room, and never will: what has is rolled out all the same, and is not taken back.
+        await plane.deployments.ScaleDeployment(
+            pb.ScaleDeploymentRequest(name=CHAT, replica_count=2, allow_pending=True)
+        )
+        await plane.deployments.UpdateDeployment(
+            update("engine_options.batch_size", "rollout.max_unavailable", engine_options=batch_of(3),
+                   rollout=RolloutPolicy(max_unavailable=2))
+        )  # fmt: skip
+        seen = await plane.until(lambda all_: CHAT in all_ and all_[CHAT].updated_replica_count == 1)
+        stays = await still(plane, 3.0)
+        assert stays.engine_options.batch_size == 3
+        assert rolled_out(seen[CHAT]).reason == rolled_out(stays).reason == "RollingOut"
+
+
+async def still(plane: Plane, seconds: float) -> Deployment:
+    """Watches for so long that a clock which ran would have ended; returns what is there then."""
+    last: dict[str, Deployment] = {}
+    async with plane.watching(plane.deployments.WatchDeployments(pb.WatchDeploymentsRequest())) as events:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                async for event in events:
+                    take_in(event, last)
+    return last[CHAT]
+
+
+async def test_an_index_that_is_given_back_as_it_was_read_keeps_its_password(plane: Plane) -> None:
+    agent = ScriptedAgent("one")
+    async with agent.joined(plane.address):
+        packages = VirtualEnv(packages=["peft"], index_url="https://me:hush@index.example/simple")
+        await plane.create(virtual_env=packages)
+        await settled(plane)
+        read = await plane.get()
+        assert "hush" not in read.virtual_env.index_url
+        read.labels["a"] = "1"
+        await plane.deployments.UpdateDeployment(pb.UpdateDeploymentRequest(deployment=read))
+        after = await settled(plane)
+        assert (dict(after.labels), after.generation) == ({"a": "1"}, 2)
+        assert rolled_out(after).status == condition_pb2.CONDITION_STATUS_TRUE
+        assert [each.spec.virtual_env.index_url for each in specs(agent)] == [packages.index_url]
+
+
+async def test_a_star_stands_for_all_that_can_be_changed_and_clears_what_is_unset(plane: Plane) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        await plane.create(replica_count=2, labels={"a": "1"}, env=[EnvVar(name="A", value="1")])
+        await settled(plane, updated=2)
+        await plane.deployments.UpdateDeployment(update("*", model=ModelSource(builtin="demo")))
+        after = await settled(plane)
+        assert (after.replica_count, dict(after.labels), list(after.env)) == (1, {}, [])
 
 
 async def test_what_never_served_is_not_gone_back_to(plane: Plane) -> None:

@@ -117,3 +117,24 @@ async def test_so_many_tokens_wait_and_no_more_until_some_have_ended(desk: Desk)
         await desk.enrolling.create(HOUR_S, "")
     desk.clock.advance(HOUR_S)
     await desk.enrolling.create(HOUR_S, "")
+
+
+async def test_what_a_node_that_was_thrown_out_still_has_is_of_no_use(desk: Desk) -> None:
+    secret, _ = await desk.enrolling.create(HOUR_S, "")
+    key = new_key()
+    await desk.enrolling.enroll(secret, "a", asked("a", key))
+    await desk.enrolling.epochs.revoke("a")
+    with pytest.raises(Unauthenticated, match="used already"):
+        await desk.enrolling.enroll(secret, "a", asked("a", key))
+
+
+async def test_a_node_that_has_a_certificate_is_not_a_new_one_though_it_has_not_joined_yet(desk: Desk) -> None:
+    for number in range(2):
+        secret, _ = await desk.enrolling.create(HOUR_S, "")
+        if number:
+            with pytest.raises(Forbidden, match='has a node "a"'):
+                await desk.enrolling.enroll(secret, "a", asked())
+        else:
+            await desk.enrolling.enroll(secret, "a", asked())
+    for_a, _ = await desk.enrolling.create(HOUR_S, "a")
+    await desk.enrolling.enroll(for_a, "a", asked())

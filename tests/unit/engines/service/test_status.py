@@ -171,9 +171,12 @@ async def test_an_engine_that_cannot_be_loaded_ends_without_a_drain() -> None:
     async with scripted_engine(is_loaded=False) as engine:
         call = watch(engine, 60_000)
         assert (await next_status(call)).state == LOADING
+        engine.lifecycle.load("loading weights", Loading(LoadStage.LOADING_WEIGHTS, 7.0))
+        await next_status(call)
         engine.lifecycle.stop()
         engine.lifecycle.serve(served(engine.steps, engine.tokenizer))
-        assert (await next_status(call)).state == LOADING
+        last = await next_status(call)
+        assert (last.state, last.progress.stage) == (LOADING, deployment_pb2.LAUNCH_STAGE_LOADING_WEIGHTS)
         assert await call.read() is grpc.aio.EOF
 
 
