@@ -105,6 +105,7 @@ async def test_while_it_is_away_what_was_known_stays_and_its_load_is_stale(gatew
 async def test_engines_of_nodes_that_a_new_life_has_not_heard_of_are_kept_for_a_while(gateway: Gateway) -> None:
     await gateway.until(lambda routes: routes == CHAT)
     await gateway.stop()
+    assert await gateway.until(lambda routes: not routes.is_current) == STALE
     gateway.told.set(SILENT)
     await gateway.start()
     assert await gateway.until(lambda routes: routes.is_current) == replace(STALE, is_current=True)
@@ -116,6 +117,7 @@ async def test_engines_of_nodes_that_a_new_life_has_not_heard_of_are_kept_for_a_
 async def test_engines_that_were_kept_are_as_told_once_their_node_is_heard_of(gateway: Gateway) -> None:
     await gateway.until(lambda routes: routes == CHAT)
     await gateway.stop()
+    assert await gateway.until(lambda routes: not routes.is_current) == STALE
     gateway.told.set(SILENT)
     await gateway.start()
     await gateway.until(lambda routes: routes.is_current)
