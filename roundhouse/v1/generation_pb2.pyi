@@ -28,6 +28,12 @@ class FailoverPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FAILOVER_POLICY_APPROXIMATE_OK: _ClassVar[FailoverPolicy]
     FAILOVER_POLICY_EXACT_ONLY: _ClassVar[FailoverPolicy]
 
+class ResumeReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RESUME_REASON_UNSPECIFIED: _ClassVar[ResumeReason]
+    RESUME_REASON_ENGINE_LOST: _ClassVar[ResumeReason]
+    RESUME_REASON_DRAINED: _ClassVar[ResumeReason]
+
 class Channel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CHANNEL_UNSPECIFIED: _ClassVar[Channel]
@@ -58,6 +64,9 @@ FAILOVER_POLICY_UNSPECIFIED: FailoverPolicy
 FAILOVER_POLICY_NEVER: FailoverPolicy
 FAILOVER_POLICY_APPROXIMATE_OK: FailoverPolicy
 FAILOVER_POLICY_EXACT_ONLY: FailoverPolicy
+RESUME_REASON_UNSPECIFIED: ResumeReason
+RESUME_REASON_ENGINE_LOST: ResumeReason
+RESUME_REASON_DRAINED: ResumeReason
 CHANNEL_UNSPECIFIED: Channel
 CHANNEL_CONTENT: Channel
 CHANNEL_REASONING: Channel
@@ -207,14 +216,18 @@ class OnDisconnect(_message.Message):
     def __init__(self, policy: _Optional[_Union[DisconnectPolicy, str]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("prompt_token_ids", "seed", "choices")
+    __slots__ = ("prompt_token_ids", "seed", "choices", "fingerprint", "tokenizer_fingerprint")
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     CHOICES_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     prompt_token_ids: TokenIds
     seed: int
     choices: _containers.RepeatedCompositeFieldContainer[ResumeChoice]
-    def __init__(self, prompt_token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., seed: _Optional[int] = ..., choices: _Optional[_Iterable[_Union[ResumeChoice, _Mapping]]] = ...) -> None: ...
+    fingerprint: str
+    tokenizer_fingerprint: str
+    def __init__(self, prompt_token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., seed: _Optional[int] = ..., choices: _Optional[_Iterable[_Union[ResumeChoice, _Mapping]]] = ..., fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ...) -> None: ...
 
 class ResumeChoice(_message.Message):
     __slots__ = ("choice", "output_token_ids")
@@ -225,21 +238,23 @@ class ResumeChoice(_message.Message):
     def __init__(self, choice: _Optional[int] = ..., output_token_ids: _Optional[_Union[TokenIds, _Mapping]] = ...) -> None: ...
 
 class GenerationEvent(_message.Message):
-    __slots__ = ("started", "delta", "finished", "usage", "prompt")
+    __slots__ = ("started", "delta", "finished", "usage", "prompt", "resumed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     started: Started
     delta: Delta
     finished: Finished
     usage: Usage
     prompt: Prompt
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ...) -> None: ...
+    resumed: Resumed
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., prompt: _Optional[_Union[Prompt, _Mapping]] = ..., resumed: _Optional[_Union[Resumed, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("request_id", "location", "seed", "fingerprint", "prompt_token_count", "attempt", "replica")
+    __slots__ = ("request_id", "location", "seed", "fingerprint", "prompt_token_count", "attempt", "replica", "tokenizer_fingerprint")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     LOCATION_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +262,7 @@ class Started(_message.Message):
     PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     location: str
     seed: int
@@ -254,7 +270,26 @@ class Started(_message.Message):
     prompt_token_count: int
     attempt: int
     replica: str
-    def __init__(self, request_id: _Optional[str] = ..., location: _Optional[str] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ..., prompt_token_count: _Optional[int] = ..., attempt: _Optional[int] = ..., replica: _Optional[str] = ...) -> None: ...
+    tokenizer_fingerprint: str
+    def __init__(self, request_id: _Optional[str] = ..., location: _Optional[str] = ..., seed: _Optional[int] = ..., fingerprint: _Optional[str] = ..., prompt_token_count: _Optional[int] = ..., attempt: _Optional[int] = ..., replica: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ...) -> None: ...
+
+class Resumed(_message.Message):
+    __slots__ = ("attempt", "location", "replica", "fingerprint", "exactness", "reason", "positions")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    EXACTNESS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    location: str
+    replica: str
+    fingerprint: str
+    exactness: Exactness
+    reason: ResumeReason
+    positions: _containers.RepeatedCompositeFieldContainer[_receipt_pb2.ChoicePosition]
+    def __init__(self, attempt: _Optional[int] = ..., location: _Optional[str] = ..., replica: _Optional[str] = ..., fingerprint: _Optional[str] = ..., exactness: _Optional[_Union[Exactness, str]] = ..., reason: _Optional[_Union[ResumeReason, str]] = ..., positions: _Optional[_Iterable[_Union[_receipt_pb2.ChoicePosition, _Mapping]]] = ...) -> None: ...
 
 class Prompt(_message.Message):
     __slots__ = ("first_position", "token_ids", "text", "logprobs")

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from roundhouse.v1 import generation_pb2 as roundhouse_dot_v1_dot_generation__pb2
 from roundhouse.v1 import receipt_pb2 as roundhouse_dot_v1_dot_receipt__pb2
+from roundhouse.v1 import request_pb2 as roundhouse_dot_v1_dot_request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%roundhouse/v1/inference_service.proto\x12\rroundhouse.v1\x1a\x1eroundhouse/v1/generation.proto\x1a\x1broundhouse/v1/receipt.proto\"\xd4\x01\n\x0fGenerateRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12*\n\x06prompt\x18\x03 \x03(\x0b\x32\x1a.roundhouse.v1.ContentPart\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.roundhouse.v1.SamplingParams\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.roundhouse.v1.RequestOptions\x12\x0c\n\x04\x65\x63ho\x18\x06 \x01(\x08\"B\n\x10GenerateResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEvent\"\xc0\x01\n\x0b\x43hatRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.roundhouse.v1.Message\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.roundhouse.v1.SamplingParams\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.roundhouse.v1.RequestOptions\">\n\x0c\x43hatResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEvent\"P\n\x14\x43\x61ncelRequestRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\"F\n\x15\x43\x61ncelRequestResponse\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.roundhouse.v1.CancelReceipt2\x80\x02\n\x10InferenceService\x12M\n\x08Generate\x12\x1e.roundhouse.v1.GenerateRequest\x1a\x1f.roundhouse.v1.GenerateResponse0\x01\x12\x41\n\x04\x43hat\x12\x1a.roundhouse.v1.ChatRequest\x1a\x1b.roundhouse.v1.ChatResponse0\x01\x12Z\n\rCancelRequest\x12#.roundhouse.v1.CancelRequestRequest\x1a$.roundhouse.v1.CancelRequestResponseB\xbc\x01\n\x11\x64\x65v.roundhouse.v1B\x15InferenceServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%roundhouse/v1/inference_service.proto\x12\rroundhouse.v1\x1a\x1eroundhouse/v1/generation.proto\x1a\x1broundhouse/v1/receipt.proto\x1a\x1broundhouse/v1/request.proto\"\xd4\x01\n\x0fGenerateRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12*\n\x06prompt\x18\x03 \x03(\x0b\x32\x1a.roundhouse.v1.ContentPart\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.roundhouse.v1.SamplingParams\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.roundhouse.v1.RequestOptions\x12\x0c\n\x04\x65\x63ho\x18\x06 \x01(\x08\"J\n\x10GenerateResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEventJ\x06\x08\xe8\x07\x10\xe9\x07\"\xc0\x01\n\x0b\x43hatRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.roundhouse.v1.Message\x12/\n\x08sampling\x18\x04 \x01(\x0b\x32\x1d.roundhouse.v1.SamplingParams\x12.\n\x07options\x18\x05 \x01(\x0b\x32\x1d.roundhouse.v1.RequestOptions\"F\n\x0c\x43hatResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEventJ\x06\x08\xe8\x07\x10\xe9\x07\"w\n\rAttachRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\x12,\n\x05\x61\x66ter\x18\x04 \x03(\x0b\x32\x1d.roundhouse.v1.ChoicePosition\"H\n\x0e\x41ttachResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEventJ\x06\x08\xe8\x07\x10\xe9\x07\"M\n\x11GetRequestRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\"F\n\x12GetRequestResponse\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x1f.roundhouse.v1.InferenceRequest\"}\n\x13ListRequestsRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.roundhouse.v1.RequestState\"w\n\x14ListRequestsResponse\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.roundhouse.v1.InferenceRequest\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"P\n\x14\x43\x61ncelRequestRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\"F\n\x15\x43\x61ncelRequestResponse\x12-\n\x07receipt\x18\x01 \x01(\x0b\x32\x1c.roundhouse.v1.CancelReceipt2\xf5\x03\n\x10InferenceService\x12M\n\x08Generate\x12\x1e.roundhouse.v1.GenerateRequest\x1a\x1f.roundhouse.v1.GenerateResponse0\x01\x12\x41\n\x04\x43hat\x12\x1a.roundhouse.v1.ChatRequest\x1a\x1b.roundhouse.v1.ChatResponse0\x01\x12G\n\x06\x41ttach\x12\x1c.roundhouse.v1.AttachRequest\x1a\x1d.roundhouse.v1.AttachResponse0\x01\x12Q\n\nGetRequest\x12 .roundhouse.v1.GetRequestRequest\x1a!.roundhouse.v1.GetRequestResponse\x12W\n\x0cListRequests\x12\".roundhouse.v1.ListRequestsRequest\x1a#.roundhouse.v1.ListRequestsResponse\x12Z\n\rCancelRequest\x12#.roundhouse.v1.CancelRequestRequest\x1a$.roundhouse.v1.CancelRequestResponseB\xbc\x01\n\x11\x64\x65v.roundhouse.v1B\x15InferenceServiceProtoP\x01ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\xaa\x02\rRoundhouse.V1\xca\x02\rRoundhouse\\V1\xe2\x02\x16Roundhouse\\V1\\Metadata\xea\x02\x0eRoundhouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +35,30 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'roundhouse.v1.inference_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\021dev.roundhouse.v1B\025InferenceServiceProtoP\001ZDgithub.com/roundhouse-serve/roundhouse-go/roundhouse/v1;roundhousev1\252\002\rRoundhouse.V1\312\002\rRoundhouse\\V1\342\002\026Roundhouse\\V1\\Metadata\352\002\016Roundhouse::V1'
-  _globals['_GENERATEREQUEST']._serialized_start=118
-  _globals['_GENERATEREQUEST']._serialized_end=330
-  _globals['_GENERATERESPONSE']._serialized_start=332
-  _globals['_GENERATERESPONSE']._serialized_end=398
-  _globals['_CHATREQUEST']._serialized_start=401
-  _globals['_CHATREQUEST']._serialized_end=593
-  _globals['_CHATRESPONSE']._serialized_start=595
-  _globals['_CHATRESPONSE']._serialized_end=657
-  _globals['_CANCELREQUESTREQUEST']._serialized_start=659
-  _globals['_CANCELREQUESTREQUEST']._serialized_end=739
-  _globals['_CANCELREQUESTRESPONSE']._serialized_start=741
-  _globals['_CANCELREQUESTRESPONSE']._serialized_end=811
-  _globals['_INFERENCESERVICE']._serialized_start=814
-  _globals['_INFERENCESERVICE']._serialized_end=1070
+  _globals['_GENERATEREQUEST']._serialized_start=147
+  _globals['_GENERATEREQUEST']._serialized_end=359
+  _globals['_GENERATERESPONSE']._serialized_start=361
+  _globals['_GENERATERESPONSE']._serialized_end=435
+  _globals['_CHATREQUEST']._serialized_start=438
+  _globals['_CHATREQUEST']._serialized_end=630
+  _globals['_CHATRESPONSE']._serialized_start=632
+  _globals['_CHATRESPONSE']._serialized_end=702
+  _globals['_ATTACHREQUEST']._serialized_start=704
+  _globals['_ATTACHREQUEST']._serialized_end=823
+  _globals['_ATTACHRESPONSE']._serialized_start=825
+  _globals['_ATTACHRESPONSE']._serialized_end=897
+  _globals['_GETREQUESTREQUEST']._serialized_start=899
+  _globals['_GETREQUESTREQUEST']._serialized_end=976
+  _globals['_GETREQUESTRESPONSE']._serialized_start=978
+  _globals['_GETREQUESTRESPONSE']._serialized_end=1048
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=1050
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=1175
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=1177
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=1296
+  _globals['_CANCELREQUESTREQUEST']._serialized_start=1298
+  _globals['_CANCELREQUESTREQUEST']._serialized_end=1378
+  _globals['_CANCELREQUESTRESPONSE']._serialized_start=1380
+  _globals['_CANCELREQUESTRESPONSE']._serialized_end=1450
+  _globals['_INFERENCESERVICE']._serialized_start=1453
+  _globals['_INFERENCESERVICE']._serialized_end=1954
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,9 @@ class InferenceServiceStub(object):
 
     The initial metadata of every streamed answer holds `roundhouse-request-id` and `roundhouse-location`. A deadline of the call bounds the whole
     request, down to the engine. Cancelling the call cancels the request: before the engine's next step it leaves the batch and its KV blocks are
-    free, and no other request is touched.
+    free, and no other request is touched. With `on_disconnect` DETACH neither holds: the request outlives the call, and `Attach` goes on with it.
+
+    A request is its caller's: to another principal, that is to another access token, it does not exist.
     """
 
     def __init__(self, channel):
@@ -49,6 +51,21 @@ class InferenceServiceStub(object):
                 request_serializer=roundhouse_dot_v1_dot_inference__service__pb2.ChatRequest.SerializeToString,
                 response_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.ChatResponse.FromString,
                 _registered_method=True)
+        self.Attach = channel.unary_stream(
+                '/roundhouse.v1.InferenceService/Attach',
+                request_serializer=roundhouse_dot_v1_dot_inference__service__pb2.AttachRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.AttachResponse.FromString,
+                _registered_method=True)
+        self.GetRequest = channel.unary_unary(
+                '/roundhouse.v1.InferenceService/GetRequest',
+                request_serializer=roundhouse_dot_v1_dot_inference__service__pb2.GetRequestRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.GetRequestResponse.FromString,
+                _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/roundhouse.v1.InferenceService/ListRequests',
+                request_serializer=roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
         self.CancelRequest = channel.unary_unary(
                 '/roundhouse.v1.InferenceService/CancelRequest',
                 request_serializer=roundhouse_dot_v1_dot_inference__service__pb2.CancelRequestRequest.SerializeToString,
@@ -61,16 +78,21 @@ class InferenceServiceServicer(object):
 
     The initial metadata of every streamed answer holds `roundhouse-request-id` and `roundhouse-location`. A deadline of the call bounds the whole
     request, down to the engine. Cancelling the call cancels the request: before the engine's next step it leaves the batch and its KV blocks are
-    free, and no other request is touched.
+    free, and no other request is touched. With `on_disconnect` DETACH neither holds: the request outlives the call, and `Attach` goes on with it.
+
+    A request is its caller's: to another principal, that is to another access token, it does not exist.
     """
 
     def Generate(self, request, context):
         """Streams the continuation of a prompt: one `started`, `prompt` if it was asked for, deltas of all choices as they come, one `finished` for each
-        choice, one `usage`.
+        choice, one `usage`; `resumed` between them if another replica went on.
+
+        A call with the id of a request that runs or ended lately, and with the same words, attaches to it from its beginning: a call that may or may not have
+        arrived can be repeated. With other words it is ALREADY_EXISTS.
 
         Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range, and in mid-stream if the request forbids all that could
         come next; OUT_OF_RANGE for a prompt longer than the context; ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before
-        it arrived; RESOURCE_EXHAUSTED with `RetryInfo` when the queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE
+        it arrived, and (DRAINING) in mid-stream when its engine had to stop and no other could go on; RESOURCE_EXHAUSTED with `RetryInfo` when the queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE
         when no replica is ready, or when the engine is lost in mid-stream; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED
         for fields that are not served, or not by this engine.
         """
@@ -86,9 +108,42 @@ class InferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attach(self, request, context):
+        """Streams a request that runs, or that ended lately, from the positions that the caller has seen: for a client that comes back, for a second one, on any
+        gateway. Events and errors as for `Generate`: `started` first, then what lies behind `after`, position by position without a gap, then `finished` of every
+        choice and `usage`, also if they were told before.
+
+        Leaving the call leaves the request to the others that follow it; when the last one leaves, its `on_disconnect` decides. The events are kept for as long as
+        the request runs and 60 s longer (or as its `on_disconnect` says), as far as memory allows: ids are never dropped while it runs, text and logprobs of old
+        positions may be.
+
+        Errors: NOT_FOUND (REQUEST_NOT_FOUND) for a request that is not there or no more; UNAVAILABLE if not everybody who might have it could be asked;
+        OUT_OF_RANGE (POSITION_DROPPED) if what follows `after` is not kept any more, with the first position that is in the metadata `first_position`, and its
+        choice in `choice`; ABORTED (REQUEST_LOST) if its engine is gone and nobody holds what it takes to go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRequest(self, request, context):
+        """Returns what is known of a request: where it runs and how far it is, and once it has ended how, with the receipt that `CancelRequest` gives. Cancelling
+        changes nothing. Errors: as for `Attach`; INVALID_ARGUMENT for a malformed id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRequests(self, request, context):
+        """Lists the caller's requests that run or ended lately, newest first. Cancelling changes nothing. Errors: NOT_FOUND for an unknown deployment;
+        INVALID_ARGUMENT for a page size or token out of range.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRequest(self, request, context):
-        """Ends a request by its id, from any connection, and answers with a receipt of what was freed. The request of another principal, that is of another access
-        token, counts as one that never came. The stream of the request ends with `finished` (CANCELLED), `usage` and status OK. Repeating the call gives the same receipt; a request that never came is refused if it comes within 60 s.
+        """Ends a request by its id, from any connection, and answers with a receipt of what was freed. The request of another principal counts as one that never
+        came. The stream of the request ends with `finished` (CANCELLED), `usage` and status OK. Repeating the call gives the same receipt; a request that never came is refused if it comes within 60 s.
         Receipts are kept for 10 minutes by the engine, for the last 10,000 requests.
 
         Cancelling this call does not undo it. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a malformed id.
@@ -110,6 +165,21 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.ChatRequest.FromString,
                     response_serializer=roundhouse_dot_v1_dot_inference__service__pb2.ChatResponse.SerializeToString,
             ),
+            'Attach': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attach,
+                    request_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.AttachRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_inference__service__pb2.AttachResponse.SerializeToString,
+            ),
+            'GetRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRequest,
+                    request_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.GetRequestRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_inference__service__pb2.GetRequestResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsRequest.FromString,
+                    response_serializer=roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsResponse.SerializeToString,
+            ),
             'CancelRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRequest,
                     request_deserializer=roundhouse_dot_v1_dot_inference__service__pb2.CancelRequestRequest.FromString,
@@ -128,7 +198,9 @@ class InferenceService(object):
 
     The initial metadata of every streamed answer holds `roundhouse-request-id` and `roundhouse-location`. A deadline of the call bounds the whole
     request, down to the engine. Cancelling the call cancels the request: before the engine's next step it leaves the batch and its KV blocks are
-    free, and no other request is touched.
+    free, and no other request is touched. With `on_disconnect` DETACH neither holds: the request outlives the call, and `Attach` goes on with it.
+
+    A request is its caller's: to another principal, that is to another access token, it does not exist.
     """
 
     @staticmethod
@@ -175,6 +247,87 @@ class InferenceService(object):
             '/roundhouse.v1.InferenceService/Chat',
             roundhouse_dot_v1_dot_inference__service__pb2.ChatRequest.SerializeToString,
             roundhouse_dot_v1_dot_inference__service__pb2.ChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/roundhouse.v1.InferenceService/Attach',
+            roundhouse_dot_v1_dot_inference__service__pb2.AttachRequest.SerializeToString,
+            roundhouse_dot_v1_dot_inference__service__pb2.AttachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.InferenceService/GetRequest',
+            roundhouse_dot_v1_dot_inference__service__pb2.GetRequestRequest.SerializeToString,
+            roundhouse_dot_v1_dot_inference__service__pb2.GetRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/roundhouse.v1.InferenceService/ListRequests',
+            roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsRequest.SerializeToString,
+            roundhouse_dot_v1_dot_inference__service__pb2.ListRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

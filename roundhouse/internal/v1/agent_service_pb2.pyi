@@ -198,7 +198,7 @@ class NodeFacts(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., agent_version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., gpus: _Optional[_Iterable[_Union[_node_pb2.Gpu, _Mapping]]] = ..., host: _Optional[_Union[_node_pb2.Host, _Mapping]] = ..., sample_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., taints: _Optional[_Iterable[_Union[_node_pb2.Taint, _Mapping]]] = ..., driver_version: _Optional[str] = ...) -> None: ...
 
 class EngineAssignment(_message.Message):
-    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace")
+    __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "desired_state", "spec", "gpu_uuids", "reserved_memory_bytes", "drain_grace", "hands_over")
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +208,7 @@ class EngineAssignment(_message.Message):
     GPU_UUIDS_FIELD_NUMBER: _ClassVar[int]
     RESERVED_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     DRAIN_GRACE_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
     replica: str
     replica_uid: str
     placement_epoch: int
@@ -217,7 +218,8 @@ class EngineAssignment(_message.Message):
     gpu_uuids: _containers.RepeatedScalarFieldContainer[str]
     reserved_memory_bytes: int
     drain_grace: _duration_pb2.Duration
-    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    hands_over: bool
+    def __init__(self, replica: _Optional[str] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., deployment_generation: _Optional[int] = ..., desired_state: _Optional[_Union[DesiredState, str]] = ..., spec: _Optional[_Union[_engine_spec_pb2.EngineSpec, _Mapping]] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., reserved_memory_bytes: _Optional[int] = ..., drain_grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., hands_over: bool = ...) -> None: ...
 
 class EngineReport(_message.Message):
     __slots__ = ("replica", "replica_uid", "placement_epoch", "deployment_generation", "state", "state_time", "message", "engine_uuid", "engine_key", "address", "pid", "restart_count", "last_exit", "next_start_time", "gpu_uuids", "reserved_memory_bytes", "measured_memory_bytes", "load", "fingerprint", "is_orphan", "is_crash_loop", "peak_memory_bytes", "package_versions", "progress")

@@ -111,15 +111,19 @@ class EngineStatus(_message.Message):
     def __init__(self, state: _Optional[_Union[EngineState, str]] = ..., message: _Optional[str] = ..., load: _Optional[_Union[_deployment_pb2.EngineLoad, _Mapping]] = ..., progress: _Optional[_Union[_deployment_pb2.LaunchProgress, _Mapping]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("grace",)
+    __slots__ = ("grace", "hands_over")
     GRACE_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
     grace: _duration_pb2.Duration
-    def __init__(self, grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    hands_over: bool
+    def __init__(self, grace: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., hands_over: bool = ...) -> None: ...
 
 class DrainResponse(_message.Message):
-    __slots__ = ("finished_count", "cancelled_count")
+    __slots__ = ("finished_count", "cancelled_count", "handed_over_count")
     FINISHED_COUNT_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HANDED_OVER_COUNT_FIELD_NUMBER: _ClassVar[int]
     finished_count: int
     cancelled_count: int
-    def __init__(self, finished_count: _Optional[int] = ..., cancelled_count: _Optional[int] = ...) -> None: ...
+    handed_over_count: int
+    def __init__(self, finished_count: _Optional[int] = ..., cancelled_count: _Optional[int] = ..., handed_over_count: _Optional[int] = ...) -> None: ...

@@ -73,8 +73,8 @@ class EngineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """Takes no more requests, waits for those that it has, cancels what is left after the grace (cause DELETED), and answers. The process goes on
-        serving `Describe`, `Watch` and `CancelRequest`. Calling again shortens or extends the grace. Cancelling the call does not undo the drain.
+        """Takes no more requests, waits for those that it has, ends what is left after the grace, and answers. The process goes on serving `Describe`, `Watch`,
+        `Attach`, `GetRequest`, `ListRequests` and `CancelRequest`. Calling again shortens or extends the grace. Cancelling the call does not undo the drain.
         Errors: as `Describe`; INVALID_ARGUMENT for a grace below 0 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
