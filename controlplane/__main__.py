@@ -217,6 +217,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         async with (
             serve(config.listen, services, grace_s=config.stop_grace_s, gate=edge.guard, beside=edge.beside) as serving,
             looping(loops),
+            gateway.ending(),
         ):
             for address in serving.beside:
                 agent_port.set(int(address.rpartition(":")[2]))

@@ -98,6 +98,7 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
                     }
                 ),
                 _announced(config, serving),
+                gateway.ending(),
             ):
                 log.info("gateway serving", address=serving.address, control_plane=config.control_plane)
                 yield serving

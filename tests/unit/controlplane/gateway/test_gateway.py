@@ -21,7 +21,7 @@ from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.clock import SystemClock
-from roundhouse.kit.errors import NoCapacity, Unreachable
+from roundhouse.kit.errors import AlreadyExists, NoCapacity, Unreachable
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.server import Listen, serve
@@ -46,6 +46,12 @@ async def tells_its_name(engine: Engine, request: Any, context: Any) -> None:
 async def never_ends(engine: Engine, request: Any, context: Any) -> None:
     await context.write(text(engine.name))
     await asyncio.Event().wait()
+
+
+async def never_ends_but_knows_ids(engine: Engine, request: Any, context: Any) -> None:
+    if len(engine.hops) > 1:
+        raise AlreadyExists("it exists: choose another id", reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS)
+    await never_ends(engine, request, context)
 
 
 async def breaks_after_the_first_token(engine: Engine, request: Any, context: Any) -> None:
@@ -268,15 +274,18 @@ async def test_a_client_that_leaves_has_its_request_cancelled_at_the_engine() ->
         assert engine.causes == [receipt_pb2.CANCEL_CAUSE_DISCONNECT]
 
 
-async def test_a_request_id_in_use_is_refused_and_the_first_goes_on() -> None:
-    async with house(Engine("one", never_ends)) as it:
+async def test_a_request_whose_id_is_in_use_goes_to_the_engine_that_has_it_which_may_refuse_it() -> None:
+    engines = [Engine(name, never_ends_but_knows_ids) for name in "abc"]
+    async with house(*engines) as it:
         first = it.stub.Generate(it.request("same"))
         await first.read()
-        with pytest.raises(grpc.RpcError) as refusal:
-            await it.collect("same")
-        assert reason_of(refusal.value) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as refusal:
+                await it.collect("same")
+            assert reason_of(refusal.value) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS")
         assert not first.done()
         first.cancel()
+    assert sorted(len(each.hops) for each in engines) == [0, 0, 4]
 
 
 async def test_a_cancel_finds_a_request_that_this_gateway_did_not_start() -> None:
