@@ -39,7 +39,7 @@ class Choice:
         self._logprob_count += len(tokens.logprobs)
         delta = self._delta or self._opened(tokens.first_position)
         delta.token_ids.extend(tokens.ids)
-        delta.text += tokens.text
+        delta.text += "".join(tokens.texts)
         self._told_count += len(tokens.ids)
         if has_logprobs:
             delta.logprobs.extend(map(events.logprobs, tokens.logprobs))

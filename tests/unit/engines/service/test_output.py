@@ -40,11 +40,11 @@ def test_what_nobody_has_read_yet_is_one_delta_for_each_choice() -> None:
     output = Output(Asked(PROMPT, choice_count=2, sent_count=2))
     for position in range(100):
         for choice in (1, 0):
-            output.put(Tokens(position, (position,), "ab"[choice], choice))
+            output.put(Tokens(position, (position,), ("ab"[choice],), choice))
     first, second = told(output)
     assert [(each.delta.choice, each.delta.text) for each in (first, second)] == [(1, "b" * 100), (0, "a" * 100)]
     assert list(first.delta.token_ids) == list(range(100))
-    output.put(Tokens(100, (5, 6), "c", 1))
+    output.put(Tokens(100, (5, 6), ("c",), 1))
     [more] = told(output)
     assert (more.delta.first_position, list(more.delta.token_ids)) == (100, [5, 6])
 
@@ -55,7 +55,7 @@ def test_a_message_stays_small_however_far_its_reader_is_behind(top: int | None)
     output = Output(Asked(PROMPT, has_logprobs=top is not None))
     for position in range(count):
         likely = () if top is None else (logprobs_of(position % 128, top),)
-        output.put(Tokens(position, (position % 128,), "x", logprobs=likely))
+        output.put(Tokens(position, (position % 128,), ("x",), logprobs=likely))
     finish(output, END)
     messages = []
     while taken := output.take():
@@ -71,8 +71,8 @@ def test_a_message_stays_small_however_far_its_reader_is_behind(top: int | None)
 
 def test_logprobs_that_only_the_engine_wanted_are_not_told() -> None:
     output = Output(Asked(PROMPT, choice_count=2, sent_count=1))
-    output.put(Tokens(0, (5,), "x", logprobs=(logprobs_of(5, 0),)))
-    output.put(Tokens(0, (6,), "y", 1, logprobs=(logprobs_of(6, 0),)))
+    output.put(Tokens(0, (5,), ("x",), logprobs=(logprobs_of(5, 0),)))
+    output.put(Tokens(0, (6,), ("y",), 1, logprobs=(logprobs_of(6, 0),)))
     finish(output, END, replace(END, choice=1))
     assert not any(event.delta.logprobs for event in told(output))
 
@@ -86,7 +86,7 @@ def test_of_several_the_best_come_when_all_have_ended_and_are_numbered_anew() ->
     # Choice 1 is likeliest by its sum, being short; choice 3 is by the mean.
     for choice, logprobs in enumerate([(-2.0, -2.0), (-1.5,), (-3.0, -0.5), (-1.0, -1.0)]):
         for position, logprob in enumerate(logprobs):
-            output.put(Tokens(position, (choice,), "abcd"[choice], choice, (likely(logprob),)))
+            output.put(Tokens(position, (choice,), ("abcd"[choice],), choice, (likely(logprob),)))
     for choice in range(3):
         output.put(replace(END, choice=choice))
     assert output.take() == []
@@ -103,7 +103,7 @@ def test_of_several_the_best_come_when_all_have_ended_and_are_numbered_anew() ->
 def test_an_echo_comes_first_in_pieces() -> None:
     prompt, text = tuple(range(3 * FULL + 1)), "x" * (5 * TEXT + 1)
     output = Output(Asked(prompt, echo=text))
-    output.put(Tokens(0, (5,), "y"))
+    output.put(Tokens(0, (5,), ("y",)))
     events = told(output)
     pieces = [event.prompt for event in events[:-1]]
     assert [each.first_position for each in pieces] == [0, FULL, 2 * FULL, 3 * FULL, len(prompt), len(prompt)]
@@ -114,7 +114,7 @@ def test_an_echo_comes_first_in_pieces() -> None:
 
 def test_no_delta_comes_before_a_prompt_that_is_to_be_scored() -> None:
     output = Output(Asked(PROMPT, choice_count=2, sent_count=2, scorer=0))
-    output.put(Tokens(0, (5,), "y", choice=1))
+    output.put(Tokens(0, (5,), ("y",), choice=1))
     assert output.take() == []
     output.put(PromptScored((logprobs_of(8, 1), logprobs_of(9, 1))))
     prompt, delta = told(output)
@@ -128,7 +128,7 @@ def test_no_delta_comes_before_a_prompt_that_is_to_be_scored() -> None:
 
 def test_the_others_go_on_when_the_choice_that_was_to_score_the_prompt_ends_before() -> None:
     output = Output(Asked(PROMPT, choice_count=2, sent_count=2, scorer=0))
-    output.put(Tokens(0, (5,), "y", choice=1))
+    output.put(Tokens(0, (5,), ("y",), choice=1))
     output.put(END)
     assert kinds(told(output)) == ["delta", "finished"]
 
@@ -168,7 +168,7 @@ def test_what_is_cancelled_before_its_prompt_was_scored_ends_all_the_same(echo: 
 )
 def test_what_ends_with_an_error_has_neither_end_nor_usage(end: End) -> None:
     output = Output(Asked(PROMPT, choice_count=2, sent_count=2))
-    output.put(Tokens(0, (5,), "y"))
+    output.put(Tokens(0, (5,), ("y",)))
     finish(output, end, replace(END, choice=1))
     events = told(output)
     assert kinds(events) == ["delta", "finished"]

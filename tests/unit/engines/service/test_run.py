@@ -56,7 +56,7 @@ async def _on_thread(work: Callable[[], None]) -> None:
 
 async def test_a_reader_gets_all_there_is_in_order() -> None:
     run = started([])
-    tokens = [Tokens(position, (position,), "x") for position in range(3)]
+    tokens = [Tokens(position, (position,), ("x",)) for position in range(3)]
 
     def step() -> None:
         for each in tokens:
@@ -110,7 +110,7 @@ async def test_an_output_that_cannot_be_told_is_cancelled_and_its_reader_told() 
     ends: list[Outcome | None] = []
     steps = NoSteps()
     run = started(ends, steps=steps)
-    await _on_thread(lambda: run.sink(Tokens(0, (1,), "\ud800")))  # no text that a message could hold
+    await _on_thread(lambda: run.sink(Tokens(0, (1,), ("\ud800",))))  # no text that a message could hold
     with pytest.raises(RuntimeError, match="cannot be told"):
         await run.read()
     assert steps.cancelled == [Cause.SIBLING]
@@ -123,7 +123,7 @@ async def test_nothing_is_kept_for_a_reader_that_has_left() -> None:
     ends: list[Outcome | None] = []
     run = started(ends)
     run.leave()
-    await _on_thread(lambda: run.sink(Tokens(0, (1,), "x")))
+    await _on_thread(lambda: run.sink(Tokens(0, (1,), ("x",))))
     await _on_thread(lambda: run.sink(END))
     await run.ended
     assert ends == [Outcome((END,))]
