@@ -72,6 +72,9 @@ class HeardSteps:
             self._cancelled[key] = cause
             self._changed.notify_all()
 
+    def has_joined(self, key: str) -> bool:
+        return self._steps.has_joined(key)
+
     def progress(self) -> Progress:
         return self._steps.progress()
 
@@ -88,9 +91,11 @@ class HeardRequests(Requests):
         super().__init__(*arguments, **named)
         self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
-    async def cancel(self, principal: str, request_id: str, cause: Cause = Cause.CLIENT) -> receipt_pb2.CancelReceipt:
+    async def cancel(
+        self, principal: str, request_id: str, cause: Cause = Cause.CLIENT, follower: str = ""
+    ) -> receipt_pb2.CancelReceipt:
         self._asked[request_id].set()  # whoever waits for it runs only after the first pause of what follows
-        return await super().cancel(principal, request_id, cause)
+        return await super().cancel(principal, request_id, cause, follower)
 
     async def asked(self, request_id: str) -> None:
         """Waits until a CancelRequest has been taken in; that it waits for its receipt goes without saying."""
@@ -217,8 +222,9 @@ async def scripted_engine(
     memory: Memory | None = None,
     clock: Clock | None = None,
     grammars: Grammars | None = None,
+    **facts: Any,
 ) -> AsyncIterator[ScriptedEngine]:
-    """Serves for the block, on a port of its own."""
+    """Serves for the block, on a port of its own. `facts` are those of what is served."""
     runner, tokenizer = ScriptedRunner(script), CharacterTokenizer(has_chat_template=has_chat_template)
     pool = BlockPool(TOTAL_BLOCKS, BLOCK_SIZE)
     scheduler = Scheduler(pool, batch_size=batch_size, max_batched_tokens=CONTEXT_TOKENS)
@@ -231,11 +237,12 @@ async def scripted_engine(
         clock or SystemClock(),
         live_limit=batch_size + max_waiting,
         memory=memory,
+        orphan_s=orphan_s,
     )
     services = [
         identified(
             inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"],
-            Inference(IDENTITY, lifecycle, requests, orphan_s=orphan_s),
+            Inference(IDENTITY, lifecycle, requests),
             IDENTITY,
         ),
         identified(
@@ -250,7 +257,7 @@ async def scripted_engine(
             open_channel(serving.address) as channel,
         ):
             if is_loaded:
-                lifecycle.serve(served(steps, tokenizer, grammars))
+                lifecycle.serve(served(steps, tokenizer, grammars, **facts))
             yield ScriptedEngine(
                 serving.address,
                 runner,
@@ -267,7 +274,15 @@ async def scripted_engine(
             runner.go()
 
 
-def served(steps: HeardSteps, tokenizer: CharacterTokenizer, grammars: Grammars | None = None) -> Served:
+def served(
+    steps: HeardSteps,
+    tokenizer: CharacterTokenizer,
+    grammars: Grammars | None = None,
+    *,
+    fingerprint: str = "fingerprint of the script",
+    tokenizer_fingerprint: str = "one id for each character",
+    is_batch_invariant: bool = True,
+) -> Served:
     """Returns the scripted model, as it is once loaded."""
     description = Description(
         model_type="scripted",
@@ -282,4 +297,12 @@ def served(steps: HeardSteps, tokenizer: CharacterTokenizer, grammars: Grammars 
         default_top_p=0.9,
         default_top_k=5,
     )
-    return Served(steps, tokenizer, description, "fingerprint of the script", grammars)
+    return Served(
+        steps,
+        tokenizer,
+        description,
+        fingerprint,
+        grammars,
+        tokenizer_fingerprint=tokenizer_fingerprint,
+        is_batch_invariant=is_batch_invariant,
+    )
