@@ -18,7 +18,7 @@ from controlplane.gateway.placing import not_found
 from controlplane.gateway.relay import Relay
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Routes
-from roundhouse.internal.pages import after
+from roundhouse.internal.request_pages import parse_page_token
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
@@ -77,9 +77,9 @@ class Gateway:
         what = f"{request.page_size} is out of range: use 0 to {MAX_PAGE_SIZE}"
         check.require(in_range, "page_size", what)
         try:
-            after(request.page_token)
-        except ValueError as error:
-            check.require(False, "page_token", str(error))
+            parse_page_token(request.page_token) if request.page_token else None
+        except ValueError:
+            check.require(False, "page_token", "is not one that this method has given: leave it out")
         check.raise_if_any()
         self._require(request.deployment)
         return await self._lookup.list(caller().principal, request, context.time_remaining())
