@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import grpc
 
-from controlplane.gateway.asking import answer_s, ask
+from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.cancel import lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
