@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.relay import Relay, not_found
+from controlplane.gateway.router import Router
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Routes
 from roundhouse.kit.clock import SystemClock
@@ -54,20 +57,22 @@ class Gateway:
         request.request_id = request.request_id or uuid.uuid4().hex
         key = _key(request, needs_id=False)
         self._tombstones.check(key)
-        await self._relay.relay(key, method, request.SerializeToString(), context)
+        await self._relay.relay(key, method, request.SerializeToString(), asked_of(request), context)
 
 
 @contextlib.asynccontextmanager
 async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
     clock = SystemClock()
-    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(clock), Tombstones(clock)
+    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(clock)
+    router = Router(routes.get, clock, random.random)
     canceller = Canceller(routes.get, engines, live, tombstones)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving:
-            following = asyncio.create_task(_follow(routes, engines, live), name="gateway routes")
+            following = asyncio.create_task(_follow(routes, engines, live, router), name="gateway routes")
             try:
-                yield Gateway(routes, Relay(routes.get, engines, live, canceller, leaving), canceller, tombstones)
+                relay = Relay(routes.get, engines, live, router, canceller, leaving)
+                yield Gateway(routes, relay, canceller, tombstones)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -75,11 +80,11 @@ async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None)
         await engines.keep_only(frozenset())
 
 
-async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests) -> None:
-    """Lets go of engines that are gone."""
+async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests, router: Router) -> None:
+    """Greets engines that are new, and lets go of those that are gone."""
     async for now in routes.watch():
         present = [each for replicas in now.replicas.values() for each in replicas]
-        live.forget_engines(frozenset(each.engine_uuid for each in present))
+        router.follow()
         await engines.keep_only(live.addresses() | {each.address for each in present})
 
 
