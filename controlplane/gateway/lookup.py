@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import grpc
 
-from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.cancel import lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes
