@@ -19,7 +19,7 @@ from roundhouse.kit.latest import Latest, first_of
 from roundhouse.kit.status import error_of
 from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
 
-PATIENCE_S = 30.0  # an engine that died is back by then, if its model is not large
+PATIENCE_S = 60.0  # an engine that died is back by then, if its model is not large
 SHORT_PATIENCE_S = 5.0  # while there are replicas, and all that could be asked compute something else
 AGAIN_S = 0.25
 SAME_S = 1.0  # for the engine itself to answer, if it was only the connection that broke
