@@ -49,7 +49,8 @@ class Reader:
         self._has_usage = False
         self._turn = 0  # the choice that goes first, so that one that is always behind keeps none from being told
         for choice, cursor in zip(source.told, self._cursors, strict=False):
-            _check(choice, cursor.position)
+            if cursor.position < choice.first_position:
+                raise _dropped(choice, cursor.position)
 
     def position(self, choice: int) -> int:
         """Returns the first position of a choice that has not been read."""
@@ -69,38 +70,36 @@ class Reader:
         return self._take()
 
     def _take(self) -> list[Generated]:
-        source, taken, room = self._source, list[Generated](), FULL
-        told = source.told
-        for offset in range(len(told)):
-            number = (self._turn + offset) % len(told)
-            choice, cursor = told[number], self._cursors[number]
-            if cursor.position < choice.position:
+        source, room = self._source, FULL
+        told, cursors, taken = source.told, self._cursors, []
+        for number in range(self._turn, self._turn + len(told)):
+            place = number % len(told)
+            choice, cursor = told[place], cursors[place]
+            first, end = cursor.position, choice.position
+            if first < end:
                 if room <= 0:
-                    self._turn = number
-                    return taken
-                room -= self._tell(choice, cursor, taken, room)
-            if choice.finished is not None and not cursor.knows_end and cursor.position >= choice.position:
+                    self._turn = place
+                    break
+                if end - first > 1:
+                    end = min(end, first + max(1, room // source.told_each))
+                if first < choice.first_position:
+                    raise _dropped(choice, first)
+                taken.append(choice.delta(first, end))
+                cursor.position = end
+                room -= (end - first) * source.told_each
+            if choice.finished is not None and not cursor.knows_end and end >= choice.position:
                 cursor.knows_end = True
                 taken.append(choice.finished)
-        if source.usage is not None and not self._has_usage and all(each.knows_end for each in self._cursors):
+        if source.usage is not None and not self._has_usage and all(each.knows_end for each in cursors):
             self._has_usage = True
             taken.append(source.usage)
         return taken
 
-    def _tell(self, choice: Choice, cursor: _Cursor, taken: list[Generated], room: int) -> int:
-        first, each = cursor.position, self._source.told_each
-        _check(choice, first)
-        end = min(choice.position, first + max(1, room // each))
-        taken.append(choice.delta(first, end))
-        cursor.position = end
-        return (end - first) * each
 
-
-def _check(choice: Choice, position: int) -> None:
-    if position < choice.first_position:
-        raise TooLong(
-            f"position {position} of choice {choice.number} is not kept any more, the first one that is "
-            f"is {choice.first_position}: attach from there",
-            reason=errors_pb2.ERROR_REASON_POSITION_DROPPED,
-            metadata={"choice": str(choice.number), "first_position": str(choice.first_position)},
-        )
+def _dropped(choice: Choice, position: int) -> TooLong:
+    return TooLong(
+        f"position {position} of choice {choice.number} is not kept any more, the first one that is "
+        f"is {choice.first_position}: attach from there",
+        reason=errors_pb2.ERROR_REASON_POSITION_DROPPED,
+        metadata={"choice": str(choice.number), "first_position": str(choice.first_position)},
+    )

@@ -41,7 +41,7 @@ class Memory:
     tombstone_limit: int = 10_000
     receipt_wait_s: float = 10.0  # a step that takes longer hangs; a caller learns that rather than wait with it
     log_ttl_s: float = 60.0  # of requests that do not say it themselves
-    log_limit: int = 1 << 20  # told tokens in the logs of all that have ended: a minute at 17,000 tokens a second
+    log_limit: int = 1 << 19  # told tokens in the logs of all that have ended: a minute at 8,700 tokens a second
     run_log_limit: int = event_log.LIMIT  # told tokens in the log of one that runs
 
 

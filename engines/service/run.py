@@ -180,21 +180,20 @@ class Run:
             events = self._take(reader)
             if events or self.ended.done():
                 return events
-            await self._changed()
+            self._readable.clear()
+            await self._readable.wait()
 
     async def reach(self, reader: Reader) -> None:
         """Waits until it has come to where a reader begins, or has ended."""
         while not self.ended.done() and any(
             reader.position(choice.number) > choice.position for choice in self._readable_log().told
         ):
-            await self._changed()
-
-    async def _changed(self) -> None:
-        self._readable.clear()
-        await self._readable.wait()
+            self._readable.clear()
+            await self._readable.wait()
 
     def _take(self, reader: Reader) -> list[generation_pb2.GenerationEvent]:
-        self._readable_log()
+        if self._fault is not None:
+            self._readable_log()
         try:
             return reader.take()
         except RoundhouseError:

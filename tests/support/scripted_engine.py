@@ -88,6 +88,10 @@ class ScriptedEngine:
         metadata = hop(keeper=keeper, principal=principal, **(facts or {}))
         return self.inference.Generate(request, metadata=metadata, timeout=timeout)
 
+    def resume(self, request: Any, **facts: Any) -> Any:
+        """Calls Generate with a request that is written already."""
+        return self.inference.Generate(request, metadata=hop(**facts), timeout=PATIENCE_S)
+
     def chat(self, *, timeout: float | None = PATIENCE_S, facts: Mapping[str, Any] | None = None, **fields: Any) -> Any:
         """Calls Chat. `fields` are those of the request; messages in it may be given as mappings."""
         request = inference_service_pb2.ChatRequest(**{"deployment": "chat", **fields})
@@ -179,6 +183,17 @@ async def messages_of(call: Any) -> list[Any]:
 async def events_of(call: Any) -> list[Any]:
     """Reads a stream to its end and returns the events."""
     return [event for message in await messages_of(call) for event in message.events]
+
+
+async def stream_of(call: Any) -> tuple[list[Any], tuple[grpc.StatusCode, str]]:
+    """Reads a stream to its end, which must be an error; returns the events before it, its code and its reason."""
+    events: list[Any] = []
+    try:
+        while (message := await call.read()) is not grpc.aio.EOF:
+            events += message.events
+    except grpc.aio.AioRpcError as error:
+        return events, (error.code(), reason_name(error_of(error).own_reason))
+    raise AssertionError(f"the stream ended well, after {len(events)} events")
 
 
 async def text_of(call: Any) -> str:

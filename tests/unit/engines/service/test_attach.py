@@ -284,7 +284,7 @@ async def test_what_is_left_of_a_duration_is_no_other_word(engine: ScriptedEngin
 async def test_other_words_with_the_same_id_are_refused(engine: ScriptedEngine, change: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"request_id": "mine", "prompt": [{"text": "a"}], "sampling": {"max_tokens": 3}}
     await events_of(engine.generate(**fields))
-    refusal = (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS", [])
+    refusal: tuple[object, ...] = (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS", [])
     assert await refusal_of(engine.generate(**{**fields, **change})) == refusal
     messages = [{"role": "ROLE_USER", "content": [{"text": "a"}]}]
     assert await refusal_of(engine.chat(request_id="mine", messages=messages)) == refusal

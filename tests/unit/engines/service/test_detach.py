@@ -15,7 +15,7 @@ from tests.support.clock import FakeClock
 from tests.support.scripted_engine import ScriptedEngine, refusal_of, scripted_engine, text_of
 
 KEY = "local/mine"
-NOT_FOUND = (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND", [])
+NOT_FOUND: tuple[object, ...] = (grpc.StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND", [])
 
 
 def detached(ttl_s: float | None = None, **options: Any) -> dict[str, Any]:
