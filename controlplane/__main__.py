@@ -140,7 +140,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     clock = SystemClock()
     registry = Registry(clock, term.cluster_id, config.node_lease_s, term=term.number)
     intent = Intent(store)
-    keeper = RouteKeeper(intent, registry)
+    keeper = RouteKeeper(intent, registry, config.routing_policy)
     reconciler = Reconciler(store, registry, term=term.number, clock=clock, strategies=strategies)
     models, deletions, log_wishes = Models(registry), Deletions(), LogWishes()
     assignments = Assignments(intent, models, deletions, log_wishes, cluster_id=term.cluster_id, term=term.number)

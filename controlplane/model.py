@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
+from controlplane.routing_policies import RoutingPolicy
+
 NodeId = NewType("NodeId", str)
 GpuUuid = NewType("GpuUuid", str)
 ReplicaUid = NewType("ReplicaUid", str)
@@ -207,7 +209,9 @@ class Route:
     is_ready: bool  # READY by a report that is not older than the lease; a draining engine can still be asked to cancel
     running_count: int
     waiting_count: int
-    is_stale: bool = False  # these counts are of another time: it may be as busy as can be
+    is_stale: bool = False  # how busy it is is not known, or was so at another time: it may be as busy as can be
+    used_block_eighths: int = 0  # of its KV blocks, that requests hold; coarse, so that it seldom changes by itself
+    fingerprint: str = ""  # of its engine; empty if that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +222,5 @@ class Routes:
     deleting: frozenset[str] = frozenset()
     # Of each deployment the replicas whose node was not heard of since the control plane started: their indexes by uid.
     silent: Mapping[str, Mapping[ReplicaUid, int]] = field(default_factory=dict)
+    policies: Mapping[str, RoutingPolicy] = field(default_factory=dict)  # of those that are not routed by the default
     is_current: bool = True  # else there may be deployments and replicas by now that are not among them

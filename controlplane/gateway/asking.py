@@ -1,45 +1,102 @@
-"""One question to several engines at once."""
+"""Reads off a request what decides where it goes. Cheap: nothing is tokenized, and long prompts are cut coarsely.
+
+Hashes are Python's own: their key is drawn by each process, so nobody can make two prompts look alike, and no other
+process knows them.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
-import grpc
+from controlplane.gateway.routing.asked import Asked
+from roundhouse.v1.generation_pb2 import ContentPart, RequestOptions, SamplingParams
+from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest
 
-from controlplane.gateway.whereabouts import name
-from controlplane.model import Route
-
-ANSWER_S = 5.0  # an engine that is well answers within a step; one that hangs must not hang the caller
-Answer = TypeVar("Answer")
-
-
-def answer_s(timeout_s: float | None) -> float:
-    """Returns how long an engine has for its answer: two rounds of questions must leave time to tell what came."""
-    return ANSWER_S if timeout_s is None else min(ANSWER_S, 0.45 * timeout_s)
+# Text is cut into pieces of 256 characters, and from the 33rd on of 2,048: 200,000 characters are 127 pieces. What lies
+# behind is not told apart.
+PIECE, LONG_PIECE, SHORT_COUNT, MOST_PIECES = 256, 2048, 32, 128
+ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4, 1.5  # characters, as tokenizers of today have it on average
+MESSAGE_TOKENS = 4  # that a template puts around a message
 
 
-async def ask(
-    routes: Sequence[Route],
-    question: Callable[[Route], Awaitable[Answer]],
-    *,
-    no: Collection[grpc.StatusCode] = (),
-) -> tuple[list[tuple[Route, Answer]], list[str]]:
-    """Returns the answers of those who gave one, and the names of those who could not be asked.
+def asked_of(request: GenerateRequest | ChatRequest) -> Asked:
+    """Returns what of a request decides where it goes."""
+    sampling, options = request.sampling, request.options
+    resumed = sum(len(each.output_token_ids.ids) for each in options.resume.choices)
+    cuts = _Cuts()
+    if options.resume.prompt_token_ids.ids:
+        cuts.add_ids(options.resume.prompt_token_ids.ids)
+    elif isinstance(request, GenerateRequest):
+        cuts.add(request.prompt)
+    else:
+        for message in request.messages:
+            cuts.add_role(message.role)
+            cuts.add(message.content)
+    return Asked(
+        token_count=int(cuts.token_count) + resumed,
+        max_tokens=_max_tokens(sampling, options, resumed),
+        choice_count=_choices(sampling),
+        session_key=options.session_key,
+        prefixes=tuple(cuts.hashes),
+        prefix_token_counts=tuple(cuts.counts),
+    )
 
-    no: statuses that are answers too, but have nothing to say.
-    """
-    answers = await asyncio.gather(*[question(each) for each in routes], return_exceptions=True)
-    given, silent = [], []
-    for route, answer in zip(routes, answers, strict=True):
-        if isinstance(answer, grpc.RpcError) and answer.code() in no:
-            continue
-        # CancelledError: the channel was closed under the call, for an engine that is gone from the routes.
-        if isinstance(answer, grpc.RpcError | asyncio.CancelledError):
-            silent.append(name(route.deployment, route.index))
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            given.append((route, answer))
-    return given, silent
+
+class _Cuts:
+    """Where a prompt is cut, and what lies before each cut."""
+
+    def __init__(self) -> None:
+        self.hashes: list[int] = []
+        self.counts: list[int] = []
+        self.token_count = 0.0
+        self._hash = 0
+
+    def add(self, parts: Iterable[ContentPart]) -> None:
+        for part in parts:
+            if part.WhichOneof("part") == "token_ids":
+                self.add_ids(part.token_ids.ids)
+            else:
+                self._add_text(part.text)
+
+    def add_role(self, role: int) -> None:
+        self._hash = hash((self._hash, role))
+        self.token_count += MESSAGE_TOKENS
+
+    def add_ids(self, ids: Iterable[int]) -> None:
+        ids = tuple(ids)
+        for begin, end in self._spans(len(ids), ASCII_PER_TOKEN):
+            self._cut(ids[begin:end], end - begin)
+        # What is behind the last cut counts all the same.
+
+    def _add_text(self, text: str) -> None:
+        per_token = ASCII_PER_TOKEN if text.isascii() else OTHERS_PER_TOKEN
+        for begin, end in self._spans(len(text), 1):
+            self._cut(text[begin:end], (end - begin) / per_token)
+
+    def _spans(self, length: int, shrink: int) -> Iterator[tuple[int, int]]:
+        begin = 0
+        while begin < length:
+            size = (PIECE if len(self.hashes) < SHORT_COUNT else LONG_PIECE) // shrink
+            if len(self.hashes) == MOST_PIECES - 1:
+                size = length  # the last one has all that is left
+            yield begin, min(length, begin + size)
+            begin += size
+
+    def _cut(self, piece: object, token_count: float) -> None:
+        self.token_count += token_count
+        if len(self.hashes) < MOST_PIECES:
+            self._hash = hash((self._hash, piece))
+            self.hashes.append(self._hash)
+            self.counts.append(int(self.token_count))
+
+
+def _max_tokens(sampling: SamplingParams, options: RequestOptions, resumed: int) -> int | None:
+    if not sampling.HasField("max_tokens"):
+        return None
+    choices = max(1, len(options.resume.choices))
+    return max(0, sampling.max_tokens - resumed // choices)
+
+
+def _choices(sampling: SamplingParams) -> int:
+    """Returns how many sequences are computed; engines refuse what is out of range."""
+    return max(1, sampling.best_of, sampling.n)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from controlplane.gateway.asking import ANSWER_S, answer_s, ask
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.polling import ANSWER_S, answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import grpc
 
-from controlplane.gateway.opened import Opened, Opener
+from controlplane.gateway.asking import asked_of
+from controlplane.gateway.opened import Opened, Opener, is_lost
 from controlplane.gateway.record import Request
-from controlplane.gateway.stream import Lost, Tombstoned, is_lost
-from controlplane.gateway.succession import successors
+from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.stream import Lost, Tombstoned
 from controlplane.model import Route, Routes
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.latest import Latest, first_of
@@ -57,9 +59,12 @@ class Continuing:
             policies.append(generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK)  # only if nobody is equal
         for policy in policies:
             request = lost.record.resuming(policy, self._clock.monotonic())
-            for route in self._order(lost):
+            asked = replace(
+                asked_of(request), fingerprint=lost.record.fingerprint, rendezvous_key=self._opener.key.request_id
+            )
+            for route in self._order(lost, asked):
                 try:
-                    opened = await self._ask(lost, route, request)
+                    opened = await self._ask(lost, route, request, asked)
                 except grpc.RpcError as error:
                     ours = error_of(error)
                     differs = ours.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS
@@ -72,7 +77,7 @@ class Continuing:
                         return opened, False
         return None, differ
 
-    async def _ask(self, lost: Lost, route: Route, request: Request) -> Opened | None:
+    async def _ask(self, lost: Lost, route: Route, request: Request, asked: Asked) -> Opened | None:
         try:
             return await self._opener.open(
                 route,
@@ -80,6 +85,7 @@ class Continuing:
                 request.SerializeToString(),
                 attempt=lost.attempt + 1,
                 timeout_s=self._remaining_s(),
+                asked=asked,
             )
         except grpc.RpcError as error:
             reason = error_of(error).own_reason
@@ -107,13 +113,19 @@ class Continuing:
         except (grpc.RpcError, TimeoutError):
             return None
 
-    def _order(self, lost: Lost) -> list[Route]:
-        key = self._opener.key
-        present = self._routes.get().replicas.get(key.deployment, ())
-        order = successors(present, key.request_id, fingerprint=lost.record.fingerprint)
-        others = [each for each in order if each.engine_uuid != lost.route.engine_uuid]
-        # The engine itself, if it lives after all and it was the way to it that was lost, goes last.
-        return others if lost.is_drained else [*others, *(each for each in order if each not in others)]
+    def _order(self, lost: Lost, asked: Asked) -> Iterator[Route]:
+        """Yields whom to ask: two gateways that know the same of the fleet ask in the same order."""
+        deployment, own = self._opener.key.deployment, lost.route.engine_uuid
+        tried = {own}
+        while (route := self._opener.router.pick(deployment, asked, tried)) is not None:
+            tried.add(route.engine_uuid)
+            yield route
+        # The engine itself goes last, if it lives after all and it was the way to it that was lost.
+        if not lost.is_drained:
+            yield from (each for each in self._present() if each.engine_uuid == own and each.is_ready)
+
+    def _present(self) -> tuple[Route, ...]:
+        return self._routes.get().replicas.get(self._opener.key.deployment, ())
 
     def _is_wanted(self) -> bool:
         routes, deployment = self._routes.get(), self._opener.key.deployment

@@ -8,8 +8,7 @@ import grpc
 
 from controlplane.gateway.live import LiveRequests
 from controlplane.gateway.lookup import Lookup
-from controlplane.gateway.opened import Opened, Opener
-from controlplane.gateway.stream import is_lost
+from controlplane.gateway.opened import Opened, Opener, is_lost
 from controlplane.model import Route
 from roundhouse.internal.hops import parse_location
 from roundhouse.kit.clock import Clock

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import grpc
 
-from controlplane.gateway.asking import answer_s, ask
 from controlplane.gateway.cancel import lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes
 from roundhouse.internal.hops import parse_location
-from roundhouse.internal.pages import page_token
+from roundhouse.internal.request_pages import format_page_token, place_of
 from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError, Unreachable
 from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
 
@@ -88,12 +88,10 @@ class Lookup:
             lambda each: self._engines.list(each, request, Party(principal), timeout_s=answer_s(timeout_s)),
         )
         found = [each for _, answer in answers for each in answer.requests]
-        found.sort(key=lambda each: (-each.arrival_time.ToNanoseconds(), each.request_id))
-        size = request.page_size or PAGE_SIZE
-        page = found[:size]
-        has_more = len(found) > size or any(answer.next_page_token for _, answer in answers)
-        last = page[-1] if page else None
-        token = page_token(last.arrival_time.ToNanoseconds(), last.request_id) if last is not None and has_more else ""
+        found.sort(key=place_of, reverse=True)
+        page = found[: request.page_size or PAGE_SIZE]
+        has_more = len(found) > len(page) or any(answer.next_page_token for _, answer in answers)
+        token = format_page_token(place_of(page[-1])) if page and has_more else ""
         return inference_service_pb2.ListRequestsResponse(
             requests=page, next_page_token=token, unreachable=[*places.unreachable, *silent]
         )

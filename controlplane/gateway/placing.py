@@ -7,10 +7,9 @@ from collections.abc import Callable
 import grpc
 import structlog
 
-from controlplane.gateway.live import LiveRequests, RequestKey
-from controlplane.gateway.opened import Opened, Opener
-from controlplane.gateway.pick import pick
-from controlplane.gateway.stream import is_lost
+from controlplane.gateway.live import RequestKey
+from controlplane.gateway.opened import Opened, Opener, is_lost
+from controlplane.gateway.routing.asked import Asked
 from controlplane.gateway.whereabouts import name
 from controlplane.model import Route, Routes
 from roundhouse.kit.errors import NotFound, NotReady, Resource, RoundhouseError, Unreachable
@@ -29,24 +28,32 @@ class Placing:
     def __init__(
         self,
         routes: Callable[[], Routes],
-        live: LiveRequests,
         opener: Opener,
         remaining_s: Callable[[], float | None],
     ) -> None:
-        self._routes, self._live, self._opener, self._remaining_s = routes, live, opener, remaining_s
+        self._routes, self._opener, self._remaining_s = routes, opener, remaining_s
 
-    async def open(self, method: str, body: bytes, there: Route | None) -> Opened:
-        """Returns the stream of a replica that took the request. there: the one that has it already, if one has.
+    async def open(self, method: str, body: bytes, asked: Asked, there: Route | None) -> Opened:
+        """Returns the stream of a replica that took the request.
 
-        A replica that turns out to be gone is replaced by another one. Raises what refuses the request itself.
+        asked: what of `body` decides which. there: the one that has the request already, if one has. A replica that
+        turns out to be gone is replaced by another one, as far as retries are left. Raises what refuses the request
+        itself.
         """
         tried: set[str] = set()
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            route = there or self._pick(self._opener.key.deployment, tried)
+            is_there, route = there is not None, there or self._pick(self._opener.key.deployment, asked, tried)
             there = None
             tried.add(route.engine_uuid)
             try:
-                return await self._opener.open(route, method, body, attempt=attempt, timeout_s=self._remaining_s())
+                return await self._opener.open(
+                    route,
+                    method,
+                    body,
+                    attempt=attempt,
+                    timeout_s=self._remaining_s(),
+                    asked=None if is_there else asked,
+                )
             except grpc.RpcError as error:
                 if not is_lost(error, error_of(error)):
                     raise
@@ -56,12 +63,11 @@ class Placing:
                     engine=route.engine_uuid,
                     request_id=self._opener.key.request_id,
                 )
-                self._live.shun(route)
-                if attempt == MAX_ATTEMPTS:
+                if attempt == MAX_ATTEMPTS or not self._opener.router.may_retry(route.deployment):
                     raise _untaken(self._opener.key) from error
         raise AssertionError("unreachable")
 
-    def _pick(self, deployment: str, tried: set[str]) -> Route:
+    def _pick(self, deployment: str, asked: Asked, tried: set[str]) -> Route:
         routes = self._routes()
         found = routes.replicas.get(deployment)
         if found is None:
@@ -71,7 +77,7 @@ class Placing:
                 f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
                 reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
             )
-        route = pick(found, self._live.flights, tried=tried, shunned=self._live.shunned())
+        route = self._opener.router.pick(deployment, asked, tried)
         if route is None:
             raise Unreachable(
                 f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
@@ -97,8 +103,7 @@ def not_found(routes: Routes, deployment: str) -> RoundhouseError:
 
 def _untaken(key: RequestKey) -> Unreachable:
     return Unreachable(
-        f'{MAX_ATTEMPTS} replicas of deployment "{key.deployment}" one after another did not take the request: '
-        "try again",
+        f'replicas of deployment "{key.deployment}" did not take the request, one after another: try again',
         reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
         retry_after_s=RETRY_AFTER_S,
     )

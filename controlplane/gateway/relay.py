@@ -12,6 +12,7 @@ import grpc
 import structlog
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.continuing import Continuing
 from controlplane.gateway.engines import Engines, Party, passed_on
@@ -22,8 +23,9 @@ from controlplane.gateway.opened import Opened, Opener
 from controlplane.gateway.outlet import Outlet
 from controlplane.gateway.placing import Placing
 from controlplane.gateway.record import Request
+from controlplane.gateway.router import Router
 from controlplane.gateway.stream import RequestStream
-from controlplane.model import Route, Routes
+from controlplane.model import Routes
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import RoundhouseError
 from roundhouse.kit.latest import Latest
@@ -46,6 +48,7 @@ class Relay:
         routes: Latest[Routes],
         engines: Engines,
         live: LiveRequests,
+        router: Router,
         canceller: Canceller,
         lookup: Lookup,
         clock: Clock,
@@ -55,17 +58,13 @@ class Relay:
     ) -> None:
         """leaving: tells engines of clients that left. keeping: goes on with requests that their clients have left."""
         self._routes, self._engines, self._live, self._clock = routes, engines, live, clock
-        self._canceller, self._lookup = canceller, lookup
+        self._router, self._canceller, self._lookup = router, canceller, lookup
         self._leaving, self._keeping = leaving, keeping
         self._is_ending = False
 
     def end(self) -> None:
         """Says that this gateway is about to end: requests that lose it are left for another one to take up."""
         self._is_ending = True
-
-    def engine_lost(self, route: Route) -> None:
-        """Takes in that an engine was lost in mid-stream."""
-        self._live.shun(route)
 
     async def start(self, key: RequestKey, method: str, request: Request, context: Any) -> None:
         """Streams the answer of a replica to the client, and of another one if that is lost.
@@ -77,11 +76,11 @@ class Relay:
         remaining_s = _unbounded if is_detached else context.time_remaining
         has_others = self._live.is_live(key)
         opener = self._opener(key, context)
-        placing = Placing(self._routes.get, self._live, opener, remaining_s)
+        placing = Placing(self._routes.get, opener, remaining_s)
 
         async def open_() -> Opened:
             there = await self._live.placed(key) if has_others else None
-            return await placing.open(method, request.SerializeToString(), there)
+            return await placing.open(method, request.SerializeToString(), asked_of(request), there)
 
         await self._serve(opener, open_, context, remaining_s, is_new=not has_others, is_detached=is_detached)
 
@@ -102,7 +101,7 @@ class Relay:
         is_detached: bool,
     ) -> None:
         key, outlet = opener.key, Outlet(context)
-        stream = RequestStream(outlet, self._clock.monotonic, self)
+        stream = RequestStream(outlet, self._clock.monotonic, opener.judge)
         continuing = Continuing(self._routes, opener, self._clock, remaining_s)
         with contextlib.ExitStack() as held:
             held.enter_context(self._live.keep(key, is_new=is_new))
@@ -147,7 +146,7 @@ class Relay:
     def _opener(self, key: RequestKey, context: Any) -> Opener:
         passed = passed_on(context.invocation_metadata())
         party = Party(key.principal, caller().tenant, follower=uuid.uuid4().hex, passed=passed)
-        return Opener(self._engines, self._live, key, party)
+        return Opener(self._engines, self._live, self._router, key, party)
 
 
 async def _kept(running: asyncio.Task[None], held: contextlib.ExitStack) -> None:

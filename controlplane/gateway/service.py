@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -16,9 +17,10 @@ from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.lookup import Lookup
 from controlplane.gateway.placing import not_found
 from controlplane.gateway.relay import Relay
+from controlplane.gateway.router import Router
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.model import Routes
-from roundhouse.internal.pages import after
+from roundhouse.internal.request_pages import parse_page_token
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
@@ -77,9 +79,9 @@ class Gateway:
         what = f"{request.page_size} is out of range: use 0 to {MAX_PAGE_SIZE}"
         check.require(in_range, "page_size", what)
         try:
-            after(request.page_token)
-        except ValueError as error:
-            check.require(False, "page_token", str(error))
+            parse_page_token(request.page_token) if request.page_token else None
+        except ValueError:
+            check.require(False, "page_token", "is not one that this method has given: leave it out")
         check.raise_if_any()
         self._require(request.deployment)
         return await self._lookup.list(caller().principal, request, context.time_remaining())
@@ -111,13 +113,14 @@ class Gateway:
 async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
     clock = SystemClock()
-    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(clock), Tombstones(clock)
+    engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(clock)
+    router = Router(routes.get, clock, random.random)
     canceller = Canceller(routes.get, engines, live, tombstones)
     lookup = Lookup(routes.get, engines, live, tombstones)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving, Background() as keeping:
-            following = asyncio.create_task(_follow(routes, engines, live), name="gateway routes")
-            relay = Relay(routes, engines, live, canceller, lookup, clock, leaving=leaving, keeping=keeping)
+            following = asyncio.create_task(_follow(routes, engines, live, router), name="gateway routes")
+            relay = Relay(routes, engines, live, router, canceller, lookup, clock, leaving=leaving, keeping=keeping)
             try:
                 yield Gateway(routes, relay, canceller, lookup, tombstones)
             finally:
@@ -127,11 +130,11 @@ async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None)
         await engines.keep_only(frozenset())
 
 
-async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests) -> None:
-    """Lets go of engines that are gone."""
+async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests, router: Router) -> None:
+    """Greets engines that are new, and lets go of those that are gone."""
     async for now in routes.watch():
         present = [each for replicas in now.replicas.values() for each in replicas]
-        live.forget_engines(frozenset(each.engine_uuid for each in present))
+        router.follow()
         await engines.keep_only(live.addresses() | {each.address for each in present})
 
 

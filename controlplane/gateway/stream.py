@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import structlog
 
-from controlplane.gateway.engines import Stream
-from controlplane.gateway.opened import Opened
+from controlplane.gateway.opened import Opened, is_lost
 from controlplane.gateway.outlet import Outlet
 from controlplane.gateway.record import Event, Record
 from controlplane.gateway.whereabouts import name
@@ -40,19 +39,15 @@ class Tombstoned(Exception):
 Continue = Callable[[Lost], Awaitable[Opened]]
 
 
-class Noter(Protocol):
-    """Who wants to know of engines that are lost."""
-
-    def engine_lost(self, route: Route) -> None:
-        """Takes in that an engine, or the way to it, was lost in mid-stream."""
+Judge = Callable[[Route, grpc.RpcError], None]  # is told what breaks a stream
 
 
 class RequestStream:
     """Reads one stream and tells it. The client may leave it; it goes on then until whoever started it ends it."""
 
-    def __init__(self, outlet: Outlet, now_s: Callable[[], float], noter: Noter) -> None:
+    def __init__(self, outlet: Outlet, now_s: Callable[[], float], judge: Judge) -> None:
         self._opened: Opened | None = None
-        self._outlet, self._now_s, self._noter = outlet, now_s, noter
+        self._outlet, self._now_s, self._judge = outlet, now_s, judge
         self._record: Record | None = None
         self._is_resumed = False  # what comes may have been told before
 
@@ -86,17 +81,19 @@ class RequestStream:
     async def _pump(self, opened: Opened) -> Lost | None:
         """Tells what comes; returns what there is to go on with if the stream breaks. Raises what else ends it."""
         try:
-            await self._relay(opened.call)
+            await self._relay(opened)
         except grpc.RpcError as error:
             return self._lost(opened, error)
         return None
 
-    async def _relay(self, call: Stream) -> None:
-        outlet, record = self._outlet, self._record
+    async def _relay(self, opened: Opened) -> None:
+        call, flight, outlet, record = opened.call, opened.flight, self._outlet, self._record
         while True:
             message: Any = await call.read()
             if message is grpc.aio.EOF:
                 return
+            if flight is not None:
+                flight.told(1)  # at least; more while the engine waits for us
             if self._is_resumed:
                 events = inference_service_pb2.GenerateResponse.FromString(message).events
                 await self._tell(self._unseen(events))
@@ -143,12 +140,13 @@ class RequestStream:
     def _lost(self, opened: Opened, error: grpc.RpcError) -> Lost | None:
         """Returns what there is to go on with; None if nothing is missing. Raises what ends the stream."""
         ours, route = error_of(error), opened.route
+        if ours.own_reason != errors_pb2.ERROR_REASON_HANDED_OVER:
+            self._judge(route, error)
         if not is_lost(error, ours):
             raise error
         is_drained = ours.own_reason == errors_pb2.ERROR_REASON_HANDED_OVER
         if not is_drained:
             log.warning("engine lost", replica=name(route.deployment, route.index), engine=route.engine_uuid)
-            self._noter.engine_lost(route)
         record = self._record
         if record is not None and record.is_complete:
             return None
@@ -156,13 +154,6 @@ class RequestStream:
         if record is None or record.options.failover == generation_pb2.FAILOVER_POLICY_NEVER:
             raise gone from error
         return Lost(route, _attempt(opened), record, is_drained, gone)
-
-
-def is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:
-    """Tells whether the engine is gone or refuses everybody, as against refusing this request."""
-    if error.code() is grpc.StatusCode.CANCELLED:
-        return True  # not by us, so by a server that went down with the call accepted
-    return isinstance(ours, Unreachable)
 
 
 def _resumed(started: generation_pb2.Started, lost: Lost, *, is_exact: bool) -> Event:

@@ -80,9 +80,11 @@ class Status:
         grace_s = from_duration(request.grace) if request.HasField("grace") else DEFAULT_GRACE_S
         if grace_s < 0:
             raise invalid("grace", f"{grace_s:g} s is below 0: use 0 s or more")
-        drained = await self._drain.drain(grace_s)
+        drained = await self._drain.drain(grace_s, hands_over=request.hands_over)
         return engine_service_pb2.DrainResponse(
-            finished_count=drained.finished_count, cancelled_count=drained.cancelled_count
+            finished_count=drained.finished_count,
+            cancelled_count=drained.cancelled_count,
+            handed_over_count=drained.handed_over_count,
         )
 
     def _status(self) -> engine_service_pb2.EngineStatus:

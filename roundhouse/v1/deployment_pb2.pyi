@@ -89,7 +89,7 @@ REPLICA_STATE_FAILED: ReplicaState
 REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env", "rollout", "updated_replica_count")
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env", "rollout", "updated_replica_count", "routing_policy")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class Deployment(_message.Message):
     VIRTUAL_ENV_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     generation: int
@@ -154,7 +155,8 @@ class Deployment(_message.Message):
     virtual_env: VirtualEnv
     rollout: RolloutPolicy
     updated_replica_count: int
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ..., rollout: _Optional[_Union[RolloutPolicy, _Mapping]] = ..., updated_replica_count: _Optional[int] = ...) -> None: ...
+    routing_policy: str
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ..., rollout: _Optional[_Union[RolloutPolicy, _Mapping]] = ..., updated_replica_count: _Optional[int] = ..., routing_policy: _Optional[str] = ...) -> None: ...
 
 class RolloutPolicy(_message.Message):
     __slots__ = ("max_surge", "max_unavailable", "drain_grace", "progress_deadline")

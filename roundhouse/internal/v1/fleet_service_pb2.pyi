@@ -55,19 +55,23 @@ class CallerToken(_message.Message):
     def __init__(self, secret_hash: _Optional[bytes] = ..., principal: _Optional[str] = ..., role: _Optional[_Union[_access_pb2.AccessRole, str]] = ..., tenant: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeploymentRoutes(_message.Message):
-    __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas")
+    __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas", "fingerprints", "routing_policy")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     IS_DELETING_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     SILENT_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINTS_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_POLICY_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     is_deleting: bool
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     silent_replicas: _containers.RepeatedCompositeFieldContainer[SilentReplica]
-    def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ...) -> None: ...
+    fingerprints: _containers.RepeatedScalarFieldContainer[str]
+    routing_policy: str
+    def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ..., fingerprints: _Optional[_Iterable[str]] = ..., routing_policy: _Optional[str] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count")
+    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count", "fingerprint_number", "used_block_eighths", "is_load_unknown")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +82,9 @@ class Route(_message.Message):
     IS_READY_FIELD_NUMBER: _ClassVar[int]
     RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    USED_BLOCK_EIGHTHS_FIELD_NUMBER: _ClassVar[int]
+    IS_LOAD_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     index: int
     replica_uid: str
     placement_epoch: int
@@ -88,7 +95,10 @@ class Route(_message.Message):
     is_ready: bool
     running_count: int
     waiting_count: int
-    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ...) -> None: ...
+    fingerprint_number: int
+    used_block_eighths: int
+    is_load_unknown: bool
+    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., fingerprint_number: _Optional[int] = ..., used_block_eighths: _Optional[int] = ..., is_load_unknown: bool = ...) -> None: ...
 
 class SilentReplica(_message.Message):
     __slots__ = ("index", "replica_uid")

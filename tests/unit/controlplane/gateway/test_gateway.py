@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,8 +16,11 @@ import pytest
 from controlplane.auth.caller import Caller
 from controlplane.auth.gate import Guard
 from controlplane.auth.methods import Role
+from controlplane.gateway.routing.breaker import LEAST_COUNT
+from controlplane.gateway.routing.budget import FLOOR_PER_S, MOST, RETRY_FRACTION
 from controlplane.gateway.service import open_gateway
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from controlplane.routing_policies import RoutingPolicy
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
@@ -61,6 +65,10 @@ async def breaks_after_the_first_token(engine: Engine, request: Any, context: An
 
 async def refuses_everybody(engine: Engine, request: Any, context: Any) -> None:
     raise Unreachable("draining: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def breaks(engine: Engine, request: Any, context: Any) -> None:
+    raise RuntimeError("out of order")
 
 
 async def is_full(engine: Engine, request: Any, context: Any) -> None:
@@ -123,7 +131,10 @@ class House:
         return inference_service_pb2.GenerateRequest(deployment=deployment, request_id=request_id)
 
     async def collect(self, request_id: str = "", **options: Any) -> str:
-        async with cancelling(self.stub.Generate(self.request(request_id), **options)) as call:
+        return await self.answer(self.request(request_id), **options)
+
+    async def answer(self, request: inference_service_pb2.GenerateRequest, **options: Any) -> str:
+        async with cancelling(self.stub.Generate(request, **options)) as call:
             return "".join([event.delta.text async for message in call for event in message.events])
 
     async def cancel(
@@ -163,7 +174,9 @@ def as_caller(secret: str) -> list[tuple[str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def house(*engines: Engine, ready: bool = True, gate: Guard | None = None) -> AsyncIterator[House]:
+async def house(
+    *engines: Engine, ready: bool = True, gate: Guard | None = None, policy: RoutingPolicy = "power_of_two"
+) -> AsyncIterator[House]:
     async with contextlib.AsyncExitStack() as stack:
         addresses = []
         for each in engines:
@@ -171,7 +184,8 @@ async def house(*engines: Engine, ready: bool = True, gate: Guard | None = None)
                 serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, each)], grace_s=0)
             )
             addresses.append(serving.address)
-        routes = Latest(Routes({"chat": tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))}))
+        found = tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))
+        routes = Latest(Routes({"chat": found}, policies={"chat": policy}))
         gateway = await stack.enter_async_context(open_gateway(routes, gateway_id="g"))
         front = await stack.enter_async_context(
             serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, gateway)], grace_s=0, gate=gate)
@@ -208,7 +222,7 @@ async def test_the_client_learns_the_location_and_nothing_else_of_the_engine() -
 
 async def test_requests_in_flight_are_spread_over_the_replicas() -> None:
     engines = [Engine(name, never_ends) for name in "abc"]
-    async with house(*engines) as it, contextlib.AsyncExitStack() as calls:
+    async with house(*engines, policy="least_loaded") as it, contextlib.AsyncExitStack() as calls:
         seen = []
         for _ in range(6):
             call = await calls.enter_async_context(cancelling(it.stub.Generate(it.request())))
@@ -233,11 +247,64 @@ async def test_an_engine_that_is_not_there_is_replaced_by_another() -> None:
 async def test_engines_that_did_not_take_a_request_are_asked_last_by_the_next() -> None:
     bad = [Engine(name, refuses_everybody) for name in "abc"]
     async with house(*bad, Engine("good", tells_its_name)) as it:
+        whole = it.routes.get()
+        it.routes.set(Routes({"chat": whole.replicas["chat"][:3]}))
         with pytest.raises(grpc.RpcError) as refusal:  # which takes three attempts
             await it.collect()
         assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+        it.routes.set(whole)
         assert [await it.collect() for _ in range(5)] == ["good"] * 5
     assert [len(each.hops) for each in bad] == [1, 1, 1]
+
+
+async def test_when_all_fail_retries_are_a_share_of_what_comes() -> None:
+    bad = [Engine(name, refuses_everybody) for name in "abc"]
+    async with house(*bad) as it:
+        begin_s = time.monotonic()
+        for _ in range(60):
+            with pytest.raises(grpc.RpcError) as refusal:
+                await it.collect()
+            assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+        floor = FLOOR_PER_S * (time.monotonic() - begin_s)
+    assert 60 + MOST <= sum(len(each.hops) for each in bad) <= 60 * (1 + RETRY_FRACTION) + MOST + floor
+
+
+async def test_an_engine_that_refuses_what_a_caller_asks_gets_the_next_request_all_the_same() -> None:
+    async with house(Engine("full", is_full)) as it:
+        present = it.routes.get().replicas["chat"]
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError):
+                await it.collect()
+        it.routes.set(Routes({"chat": (*present, replace(route(1, "127.0.0.1:1"), waiting_count=99))}))
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect()
+        assert reason_of(refusal.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+
+
+async def test_an_engine_that_breaks_on_every_request_is_asked_last() -> None:
+    broken, good = Engine("broken", breaks), Engine("good", tells_its_name)
+    async with house(broken, good, policy="round_robin") as it:
+        for _ in range(12):
+            with contextlib.suppress(grpc.RpcError):
+                await it.collect()
+        assert len(broken.hops) == LEAST_COUNT
+
+
+async def test_requests_of_a_session_go_to_one_engine_and_so_do_prompts_that_begin_alike() -> None:
+    engines = [Engine(name, tells_its_name) for name in "abcd"]
+    async with house(*engines) as it:
+        for number in range(4):
+            request = it.request()
+            request.options.session_key = f"session {number}"
+            assert len({await it.answer(request) for _ in range(6)}) == 1
+        front = "a long story that comes before every question " * 100
+        answers = set()
+        for number in range(6):
+            request = it.request()
+            request.prompt.add(text=front)
+            request.prompt.add(text=f"question {number}")
+            answers.add(await it.answer(request))
+        assert len(answers) == 1
 
 
 async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and_what_came_stays() -> None:
