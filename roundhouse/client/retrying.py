@@ -99,10 +99,10 @@ class Patience:
         self._failures += 1
         self._refusals = 0 if isinstance(error, Unreachable) else self._refusals + 1
         left_s = self.left_s()
-        if left_s is not None and left_s <= delay_s:
+        if left_s == 0:
             late = f"the deadline passed while the request could not be reached ({error.message}): allow more time"
             raise DeadlineExceeded(late) from error
         is_late = left_s is None and now_s + delay_s - self._broke_s > PATIENCE_S
         if is_late or self._failures > MAX_FAILURES or self._refusals > MAX_REFUSALS:
             raise error
-        return delay_s
+        return delay_s if left_s is None else min(delay_s, left_s)

@@ -4,8 +4,8 @@ A prompt of `break` ends the stream with an error after one word, `wait` says no
 words go on until `max_tokens`, or for ever. Of several choices, those behind the first put their number to each word. A
 word `corrupt` has the answer end with the hash of another one.
 
-A request is kept with all that it told, so that it can be attached to; `lose` forgets it as when its engine has died.
-One that goes on behind output that exists is another attempt, elsewhere.
+A request is kept with all that it told, so that it can be attached to. `lose`, or a word `lost` in its first attempt,
+has it forgotten, as when its engine has died. One that goes on behind output that exists is another attempt, elsewhere.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class ScriptedInference:
         self.requests: list[Request] = []
         self.attached: list[inference_service_pb2.AttachRequest] = []
         self.runs: dict[str, Run] = {}
-        self.lost: dict[str, int] = {}  # attempts of those that were lost
         self.fingerprint_differs = False
         self.gap = 0  # tokens that whoever attaches is not told
 
@@ -97,11 +96,7 @@ class ScriptedInference:
 
     def lose(self, request_id: str) -> None:
         """Forgets a request, as if its engine had died and nobody else had kept it."""
-        run = self.runs.pop(request_id)
-        self.lost[request_id] = run.attempt
-        if run.task is not None:
-            run.task.cancel()
-        run.end(Unreachable("the call was interrupted on its way: try again"))
+        self.runs[request_id].lose()
 
     # ---------------------------------------------------------------------------------------------------- private
 
@@ -109,13 +104,13 @@ class ScriptedInference:
         self._check(request.deployment)
         self.requests.append(request)
         run = self.runs.get(request.request_id)
-        if run is None:
-            run = self._begin(request, prompt)
+        if run is None or run.is_lost:
+            run = self._begin(request, prompt, 1 if run is None else run.attempt + 1)
         elif run.request != request:
             raise AlreadyExists("other words", reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS)
         await self._follow(run, {}, response, context)
 
-    def _begin(self, request: Request, prompt: str) -> Run:
+    def _begin(self, request: Request, prompt: str, attempt: int) -> Run:
         if len(prompt.split(" ")) > CONTEXT_TOKENS:
             raise TooLong(f"the prompt has {len(prompt.split(' '))} tokens, the context {CONTEXT_TOKENS}: shorten it")
         resume = request.options.resume
@@ -126,7 +121,7 @@ class ScriptedInference:
             each.output_token_ids.ids for each in resume.choices
         ):
             raise InvalidArgument("options.resume: not with best_of")
-        run = Run(request, prompt, self.lost.get(request.request_id, 0) + 1)
+        run = Run(request, prompt, attempt)
         self.runs[request.request_id] = run
         run.task = asyncio.create_task(run.play())
         self.arrived.put_nowait(request.request_id)
@@ -156,11 +151,12 @@ class ScriptedInference:
             run.followers -= 1
 
     def _find(self, request_id: str) -> Run:
-        if request_id in self.lost and request_id not in self.runs:
-            raise Conflict("its engine is gone", reason=errors_pb2.ERROR_REASON_REQUEST_LOST)
-        if request_id not in self.runs:
+        run = self.runs.get(request_id)
+        if run is None:
             raise NotFound(f'request "{request_id}" is unknown', reason=errors_pb2.ERROR_REASON_REQUEST_NOT_FOUND)
-        return self.runs[request_id]
+        if run.is_lost:
+            raise Conflict("its engine is gone", reason=errors_pb2.ERROR_REASON_REQUEST_LOST)
+        return run
 
     def _shown(self, run: Run) -> request_pb2.InferenceRequest:
         started = run.started.started

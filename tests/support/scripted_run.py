@@ -33,6 +33,7 @@ class Run:
         self.told: list[Event] = []
         self.error: Exception | None = None
         self.is_over = False
+        self.is_lost = False
         self.ended = asyncio.Event()  # by a cancel
         self.changes = Latest(None)
         self.followers = 0
@@ -72,6 +73,11 @@ class Run:
         self.error, self.is_over = error, True
         self.changes.set(None)
 
+    def lose(self) -> None:
+        """Ends as if the engine had died and nobody else had kept the request."""
+        self.is_lost = True
+        self.end(Unreachable("the call was interrupted on its way: try again"))
+
     async def play(self) -> None:
         """Tells the whole answer."""
         request = self.request
@@ -99,6 +105,10 @@ class Run:
                 self.ids.setdefault(choice, []).append(each)
                 self.positions[choice] = count + 1
                 self.tell(Event(delta=delta))
+            if word == "lost" and self.attempt == 1:
+                self.lose()
+            if self.is_lost:
+                return False
             if word == "break":
                 lost = Unreachable('the engine of "demo-0" is lost', reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
                 self.end(lost)

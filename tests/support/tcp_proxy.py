@@ -24,6 +24,7 @@ class TcpProxy:
         self.limits: deque[int] = deque()
         self._is_cut = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[TcpProxy]:
@@ -35,6 +36,7 @@ class TcpProxy:
         finally:
             server.close()
             self.cut()
+            await asyncio.gather(*self._passing, return_exceptions=True)
 
     def cut(self) -> None:
         """Ends all connections, and refuses others until `mend`."""
@@ -47,6 +49,10 @@ class TcpProxy:
         self._is_cut, self.delay_s = False, 0.0
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
         if self._is_cut:
             writer.transport.abort()
             return
