@@ -69,6 +69,17 @@ def test_what_is_typical_follows_what_comes() -> None:
     assert typical.output_tokens == pytest.approx(50, rel=0.01)
 
 
+def test_fronts_repeat_if_every_tenth_is_known() -> None:
+    typical = Typical()
+    assert not typical.fronts_repeat
+    for number in range(300):
+        typical = typical.with_front(is_known=number % 4 == 0)
+    assert typical.fronts_repeat
+    for _ in range(100):
+        typical = typical.with_front(is_known=False)
+    assert not typical.fronts_repeat
+
+
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 20)), max_size=30), st.floats(0, 10))
 def test_a_peak_holds_all_of_the_last_span_and_nothing_that_is_older_than_two(
     changes: list[tuple[float, int]], wait_s: float
