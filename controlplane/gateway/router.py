@@ -59,7 +59,7 @@ class _Engine:
 
     def own(self, now_s: float) -> Own:
         """Returns what this gateway has there."""
-        return Own(self.sequence_count, max(0.0, self.tokens), self.peak.most(self.sequence_count, now_s))
+        return Own(max(0.0, self.tokens), self.peak.most(self.sequence_count, now_s))
 
 
 class Router:

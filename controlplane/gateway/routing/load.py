@@ -79,7 +79,6 @@ class Peak:
 class Own:
     """What this gateway itself has at an engine: exact, and of this moment. Nothing changes it."""
 
-    sequence_count: int = 0
     tokens: float = 0.0  # weighted: prompts that were not computed yet, and outputs to come
     recent_sequence_count: int = 0  # the most that it was since what the newest report can be about
 

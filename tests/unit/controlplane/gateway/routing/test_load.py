@@ -28,23 +28,23 @@ def test_what_runs_elsewhere_counts_as_half_a_typical_output_and_what_waits_as_a
 
 
 def test_what_is_ours_is_known_exactly_and_not_taken_from_the_report_as_well() -> None:
-    own = Own(2, 700.0, 2)
+    own = Own(700.0, 2)
     assert tokens_at(a_route(0, running_count=2), own, TYPICAL) == 700
     assert tokens_at(a_route(0, running_count=3), own, TYPICAL) == 700 + RUNNING
     assert tokens_at(a_route(0, running_count=1, waiting_count=2), own, TYPICAL) == 700 + WAITING
 
 
 def test_what_was_just_sent_counts_before_any_report_holds_it() -> None:
-    assert tokens_at(a_route(0), Own(1, 50.0, 1), TYPICAL) == 50
+    assert tokens_at(a_route(0), Own(50.0, 1), TYPICAL) == 50
 
 
 def test_what_of_an_old_report_was_ours_and_has_ended_counts_no_more() -> None:
-    assert tokens_at(a_route(0, running_count=9), Own(0, 0.0, 9), TYPICAL) == 0
+    assert tokens_at(a_route(0, running_count=9), Own(0.0, 9), TYPICAL) == 0
 
 
 def test_of_a_load_that_is_stale_only_our_own_is_known() -> None:
     route = a_route(0, running_count=9, used_block_eighths=7, is_stale=True)
-    assert tokens_at(route, Own(1, 50.0, 1), TYPICAL) == 50
+    assert tokens_at(route, Own(50.0, 1), TYPICAL) == 50
     assert free_fraction(route) == 1
 
 
