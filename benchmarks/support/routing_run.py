@@ -12,7 +12,7 @@ from benchmarks.support.metrics import percentile
 from benchmarks.support.routing_engine import Running, SimulatedEngine
 from benchmarks.support.routing_traces import BLOCK, Arrival
 from controlplane.gateway.router import Flight, Router
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.routing.asked import FRONT_TOKENS, Asked
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
 from controlplane.routing_policies import RoutingPolicy
 
@@ -203,7 +203,14 @@ class _Replay:
             chain = hash((chain, block))
             hashes.append(chain)
         counts = tuple(range(BLOCK, BLOCK * (len(hashes) + 1), BLOCK))
-        return replace(asked, session_key=arrival.session_key, prefixes=tuple(hashes), prefix_token_counts=counts)
+        front = arrival.blocks[: FRONT_TOKENS // BLOCK]
+        return replace(
+            asked,
+            session_key=arrival.session_key,
+            prefixes=tuple(hashes),
+            prefix_token_counts=counts,
+            front=str(front) if len(front) * BLOCK == FRONT_TOKENS else "",
+        )
 
 
 def _route(number: int) -> Route:

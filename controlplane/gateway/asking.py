@@ -1,14 +1,15 @@
 """Reads off a request what decides where it goes. Cheap: nothing is tokenized, and long prompts are cut coarsely.
 
-Hashes are Python's own: their key is drawn by each process, so nobody can make two prompts look alike, and no other
-process knows them.
+Hashes of prefixes are Python's own, which cost next to nothing: their key is drawn by each process, so no other knows
+them. The front alone has a digest that all gateways find.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.routing.asked import FRONT_TOKENS, Asked
 from roundhouse.v1.generation_pb2 import ContentPart, RequestOptions, SamplingParams
 from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest
 
@@ -39,6 +40,7 @@ def asked_of(request: GenerateRequest | ChatRequest) -> Asked:
         session_key=options.session_key,
         prefixes=tuple(cuts.hashes),
         prefix_token_counts=tuple(cuts.counts),
+        front=cuts.front,
     )
 
 
@@ -49,7 +51,9 @@ class _Cuts:
         self.hashes: list[int] = []
         self.counts: list[int] = []
         self.token_count = 0.0
+        self.front = ""
         self._hash = 0
+        self._digest = blake2b(digest_size=16)
 
     def add(self, parts: Iterable[ContentPart]) -> None:
         for part in parts:
@@ -60,13 +64,13 @@ class _Cuts:
 
     def add_role(self, role: int) -> None:
         self._hash = hash((self._hash, role))
+        self._digest.update(b"\0%d" % role)
         self.token_count += MESSAGE_TOKENS
 
     def add_ids(self, ids: Iterable[int]) -> None:
         ids = tuple(ids)
         for begin, end in self._spans(len(ids), ASCII_PER_TOKEN):
             self._cut(ids[begin:end], end - begin)
-        # What is behind the last cut counts all the same.
 
     def _add_text(self, text: str) -> None:
         per_token = ASCII_PER_TOKEN if text.isascii() else OTHERS_PER_TOKEN
@@ -84,6 +88,10 @@ class _Cuts:
 
     def _cut(self, piece: object, token_count: float) -> None:
         self.token_count += token_count
+        if not self.front:
+            self._digest.update(repr(piece).encode("ascii", "backslashreplace"))
+            if self.token_count >= FRONT_TOKENS:
+                self.front = self._digest.hexdigest()
         if len(self.hashes) < MOST_PIECES:
             self._hash = hash((self._hash, piece))
             self.hashes.append(self._hash)

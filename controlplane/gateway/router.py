@@ -7,7 +7,7 @@ from functools import partial
 from types import TracebackType
 
 from controlplane.gateway.routing import breaker as breakers
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.routing.asked import FRONT_TOKENS, Asked
 from controlplane.gateway.routing.breaker import Breaker, Gate
 from controlplane.gateway.routing.budget import Budget
 from controlplane.gateway.routing.choice import Question, Standing, choose
@@ -59,7 +59,7 @@ class _Engine:
 
     def own(self, now_s: float) -> Own:
         """Returns what this gateway has there."""
-        return Own(self.sequence_count, max(0.0, self.tokens), self.peak.most(self.sequence_count, now_s))
+        return Own(max(0.0, self.tokens), self.peak.most(self.sequence_count, now_s))
 
 
 class Router:
@@ -83,16 +83,21 @@ class Router:
         """
         routes = self._routes()
         known, now_s = self._known(deployment, routes), self._clock.monotonic()
+        cached = known.prefixes.cached(asked)
+        self._cached = asked, cached
         if not tried:
             known.typical = known.typical.with_prompt(asked.token_count)
+            if asked.front:
+                is_known = max(cached.values(), default=0) >= FRONT_TOKENS
+                known.typical = known.typical.with_front(is_known=is_known)
             known.budget = known.budget.with_request()
             known.turn += 1
         may = self._that_may(known.ready, asked, tried, now_s)
         if not may:
             return None
-        self._cached = asked, known.prefixes.cached(asked)
-        question = Question(asked, partial(known.typical.cost_of, asked), self._cached[1], known.turn)
-        stand = partial(self._stand, known.typical, now_s)
+        typical = known.typical
+        question = Question(asked, partial(typical.cost_of, asked), cached, typical.fronts_repeat, known.turn)
+        stand = partial(self._stand, typical, now_s)
         policy = routes.policies.get(deployment, DEFAULT_ROUTING_POLICY)
         picked = choose(policy, may, question, stand, (self._random(), self._random()))
         found = self._breakers.get(picked.engine_uuid)

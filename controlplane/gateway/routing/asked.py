@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+FRONT_TOKENS = 512
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -16,6 +18,7 @@ class Asked:
     # Of its beginnings, the shortest first: a hash of each, and the tokens that it has. Equal ones have equal hashes.
     prefixes: tuple[int, ...] = ()
     prefix_token_counts: tuple[int, ...] = ()
+    front: str = ""  # names the first `FRONT_TOKENS` of the prompt, to all gateways alike; empty if it is shorter
     # Of one that goes on where another engine was: its fingerprint, and what names the request to all gateways alike.
     fingerprint: str = ""
     is_exact_only: bool = False  # no engine with another one will do

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.routing.asked import FRONT_TOKENS, Asked
 from controlplane.gateway.routing.rendezvous import first_of
 from controlplane.model import Route
 from controlplane.routing_policies import RoutingPolicy
@@ -35,6 +35,7 @@ class Question:
     asked: Asked
     cost: Callable[[int], float]  # weighted tokens that it adds to an engine that has so many tokens of its prompt
     cached: Mapping[str, int]  # tokens of its prompt that engines have, by engine uuid
+    fronts_repeat: bool = False  # its prompt is likely to begin as others did
     turn: int = 0  # counts the requests of the deployment
 
 
@@ -80,6 +81,11 @@ def _preferred(routes: Sequence[Route], plain: Route, question: Question, stand:
     asked, cached, cost, standing = question.asked, question.cached, question.cost(0), stand(plain)
     if asked.session_key:
         home = first_of(asked.session_key, routes)
+        if home is plain or may_prefer(stand(home), standing, cost):
+            return home
+    if asked.front and question.fronts_repeat and max(cached.values(), default=0) < FRONT_TOKENS:
+        # Another gateway may know where it is, and would have begun here, too.
+        home = first_of(asked.front, routes)
         if home is plain or may_prefer(stand(home), standing, cost):
             return home
     if not cached:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.gateway.routing.asked import Asked
 from controlplane.model import Route
@@ -11,6 +11,7 @@ OUTPUT_WEIGHT = 4  # as engines count for their fair shares: a prompt's tokens c
 # What a request gives when nothing is known of its deployment yet.
 FIRST_PROMPT_TOKENS, FIRST_OUTPUT_TOKENS = 256.0, 128.0
 LEARNED_FRACTION = 1 / 32  # of the newest request
+REPEATED_FRACTION = 0.1  # below it, prompts have nothing in common that would be worth looking for
 LEAST_LEFT = 16  # output tokens that a request is taken to have before it, however many it has given
 LEAST_FREE_FRACTION = 1 / 16  # of KV blocks, in eighths: a full one is busy, and not infinitely so
 SETTLE_S = 2.5  # within which a report holds what was sent or ended: it is made and told every second
@@ -22,14 +23,24 @@ class Typical:
 
     prompt_tokens: float = FIRST_PROMPT_TOKENS  # of one sequence
     output_tokens: float = FIRST_OUTPUT_TOKENS
+    repeat_fraction: float = 0.0  # of long prompts, whose front was known here
 
     def with_prompt(self, token_count: int) -> Typical:
         """Returns what they are like, one more prompt considered."""
-        return Typical(_moved(self.prompt_tokens, token_count), self.output_tokens)
+        return replace(self, prompt_tokens=_moved(self.prompt_tokens, token_count))
 
     def with_output(self, token_count: float) -> Typical:
         """Returns what they are like, one more output considered."""
-        return Typical(self.prompt_tokens, _moved(self.output_tokens, token_count))
+        return replace(self, output_tokens=_moved(self.output_tokens, token_count))
+
+    def with_front(self, *, is_known: bool) -> Typical:
+        """Returns what they are like, the front of one more long prompt considered."""
+        return replace(self, repeat_fraction=_moved(self.repeat_fraction, is_known))
+
+    @property
+    def fronts_repeat(self) -> bool:
+        """Whether long prompts tend to begin alike."""
+        return self.repeat_fraction > REPEATED_FRACTION
 
     def output_of(self, asked: Asked) -> float:
         """Returns how many tokens each choice of a request is expected to give."""
@@ -68,7 +79,6 @@ class Peak:
 class Own:
     """What this gateway itself has at an engine: exact, and of this moment. Nothing changes it."""
 
-    sequence_count: int = 0
     tokens: float = 0.0  # weighted: prompts that were not computed yet, and outputs to come
     recent_sequence_count: int = 0  # the most that it was since what the newest report can be about
 

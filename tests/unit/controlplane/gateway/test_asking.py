@@ -25,6 +25,8 @@ from roundhouse.v1.generation_pb2 import (
 )
 from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest
 
+NAMED = "9a223b38268f4ac44b514ee614477a4a"
+
 
 def generate(*texts: str, **fields: object) -> GenerateRequest:
     return GenerateRequest(prompt=[ContentPart(text=each) for each in texts], **fields)  # type: ignore[arg-type]
@@ -93,6 +95,17 @@ def test_counts_of_prefixes_rise_to_that_of_the_whole(texts: list[str]) -> None:
     assert list(asked.prefix_token_counts) == sorted(asked.prefix_token_counts)
     assert asked.prefix_token_counts[-1:] in ((), (asked.token_count,))
     assert asked == asked_of(generate(*texts))
+
+
+def test_the_front_of_a_long_prompt_has_a_name_that_every_process_gives_it() -> None:
+    front = "abcdefgh" * 256
+    assert asked_of(generate(front + "x")).front == asked_of(generate(front + "yyy")).front == NAMED
+    assert asked_of(generate(front[:-1])).front == ""
+    assert asked_of(generate("x" + front)).front not in ("", NAMED)
+    said = asked_of(chat((ROLE_USER, front), (ROLE_ASSISTANT, "yes"))).front
+    assert said == asked_of(chat((ROLE_USER, front), (ROLE_ASSISTANT, "no"))).front
+    assert said not in ("", asked_of(chat((ROLE_SYSTEM, front))).front)
+    assert asked_of(generate("\u5b57" * 2000)).front != ""
 
 
 def test_choices_session_and_the_most_tokens_are_taken_over() -> None:

@@ -210,6 +210,20 @@ def test_two_gateways_send_one_that_goes_on_to_the_same_replica() -> None:
         assert len({front.pick(asked).index for front in fronts}) == 1
 
 
+def test_gateways_that_know_that_prompts_begin_alike_send_a_new_beginning_to_the_same_replica() -> None:
+    fronts = [Front(some_routes(6), seed) for seed in (1, 2, 3)]
+
+    def long(number: int) -> Asked:
+        return replace(prompt(number), front=f"front {number}")
+
+    for front in fronts:
+        for _ in range(20):
+            with front.router.at(front.pick(long(0)), long(0)):
+                pass
+    for number in range(1, 20):
+        assert len({front.pick(long(number)).index for front in fronts}) == 1
+
+
 def test_an_engine_that_is_gone_is_forgotten_once_its_requests_have_ended() -> None:
     front = Front(some_routes(2))
     gone = front.routes.replicas["chat"][0]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.routing.asked import FRONT_TOKENS, Asked
 from controlplane.gateway.routing.choice import MOST_MORE, MOST_TIMES, Question, Standing, choose
 from controlplane.model import Route
 from controlplane.routing_policies import ROUTING_POLICIES, RoutingPolicy
@@ -31,8 +31,13 @@ STANDINGS = st.lists(
 POLICIES = st.sampled_from(ROUTING_POLICIES)
 
 
-def question(asked: Asked = Asked(), cached: Mapping[str, int] | None = None, turn: int = 0) -> Question:  # noqa: B008
-    return Question(asked, lambda cached: max(0.0, COST - cached), cached or {}, turn)
+def question(
+    asked: Asked = Asked(),  # noqa: B008
+    cached: Mapping[str, int] | None = None,
+    turn: int = 0,
+    fronts_repeat: bool = False,
+) -> Question:
+    return Question(asked, lambda cached: max(0.0, COST - cached), cached or {}, fronts_repeat, turn)
 
 
 def chosen(
@@ -158,6 +163,20 @@ def test_sessions_are_spread() -> None:
     assert max(homes.values()) < 150
 
 
+def test_a_front_that_nobody_is_known_to_have_goes_where_all_gateways_would_send_it_if_fronts_repeat() -> None:
+    idle, draws = busy(0, 0, 0, 0), [(0.0, 0.0), (0.3, 0.3), (0.6, 0.9), (0.9, 0.1)]
+
+    def taken(asked: Question) -> set[int]:
+        return {chosen("power_of_two", idle, asked, each) for each in draws}
+
+    for front in ("a", "b", "c", "d"):
+        asked = Asked(front=front)
+        [home] = taken(question(asked, fronts_repeat=True))
+        assert len(taken(question(asked))) > 1
+        known = (home + 1) % 4
+        assert taken(question(asked, {f"e{known}": FRONT_TOKENS}, fronts_repeat=True)) == {known}
+
+
 def test_round_robin_heeds_neither() -> None:
     asked = question(Asked(session_key="ann"), {"e0": 80, "e1": 80})
     assert chosen("round_robin", busy(0, 0, 0), asked) == 0
@@ -168,17 +187,17 @@ def test_round_robin_heeds_neither() -> None:
     st.sampled_from(["power_of_two", "least_loaded"]),
     STANDINGS,
     st.dictionaries(st.sampled_from([f"e{index}" for index in range(9)]), st.integers(0, 100)),
-    st.sampled_from(["", "ann", "bob"]),
+    st.builds(Asked, session_key=st.sampled_from(["", "ann", "bob"]), front=st.sampled_from(["", "a", "b"])),
     DRAWS,
 )
 def test_whoever_is_preferred_is_within_the_bound_of_whom_would_be_taken_else(
     policy: RoutingPolicy,
     standings: list[Standing],
     cached: dict[str, int],
-    session_key: str,
+    asked: Asked,
     draws: tuple[float, float],
 ) -> None:
-    preferred = chosen(policy, standings, question(Asked(session_key=session_key), cached), draws)
+    preferred = chosen(policy, standings, question(asked, cached, fronts_repeat=True), draws)
     other = chosen(policy, standings, question(), draws)
     (stale, load), (other_stale, other_load) = standings[preferred].after(0), standings[other].after(0)
     assert preferred == other or (not stale and other_stale) or stale == other_stale

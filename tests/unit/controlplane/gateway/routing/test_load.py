@@ -28,23 +28,23 @@ def test_what_runs_elsewhere_counts_as_half_a_typical_output_and_what_waits_as_a
 
 
 def test_what_is_ours_is_known_exactly_and_not_taken_from_the_report_as_well() -> None:
-    own = Own(2, 700.0, 2)
+    own = Own(700.0, 2)
     assert tokens_at(a_route(0, running_count=2), own, TYPICAL) == 700
     assert tokens_at(a_route(0, running_count=3), own, TYPICAL) == 700 + RUNNING
     assert tokens_at(a_route(0, running_count=1, waiting_count=2), own, TYPICAL) == 700 + WAITING
 
 
 def test_what_was_just_sent_counts_before_any_report_holds_it() -> None:
-    assert tokens_at(a_route(0), Own(1, 50.0, 1), TYPICAL) == 50
+    assert tokens_at(a_route(0), Own(50.0, 1), TYPICAL) == 50
 
 
 def test_what_of_an_old_report_was_ours_and_has_ended_counts_no_more() -> None:
-    assert tokens_at(a_route(0, running_count=9), Own(0, 0.0, 9), TYPICAL) == 0
+    assert tokens_at(a_route(0, running_count=9), Own(0.0, 9), TYPICAL) == 0
 
 
 def test_of_a_load_that_is_stale_only_our_own_is_known() -> None:
     route = a_route(0, running_count=9, used_block_eighths=7, is_stale=True)
-    assert tokens_at(route, Own(1, 50.0, 1), TYPICAL) == 50
+    assert tokens_at(route, Own(50.0, 1), TYPICAL) == 50
     assert free_fraction(route) == 1
 
 
@@ -67,6 +67,17 @@ def test_what_is_typical_follows_what_comes() -> None:
         typical = typical.with_prompt(1000).with_output(50)
     assert typical.prompt_tokens == pytest.approx(1000, rel=0.01)
     assert typical.output_tokens == pytest.approx(50, rel=0.01)
+
+
+def test_fronts_repeat_if_every_tenth_is_known() -> None:
+    typical = Typical()
+    assert not typical.fronts_repeat
+    for number in range(300):
+        typical = typical.with_front(is_known=number % 4 == 0)
+    assert typical.fronts_repeat
+    for _ in range(100):
+        typical = typical.with_front(is_known=False)
+    assert not typical.fronts_repeat
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 20)), max_size=30), st.floats(0, 10))
