@@ -10,6 +10,8 @@ from roundhouse.internal.v1 import fleet_service_pb2 as pb
 
 def changes(before: Routes, after: Routes) -> Iterator[pb.RoutesEvent]:
     """Yields what a reader that knows `before` has to be told to know `after`."""
+    if before.gateway_count != after.gateway_count:
+        yield pb.RoutesEvent(gateway_count=after.gateway_count)
     for deployment in before.replicas:
         if deployment not in after.replicas:
             yield pb.RoutesEvent(deleted=deployment)
@@ -24,6 +26,7 @@ class Copy:
     def __init__(self) -> None:
         self._told: dict[str, pb.DeploymentRoutes] = {}
         self._routes: dict[str, tuple[Route, ...]] = {}
+        self._gateway_count = 1
 
     def take(self, event: pb.RoutesEvent) -> Routes | None:
         """Takes an event in; returns the routes if it is a bookmark."""
@@ -36,6 +39,8 @@ class Copy:
             case "deleted":
                 self._told.pop(event.deleted, None)
                 self._routes.pop(event.deleted, None)
+            case "gateway_count":
+                self._gateway_count = event.gateway_count
             case "bookmark":
                 return Routes(
                     dict(self._routes),
@@ -45,6 +50,7 @@ class Copy:
                         for name, told in self._told.items()
                         if told.silent_replicas
                     },
+                    gateway_count=self._gateway_count,
                 )
         return None
 
@@ -69,6 +75,8 @@ def _message(routes: Routes, deployment: str) -> pb.DeploymentRoutes:
                 is_ready=each.is_ready,
                 running_count=each.running_count,
                 waiting_count=each.waiting_count,
+                max_running_count=each.max_running_count,
+                kv_token_count=each.kv_token_count,
             )
             for each in routes.replicas[deployment]
         ],
@@ -91,4 +99,6 @@ def _route(of: pb.DeploymentRoutes, told: pb.Route) -> Route:
         is_ready=told.is_ready,
         running_count=told.running_count,
         waiting_count=told.waiting_count,
+        max_running_count=told.max_running_count,
+        kv_token_count=told.kv_token_count,
     )

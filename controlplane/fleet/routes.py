@@ -26,6 +26,10 @@ class RouteKeeper:
         self._intent, self._registry = intent, registry
         self.routes: Latest[Routes] = Latest(Routes({}, is_current=False))
 
+    def count_gateways(self, count: int) -> None:
+        """Takes in how many gateways there are, the one in this process among them."""
+        self.routes.set(replace(self.routes.get(), gateway_count=count))
+
     async def run(self) -> None:
         """Keeps `routes` up to date until cancelled."""
         marks: Marks[str] = Marks()
@@ -64,7 +68,7 @@ class RouteKeeper:
                     silent[deployment] = {each.replica_uid: each.index for each in unheard}
                 if row.value.deployment.HasField("delete_time"):
                     deleting.add(deployment)
-        after = Routes(replicas, frozenset(deleting), silent)
+        after = Routes(replicas, frozenset(deleting), silent, gateway_count=before.gateway_count)
         if after != before:
             self.routes.set(after)
 
@@ -99,4 +103,6 @@ def route_to(placement: Placement, nodes: Mapping[str, Known]) -> Route | None:
         is_ready=known.is_ready and is_current and report.state == REPLICA_STATE_READY,
         running_count=report.load.running_count,
         waiting_count=report.load.waiting_count,
+        max_running_count=report.load.max_running_count,
+        kv_token_count=report.load.kv_token_count,
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import grpc
 import structlog
 
+from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.tombstones import Tombstones
@@ -30,12 +31,24 @@ class Canceller:
     """Asks engines to cancel, the likeliest first."""
 
     def __init__(
-        self, routes: Callable[[], Routes], engines: Engines, live: LiveRequests, tombstones: Tombstones
+        self,
+        routes: Callable[[], Routes],
+        engines: Engines,
+        live: LiveRequests,
+        tombstones: Tombstones,
+        admission: Admission,
     ) -> None:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
+        self._admission = admission
 
     async def cancel(self, key: RequestKey, location: str, timeout_s: float | None) -> Receipt:
-        """Returns the receipt of the engine that has or had the request, else one that says what could be learned."""
+        """Returns the receipt of the engine that has or had the request, else one that says what could be learned.
+
+        What waits here, or has ended while it did, was at no engine.
+        """
+        unserved = self._admission.cancel(key)
+        if unserved is not None:
+            return unserved
         # Two rounds of questions must leave the caller time to hear what came of them.
         answer_s = ANSWER_S if timeout_s is None else min(ANSWER_S, 0.45 * timeout_s)
         said = parse_location(location)

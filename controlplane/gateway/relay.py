@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import structlog
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.admission.admission import Admission, Ticket, Withdrawn
+from controlplane.gateway.admission.costs import cost_of, usage_in
+from controlplane.gateway.admission.ending import deadline_of, shorten, withdrawn
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
@@ -21,6 +24,7 @@ from roundhouse.kit.errors import NotFound, NotReady, Resource, RoundhouseError,
 from roundhouse.kit.status import error_of
 from roundhouse.kit.tasks import Background
 from roundhouse.v1 import errors_pb2
+from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest
 
 log = structlog.get_logger()
 
@@ -41,36 +45,55 @@ class Relay:
         live: LiveRequests,
         canceller: Canceller,
         background: Background,
+        admission: Admission,
     ) -> None:
         self._routes, self._engines, self._live = routes, engines, live
-        self._canceller, self._background = canceller, background
+        self._canceller, self._background, self._admission = canceller, background, admission
 
-    async def relay(self, key: RequestKey, method: str, body: bytes, context: Any) -> None:
-        """Streams the answer of a replica to the client.
+    async def relay(self, key: RequestKey, method: str, request: GenerateRequest | ChatRequest, context: Any) -> None:
+        """Streams the answer of a replica to the client, once it is its turn.
 
         A replica that turns out to be gone before its first message is replaced by another one; after that the stream
         ends with UNAVAILABLE (ENGINE_LOST). However the client leaves, the engine is told.
         """
-        passed = passed_on(context.invocation_metadata())
         with self._live.keep(key):
-            tried: set[str] = set()
-            for attempt in range(1, MAX_ATTEMPTS + 1):
-                route = self._pick(key.deployment, tried)
-                tried.add(route.engine_uuid)
-                call = self._engines.stream(
-                    route,
-                    method,
-                    body,
-                    principal=key.principal,
-                    tenant=caller().tenant,
-                    attempt=attempt,
-                    timeout_s=context.time_remaining(),
-                    passed=passed,
-                )
-                with self._live.at(key, route):
-                    async with cancelling(call):
-                        if await self._stream(key, route, call, context, may_retry=attempt < MAX_ATTEMPTS):
-                            return
+            self._replicas(key.deployment)  # or there is nothing to wait for
+            ticket = self._admission.admitted(
+                key,
+                cost_of(request),
+                tenant=caller().tenant,
+                priority=request.options.priority,
+                deadline_s=deadline_of(request, context.time_remaining()),
+            )
+            try:
+                async with ticket:
+                    shorten(request, ticket.waited_s)
+                    await self._attempt(key, method, request.SerializeToString(), context, ticket)
+            except Withdrawn as ended:
+                await context.send_initial_metadata([(REQUEST_ID_KEY, key.request_id)])
+                await context.write(withdrawn(request, ended.receipt, ticket.waited_s))
+
+    async def _attempt(self, key: RequestKey, method: str, body: bytes, context: Any, ticket: Ticket) -> None:
+        passed = passed_on(context.invocation_metadata())
+        tried: set[str] = set()
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            route = self._pick(key.deployment, tried)
+            tried.add(route.engine_uuid)
+            call = self._engines.stream(
+                route,
+                method,
+                body,
+                principal=key.principal,
+                tenant=caller().tenant,
+                attempt=attempt,
+                timeout_s=context.time_remaining(),
+                passed=passed,
+            )
+            with self._live.at(key, route):
+                async with cancelling(call):
+                    may_retry = attempt < MAX_ATTEMPTS
+                    if await self._stream(key, route, call, context, ticket, may_retry=may_retry):
+                        return
 
     async def _stream(
         self,
@@ -78,11 +101,13 @@ class Relay:
         route: Route,
         call: grpc.aio.UnaryStreamCall[bytes, bytes],
         context: Any,
+        ticket: Ticket,
         *,
         may_retry: bool,
     ) -> bool:
         """Returns whether the answer is complete; false: nothing was sent and another replica may be asked."""
-        has_sent = False
+        has_sent, count = False, 0
+        last: Any = b""
         try:
             message = await call.read()
             await context.send_initial_metadata(
@@ -91,7 +116,12 @@ class Relay:
             while message is not grpc.aio.EOF:
                 has_sent = True
                 await context.write(message)
+                ticket.spent(count)  # of a token each, at least
+                count += 1
+                last = message
                 message = await call.read()
+            if (usage := usage_in(last)) is not None:
+                ticket.spent(usage.output_token_count, usage.prompt_token_count)
         except asyncio.CancelledError:
             # The deadline of the call travels with it, and the engine keeps it itself.
             remaining_s = context.time_remaining()
@@ -113,7 +143,8 @@ class Relay:
             return False
         return True
 
-    def _pick(self, deployment: str, tried: set[str]) -> Route:
+    def _replicas(self, deployment: str) -> Sequence[Route]:
+        """Returns the replicas of a deployment; raises unless one is ready."""
         routes = self._routes()
         found = routes.replicas.get(deployment)
         if found is None:
@@ -123,13 +154,15 @@ class Relay:
                 f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
                 reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
             )
+        if not any(each.is_ready for each in found):
+            raise _unready(deployment)
+        return found
+
+    def _pick(self, deployment: str, tried: set[str]) -> Route:
+        found = self._replicas(deployment)
         route = pick(found, self._live.flights, tried=tried, shunned=self._live.shunned())
         if route is None:
-            raise Unreachable(
-                f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
-                reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise _unready(deployment)
         return route
 
 
@@ -152,6 +185,14 @@ def _is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:
     if error.code() is grpc.StatusCode.CANCELLED:
         return True  # not by us, so by a server that went down with the call accepted
     return isinstance(ours, Unreachable)
+
+
+def _unready(deployment: str) -> Unreachable:
+    return Unreachable(
+        f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
+        reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _untaken(key: RequestKey) -> Unreachable:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.relay import Relay, not_found
 from controlplane.gateway.tombstones import Tombstones
-from controlplane.model import Routes
+from controlplane.model import AdmissionSettings, Routes
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
@@ -54,20 +55,24 @@ class Gateway:
         request.request_id = request.request_id or uuid.uuid4().hex
         key = _key(request, needs_id=False)
         self._tombstones.check(key)
-        await self._relay.relay(key, method, request.SerializeToString(), context)
+        await self._relay.relay(key, method, request, context)
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    routes: Latest[Routes], *, gateway_id: str | None = None, settings: AdmissionSettings | None = None
+) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
     clock = SystemClock()
     engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(clock), Tombstones(clock)
-    canceller = Canceller(routes.get, engines, live, tombstones)
+    admission = Admission(settings or AdmissionSettings(), routes.get, clock)
+    canceller = Canceller(routes.get, engines, live, tombstones, admission)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving:
-            following = asyncio.create_task(_follow(routes, engines, live), name="gateway routes")
+            following = asyncio.create_task(_follow(routes, engines, live, admission), name="gateway routes")
             try:
-                yield Gateway(routes, Relay(routes.get, engines, live, canceller, leaving), canceller, tombstones)
+                relay = Relay(routes.get, engines, live, canceller, leaving, admission)
+                yield Gateway(routes, relay, canceller, tombstones)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -75,9 +80,10 @@ async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None)
         await engines.keep_only(frozenset())
 
 
-async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests) -> None:
-    """Lets go of engines that are gone."""
+async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests, admission: Admission) -> None:
+    """Lets go of engines that are gone, and lets in what those have room for that are there."""
     async for now in routes.watch():
+        admission.look(now)
         present = [each for replicas in now.replicas.values() for each in replicas]
         live.forget_engines(frozenset(each.engine_uuid for each in present))
         await engines.keep_only(live.addresses() | {each.address for each in present})
