@@ -93,8 +93,16 @@ class Accounts:
                 self._forget()
 
     def next(self) -> Account | None:
-        """Returns the account whose request goes next; None if nobody waits. Of equals, whose has waited longest."""
-        return min(self._active.values(), key=lambda each: (each.level, each.queue[0].arrived_s), default=None)
+        """Returns the account whose request goes next; None if nobody waits.
+
+        Of equals, as they are when one begins to wait, the one that has least at engines: it need not wait for those
+        that came before it of a tenant that has much there.
+        """
+
+        def order(account: Account) -> tuple[float, float, float]:
+            return account.level, account.going_sequences / account.weight, account.queue[0].arrived_s
+
+        return min(self._active.values(), key=order, default=None)
 
     def begin(self, account: Account) -> None:
         """Notes that a request of an account is let in, before that is charged."""
