@@ -31,8 +31,16 @@ _LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients a
 class Gateway:
     """The requests of one gateway, which needs their deployment and id alone; engines check the rest."""
 
-    def __init__(self, routes: Latest[Routes], relay: Relay, canceller: Canceller, tombstones: Tombstones) -> None:
+    def __init__(
+        self,
+        routes: Latest[Routes],
+        relay: Relay,
+        canceller: Canceller,
+        tombstones: Tombstones,
+        admission: Admission,
+    ) -> None:
         self._routes, self._relay, self._canceller, self._tombstones = routes, relay, canceller, tombstones
+        self.admission = admission  # tells who waits
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> None:
         """Relays the continuation of a prompt."""
@@ -72,7 +80,7 @@ async def open_gateway(
             following = asyncio.create_task(_follow(routes, engines, live, admission), name="gateway routes")
             try:
                 relay = Relay(routes.get, engines, live, canceller, leaving, admission)
-                yield Gateway(routes, relay, canceller, tombstones)
+                yield Gateway(routes, relay, canceller, tombstones, admission)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
