@@ -43,7 +43,7 @@ ENGINE = EngineReport(
     engine_uuid="e",
     engine_key=b"key",
     address="127.0.0.1:1",
-    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3),
+    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3, max_running_count=8, kv_token_count=900),
 )
 
 
@@ -130,6 +130,7 @@ async def test_a_ready_engine_is_a_ready_route(fleet: Fleet) -> None:
     [route] = (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).replicas["chat"]
     assert (route.address, route.engine_uuid, route.engine_key, route.is_ready) == ("127.0.0.1:1", "e", b"key", True)
     assert (route.running_count, route.waiting_count, route.index, route.node) == (2, 3, 0, "one")
+    assert (route.max_running_count, route.kv_token_count) == (8, 900)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,14 @@ async def test_a_placed_replica_whose_node_was_never_heard_of_is_silent_until_it
     await fleet.until(lambda routes: routes.silent == {"chat": {CHAT.replica_uid: 0}})
     fleet.report()
     assert (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).silent == {}
+
+
+async def test_how_many_gateways_there_are_stays_known_when_routes_change(fleet: Fleet) -> None:
+    fleet.keeper.count_gateways(3)
+    await fleet.want(CHAT)
+    fleet.report()
+    routes = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    assert routes.gateway_count == 3
 
 
 async def test_of_many_changes_the_last_arrives(fleet: Fleet) -> None:

@@ -20,7 +20,19 @@ def a_route(draw: st.DrawFn, deployment: str) -> Route:
     uid = ReplicaUid(f"r{index}")
     key = bytes([draw(COUNTS)])
     return Route(
-        deployment, index, uid, draw(COUNTS), NodeId("n"), "h:1", "e", key, draw(st.booleans()), draw(COUNTS), 1
+        deployment,
+        index,
+        uid,
+        draw(COUNTS),
+        NodeId("n"),
+        "h:1",
+        "e",
+        key,
+        draw(st.booleans()),
+        draw(COUNTS),
+        1,
+        max_running_count=draw(COUNTS),
+        kv_token_count=draw(COUNTS),
     )
 
 
@@ -34,7 +46,7 @@ def some_routes(draw: st.DrawFn) -> Routes:
         for name in present
         if draw(st.booleans())
     }
-    return Routes(replicas, deleting, silent)
+    return Routes(replicas, deleting, silent, gateway_count=draw(st.integers(1, 3)))
 
 
 @given(st.lists(some_routes(), min_size=1, max_size=4))

@@ -155,7 +155,7 @@ def come(
 
 def order(it: Line, first: Request, waiting: Sequence[Request], at_s: float = 0.0) -> list[int]:
     """Ends one after the other, and tells in which order those that waited were let in."""
-    seen = []
+    seen: list[int] = []
     going = first
     while True:
         let_in = [each for each in it.leave(going, at_s) if each.stage is Stage.GOING]

@@ -21,7 +21,8 @@ def test_so_many_requests_a_second_pass_and_a_refusal_says_when_the_next_one_doe
     assert [passes(quotas, "ada", 0.0) for _ in range(3)] == [True, True, False]
     exceeded = quotas.begin("ada", 0.0)
     assert exceeded is not None
-    assert (exceeded.what, exceeded.retry_s) == ("2 requests a second", pytest.approx(0.5))
+    assert exceeded.what == "2 requests a second"
+    assert exceeded.retry_s == pytest.approx(0.5)
     assert not passes(quotas, "ada", 0.49)
     assert passes(quotas, "ada", 0.5)
 
