@@ -47,6 +47,7 @@ class SimulatedEngine:
         self._all: dict[str, _Sequence] = {}
         self.served: dict[str, int] = {}
         self.most_waiting = 0
+        self.step_count = 0
         self.max_durations_s: list[float] = []  # of the requests that came, 0 for those that said none
 
     async def run(self) -> None:
@@ -99,6 +100,7 @@ class SimulatedEngine:
             each.output = each.count + 1
 
     def _step(self) -> None:
+        self.step_count += 1
         self._running = [each for each in self._running if not each.is_over]
         while self._waiting and len(self._running) < self._batch:
             first = self._waiting.popleft()
