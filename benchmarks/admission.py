@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import os
 import random
+import statistics
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,19 @@ SHARE_FRACTION, BURST_FRACTION = 0.05, 0.20  # the aims
 BATCH, STEP_S, PROMPT_TOKENS = 16, 0.025, 512
 QUEUE_REQUESTS = 200
 PATIENCE_S = 30.0
-LONG_S, QUICK_S = 60.0, 6.0  # that each load is measured
-SETTLE_FRACTION = 0.25  # of that, before it is
+SETTLE_FRACTION = 0.25  # of what is measured, before it is
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    shares_s: float
+    round_s: float
+    rounds: int  # with and without a burst, in turn: what others do on the machine then hits both
+
+
+WHOLE, QUICK = Size(60.0, 15.0, 4), Size(6.0, 6.0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +147,14 @@ class Clients:
 class Bench:
     """One run: what is measured, and what came of it."""
 
-    def __init__(self, house: Child, clients: Clients, records: Records, measure_s: float) -> None:
-        self._house, self._clients, self._records, self._measure_s = house, clients, records, measure_s
+    def __init__(self, house: Child, clients: Clients, records: Records, size: Size) -> None:
+        self._house, self._clients, self._records, self._size = house, clients, records, size
 
     async def shares(self) -> None:
         """Tells who gets what of two tenants, each sending as much as the engine can do alone."""
         loads = [self._clients.open("large", LARGE, 1.0), self._clients.open("small", SMALL, 1.0)]
         async with self._clients.sending(loads):
-            got = await self._measured("shares")
+            got = await self._measured("shares", self._size.shares_s)
         served = got["served"]
         difference = abs(served["large"] - served["small"]) / ((served["large"] + served["small"]) / 2)
         self._records.add("shares", difference_fraction=difference, aim_fraction=SHARE_FRACTION, **got)
@@ -154,13 +166,8 @@ class Bench:
 
     async def burst_at_overload(self) -> None:
         """Has two tenants want more than their share, and then one of them five times as much."""
-        clients = self._clients
-        steady = [*self._closed("steady", 24), *self._closed("bursty", 24)]
-        async with clients.sending(steady):
-            before = await self._measured("overload")
-            async with clients.sending(self._closed("bursty", 96)):
-                during = await self._measured("overload, burst")
-        self._compare("overload", before, during)
+        async with self._clients.sending([*self._closed("steady", 24), *self._closed("bursty", 24)]):
+            await self._bursts("overload")
 
     async def burst_beside_a_light_one(self) -> None:
         """Has a tenant want less than its share beside one that wants all the rest, and then five times as much.
@@ -171,20 +178,23 @@ class Bench:
         clients = self._clients
         async with clients.sending([clients.open("steady", MIDDLE, 0.3)]):
             async with clients.sending([clients.open("bursty", MIDDLE, 0.3)]):
-                empty = await self._measured("light, engine not full")
+                empty = await self._measured("not full", self._size.round_s)
+            self._records.add("not full", load="light", **empty)
+            print(f"light: p99 {_p99_s(empty) * 1e3:.0f} ms while the engine is not full")
             async with clients.sending(self._closed("bursty", 24)):
-                before = await self._measured("light, engine full")
-                async with clients.sending(self._closed("bursty", 96)):
-                    during = await self._measured("light, burst")
-        self._records.add("not full", load="light", **empty)
-        print(f"light: p99 {empty['seen']['steady']['first_token_p99_s'] * 1e3:.0f} ms while the engine is not full")
-        self._compare("light", before, during)
+                await self._bursts("light")
 
     def _closed(self, tenant: str, count: int) -> Sequence[Any]:
         return [self._clients.closed(tenant, MIDDLE) for _ in range(count)]
 
-    def _compare(self, load: str, before: Mapping[str, Any], during: Mapping[str, Any]) -> None:
-        quiet, loud = (each["seen"]["steady"]["first_token_p99_s"] for each in (before, during))
+    async def _bursts(self, load: str) -> None:
+        """Has the bursty tenant burst, again and again, and compares the medians of the rounds."""
+        before, during = [], []
+        for _ in range(self._size.rounds):
+            before.append(await self._measured("before", self._size.round_s))
+            async with self._clients.sending(self._closed("bursty", 96)):
+                during.append(await self._measured("during", self._size.round_s))
+        quiet, loud = (statistics.median(map(_p99_s, each)) for each in (before, during))
         self._records.add(
             "burst",
             load=load,
@@ -197,16 +207,16 @@ class Bench:
             f"{load}: p99 of the first token of the steady tenant {quiet * 1e3:.0f} ms, while the other bursts "
             f"{loud * 1e3:.0f} ms: {loud / quiet - 1:+.1%} (aim {BURST_FRACTION:.0%})"
         )
-        for name, each in (("before", before), ("during", during)):
+        for each in (*before, *during):
             parts = [f"{who} {figures['served_count']:.0f}" for who, figures in sorted(each["seen"].items())]
-            print(f"  {name}: requests served {', '.join(parts)}")
+            print(f"  {each['what']}: p99 {_p99_s(each) * 1e3:.0f} ms, requests served {', '.join(parts)}")
 
-    async def _measured(self, what: str) -> Mapping[str, Any]:
-        await asyncio.sleep(SETTLE_FRACTION * self._measure_s)
+    async def _measured(self, what: str, measure_s: float) -> Mapping[str, Any]:
+        await asyncio.sleep(SETTLE_FRACTION * measure_s)
         cores = sorted(os.sched_getaffinity(0))
         self._clients.seen = {}
         before, begin_s, busy_s = await self._served(), time.perf_counter(), machine.busy_s(cores)
-        await asyncio.sleep(self._measure_s)
+        await asyncio.sleep(measure_s)
         after, took_s = await self._served(), time.perf_counter() - begin_s
         seen = {tenant: each.figures() for tenant, each in self._clients.seen.items()}
         return {
@@ -222,7 +232,13 @@ class Bench:
         return await self._house.ask("served", timeout_s=PATIENCE_S)
 
 
-async def _measure(measure_s: float, seed: int, records: Records) -> None:
+def _p99_s(measured: Mapping[str, Any]) -> float:
+    """Returns how long the first token of the steady tenant took."""
+    taken: float = measured["seen"]["steady"]["first_token_p99_s"]
+    return taken
+
+
+async def _measure(size: Size, seed: int, records: Records) -> None:
     cores = sorted(os.sched_getaffinity(0))
     first, rest = cores[:1], cores[1:] or cores
     arguments = {
@@ -237,29 +253,29 @@ async def _measure(measure_s: float, seed: int, records: Records) -> None:
         async with child("benchmarks.support.admission_house", arguments, first, log) as house:  # which has no past
             address = (await house.ask("address", timeout_s=PATIENCE_S))["address"]
             async with open_channel(address) as channel:
-                await measure(Bench(house, Clients(channel, seed), records, measure_s))
+                await measure(Bench(house, Clients(channel, seed), records, size))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.admission", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_S:g} s for each load in place of {LONG_S:g} s")
+    parser.add_argument("--quick", action="store_true", help="a round of some seconds for each load")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS_DIRECTORY, help="directory of the results")
     asked = parser.parse_args(arguments)
-    measure_s = QUICK_S if asked.quick else LONG_S
+    size = QUICK if asked.quick else WHOLE
     cores = sorted(os.sched_getaffinity(0))
     records = Records(result_path(asked.results, "admission"))
     records.add(
         "run",
         **machine.described(ROOT, cores),
         seed=asked.seed,
-        measure_s=measure_s,
+        **asdict(size),
         batch=BATCH,
         step_s=STEP_S,
         queue_requests=QUEUE_REQUESTS,
     )
-    asyncio.run(_measure(measure_s, asked.seed, records))
+    asyncio.run(_measure(size, asked.seed, records))
     print(f"raw results: {records.path}")
 
 
