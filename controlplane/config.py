@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from controlplane.admission_config import add_admission, admission_of
+from controlplane.model import AdmissionSettings
 from controlplane.routing_policies import (
     DEFAULT_ROUTING_POLICY,
     ROUTING_POLICIES,
@@ -59,6 +61,7 @@ class Config:
     secrets_key: Path | None = None  # None: a file in the state directory
     routing_policy: RoutingPolicy = DEFAULT_ROUTING_POLICY  # of deployments that do not say
     auth: AuthSettings | None = None  # None: everybody who reaches it may do everything
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     node_lease_s: float = DEFAULT_LEASE_S
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
@@ -97,6 +100,7 @@ def parse(
         secrets_key=None if parsed.secrets_key is None else parsed.secrets_key.absolute(),
         routing_policy=_routing_policy(environ),
         auth=_auth(parsed, listen),
+        admission=admission_of(parsed, environ),
         node_lease_s=parsed.node_lease,
         log_level=parsed.log_level,
     )
@@ -166,6 +170,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="how long the certificate of a node is good; default: %(default)g",
     )
     add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
+    add_admission(parser)
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser
 

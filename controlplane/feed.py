@@ -11,6 +11,8 @@ from roundhouse.internal.v1 import fleet_service_pb2 as pb
 
 def changes(before: Routes, after: Routes) -> Iterator[pb.RoutesEvent]:
     """Yields what a reader that knows `before` has to be told to know `after`."""
+    if before.gateway_count != after.gateway_count:
+        yield pb.RoutesEvent(gateway_count=after.gateway_count)
     for deployment in before.replicas:
         if deployment not in after.replicas:
             yield pb.RoutesEvent(deleted=deployment)
@@ -25,6 +27,7 @@ class Copy:
     def __init__(self) -> None:
         self._told: dict[str, pb.DeploymentRoutes] = {}
         self._routes: dict[str, tuple[Route, ...]] = {}
+        self._gateway_count = 1
 
     def take(self, event: pb.RoutesEvent) -> Routes | None:
         """Takes an event in; returns the routes if it is a bookmark."""
@@ -37,6 +40,8 @@ class Copy:
             case "deleted":
                 self._told.pop(event.deleted, None)
                 self._routes.pop(event.deleted, None)
+            case "gateway_count":
+                self._gateway_count = event.gateway_count
             case "bookmark":
                 return Routes(
                     dict(self._routes),
@@ -51,6 +56,7 @@ class Copy:
                         for name, told in self._told.items()
                         if (policy := canonical_routing_policy(told.routing_policy)) is not None
                     },
+                    gateway_count=self._gateway_count,
                 )
         return None
 
@@ -86,6 +92,8 @@ def _message(routes: Routes, deployment: str) -> pb.DeploymentRoutes:
                 is_load_unknown=each.is_stale,
                 used_block_eighths=each.used_block_eighths,
                 fingerprint_number=numbers[each.fingerprint],
+                max_running_count=each.max_running_count,
+                kv_token_count=each.kv_token_count,
             )
             for each in routes.replicas[deployment]
         ],
@@ -114,4 +122,6 @@ def _route(of: pb.DeploymentRoutes, told: pb.Route) -> Route:
         is_stale=told.is_load_unknown,
         used_block_eighths=told.used_block_eighths,
         fingerprint=of.fingerprints[number - 1] if 0 < number <= len(of.fingerprints) else "",
+        max_running_count=told.max_running_count,
+        kv_token_count=told.kv_token_count,
     )

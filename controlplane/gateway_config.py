@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.admission_config import add_admission, admission_of
 from controlplane.config import ROLES, Parser, add_listening, listen_of
+from controlplane.model import AdmissionSettings
 from roundhouse.kit import logs
 from roundhouse.kit.authorized import check_token, read_token
 from roundhouse.kit.config import setting
@@ -27,6 +29,7 @@ class GatewayConfig:
     tls_ca: Path | None = None
     token: str | None = field(default=None, repr=False)  # what the control plane knows this gateway by
     address_file: Path | None = None
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
 
@@ -65,6 +68,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig
         control_plane=parsed.control_plane,
         tls_ca=parsed.tls_ca,
         address_file=parsed.address_file,
+        admission=admission_of(parsed, environ),
         log_level=parsed.log_level,
     )
 
@@ -100,5 +104,6 @@ def _parser() -> Parser:
     add(
         "--address-file", type=Path, metavar="FILE", help="where to write HOST:PORT while it serves; useful with port 0"
     )
+    add_admission(parser)
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser

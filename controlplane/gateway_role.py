@@ -81,7 +81,10 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
         callers = ToldCallers(clock, lambda: remote.routes.get().is_current)
         remote = RemoteRoutes(own, callers, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
         gate = ToldGate(callers, clock, (each.full_name for each in forwarded))
-        async with gate.ending(), open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
+        async with (
+            gate.ending(),
+            open_gateway(remote.routes, gateway_id=gateway_id, settings=config.admission) as gateway,
+        ):
             inference = Service(_INFERENCE, gateway)
             require_all_rated([inference])
             services: list[Served] = [

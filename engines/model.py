@@ -197,3 +197,4 @@ class Progress:
     cached_token_count: int = 0  # of these, found in the cache
     drafted_token_count: int = 0  # guessed by speculation
     accepted_token_count: int = 0  # of these, right
+    max_running_count: int = 0  # sequences in a step, at the most

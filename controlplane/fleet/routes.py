@@ -28,6 +28,10 @@ class RouteKeeper:
         self._intent, self._registry, self._policy = intent, registry, policy
         self.routes: Latest[Routes] = Latest(Routes({}, is_current=False))
 
+    def count_gateways(self, count: int) -> None:
+        """Takes in how many gateways there are, the one in this process among them."""
+        self.routes.set(replace(self.routes.get(), gateway_count=count))
+
     async def run(self) -> None:
         """Keeps `routes` up to date until cancelled."""
         marks: Marks[str] = Marks()
@@ -71,7 +75,7 @@ class RouteKeeper:
                 policy = canonical_routing_policy(row.value.deployment.routing_policy) or self._policy
                 if policy != DEFAULT_ROUTING_POLICY:
                     policies[deployment] = policy
-        after = Routes(replicas, frozenset(deleting), silent, policies)
+        after = Routes(replicas, frozenset(deleting), silent, policies, gateway_count=before.gateway_count)
         if after != before:
             self.routes.set(after)
 
@@ -109,6 +113,8 @@ def route_to(placement: Placement, nodes: Mapping[str, Known]) -> Route | None:
         is_stale=not report.HasField("load"),
         used_block_eighths=_used_eighths(report.load),
         fingerprint=report.fingerprint,
+        max_running_count=report.load.max_running_count,
+        kv_token_count=report.load.kv_token_count,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.polling import ANSWER_S, answer_s, ask
@@ -27,12 +28,24 @@ class Canceller:
     """Asks engines to cancel, the likeliest first."""
 
     def __init__(
-        self, routes: Callable[[], Routes], engines: Engines, live: LiveRequests, tombstones: Tombstones
+        self,
+        routes: Callable[[], Routes],
+        engines: Engines,
+        live: LiveRequests,
+        tombstones: Tombstones,
+        admission: Admission,
     ) -> None:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
+        self._admission = admission
 
     async def cancel(self, key: RequestKey, location: str, timeout_s: float | None) -> Receipt:
-        """Returns the receipt of the engine that has or had the request, else one that says what could be learned."""
+        """Returns the receipt of the engine that has or had the request, else one that says what could be learned.
+
+        What waits here, or has ended while it did, was at no engine.
+        """
+        unserved = self._admission.cancel(key)
+        if unserved is not None:
+            return unserved
         said, known, routes = parse_location(location), self._live.where(key), self._routes()
         places = whereabouts(key.deployment, known, said, routes)
         unreachable = list(places.unreachable)

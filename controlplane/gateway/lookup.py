@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import grpc
 
+from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
@@ -16,6 +18,7 @@ from controlplane.model import Route, Routes
 from roundhouse.internal.hops import parse_location
 from roundhouse.internal.request_pages import format_page_token, place_of
 from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError, Unreachable
+from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
 
 RETRY_AFTER_S = 1.0
@@ -28,9 +31,15 @@ class Lookup:
     """Asks engines for requests, the likeliest first."""
 
     def __init__(
-        self, routes: Callable[[], Routes], engines: Engines, live: LiveRequests, tombstones: Tombstones
+        self,
+        routes: Callable[[], Routes],
+        engines: Engines,
+        live: LiveRequests,
+        tombstones: Tombstones,
+        admission: Admission,
     ) -> None:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
+        self._admission = admission
 
     async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> tuple[Route, Found]:
         """Returns what the engine says that has or had the request, and that engine.
@@ -61,6 +70,8 @@ class Lookup:
 
     async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
         """Returns what is known of a request; see `find`. One that is lost is told of as long as that is remembered."""
+        if self._admission.is_waiting(key):
+            return _waiting(key)
         try:
             return (await self.find(key, location, timeout_s))[1]
         except Conflict as error:
@@ -88,6 +99,9 @@ class Lookup:
             lambda each: self._engines.list(each, request, Party(principal), timeout_s=answer_s(timeout_s)),
         )
         found = [each for _, answer in answers for each in answer.requests]
+        if not request.page_token and (not request.states or request_pb2.REQUEST_STATE_WAITING in request.states):
+            mine = (each for each in self._admission.waiting(request.deployment) if each.principal == principal)
+            found += [_waiting(each) for each in mine]
         found.sort(key=place_of, reverse=True)
         page = found[: request.page_size or PAGE_SIZE]
         has_more = len(found) > len(page) or any(answer.next_page_token for _, answer in answers)
@@ -105,6 +119,17 @@ class Lookup:
             **fields,  # type: ignore[arg-type]
         )
         return made
+
+
+def _waiting(key: RequestKey) -> Found:
+    """Returns what is known of a request that waits here for its turn."""
+    arrival_time = to_timestamp(time.time())
+    return Found(
+        deployment=key.deployment,
+        request_id=key.request_id,
+        state=request_pb2.REQUEST_STATE_WAITING,
+        arrival_time=arrival_time,
+    )
 
 
 def _rank(found: Found) -> tuple[bool, int, int]:

@@ -42,7 +42,7 @@ class Placing:
         """
         tried: set[str] = set()
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            is_there, route = there is not None, there or self._pick(self._opener.key.deployment, asked, tried)
+            is_there, route = there is not None, there or self._pick(asked, tried)
             there = None
             tried.add(route.engine_uuid)
             try:
@@ -67,8 +67,9 @@ class Placing:
                     raise _untaken(self._opener.key) from error
         raise AssertionError("unreachable")
 
-    def _pick(self, deployment: str, asked: Asked, tried: set[str]) -> Route:
-        routes = self._routes()
+    def require(self) -> None:
+        """Raises unless a replica of the deployment is ready: else there is nothing to wait for."""
+        deployment, routes = self._opener.key.deployment, self._routes()
         found = routes.replicas.get(deployment)
         if found is None:
             raise not_found(routes, deployment)
@@ -77,13 +78,15 @@ class Placing:
                 f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
                 reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
             )
+        if not any(each.is_ready for each in found):
+            raise _unready(deployment)
+
+    def _pick(self, asked: Asked, tried: set[str]) -> Route:
+        self.require()
+        deployment = self._opener.key.deployment
         route = self._opener.router.pick(deployment, asked, tried)
         if route is None:
-            raise Unreachable(
-                f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
-                reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise _unready(deployment)
         return route
 
 
@@ -98,6 +101,14 @@ def not_found(routes: Routes, deployment: str) -> RoundhouseError:
     return NotFound(
         f'deployment "{deployment}" does not exist: check the name, or create it',
         resource=Resource("roundhouse.v1.Deployment", f"deployments/{deployment}"),
+    )
+
+
+def _unready(deployment: str) -> Unreachable:
+    return Unreachable(
+        f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
+        reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
+        retry_after_s=RETRY_AFTER_S,
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
 import structlog
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.admission.admission import Admission, Withdrawn
+from controlplane.gateway.admission.costs import cost_of
+from controlplane.gateway.admission.ending import deadline_of, shorten, withdrawn
 from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.continuing import Continuing
@@ -19,13 +22,14 @@ from controlplane.gateway.engines import Engines, Party, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.locating import Locating
 from controlplane.gateway.lookup import Lookup
-from controlplane.gateway.opened import Opened, Opener
+from controlplane.gateway.opened import Opener
 from controlplane.gateway.outlet import Outlet
 from controlplane.gateway.placing import Placing
 from controlplane.gateway.record import Request
 from controlplane.gateway.router import Router
 from controlplane.gateway.stream import RequestStream
 from controlplane.model import Routes
+from roundhouse.internal.hops import REQUEST_ID_KEY
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import RoundhouseError
 from roundhouse.kit.latest import Latest
@@ -37,6 +41,7 @@ log = structlog.get_logger()
 # The call may be ended by its deadline a moment before the clock says so; the engine keeps the same deadline itself.
 DEADLINE_TOLERANCE_S = 0.05
 _LOST = (errors_pb2.ERROR_REASON_ENGINE_LOST, errors_pb2.ERROR_REASON_DRAINING)
+Run = Callable[[RequestStream, Continuing, Outlet], Coroutine[Any, Any, None]]
 _DETACH = generation_pb2.DISCONNECT_POLICY_DETACH
 
 
@@ -51,6 +56,7 @@ class Relay:
         router: Router,
         canceller: Canceller,
         lookup: Lookup,
+        admission: Admission,
         clock: Clock,
         *,
         leaving: Background,
@@ -59,7 +65,7 @@ class Relay:
         """leaving: tells engines of clients that left. keeping: goes on with requests that their clients have left."""
         self._routes, self._engines, self._live, self._clock = routes, engines, live, clock
         self._router, self._canceller, self._lookup = router, canceller, lookup
-        self._leaving, self._keeping = leaving, keeping
+        self._admission, self._leaving, self._keeping = admission, leaving, keeping
         self._is_ending = False
 
     def end(self) -> None:
@@ -67,7 +73,7 @@ class Relay:
         self._is_ending = True
 
     async def start(self, key: RequestKey, method: str, request: Request, context: Any) -> None:
-        """Streams the answer of a replica to the client, and of another one if that is lost.
+        """Streams the answer of a replica to the client once it is its turn, and of another one if that is lost.
 
         The id of a request that this gateway relays leads to the engine that has it; that one knows if it is the same.
         However the client leaves, the engine is told.
@@ -78,22 +84,46 @@ class Relay:
         opener = self._opener(key, context)
         placing = Placing(self._routes.get, opener, remaining_s)
 
-        async def open_() -> Opened:
+        async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
+            body, asked = request.SerializeToString(), asked_of(request)
             there = await self._live.placed(key) if has_others else None
-            return await placing.open(method, request.SerializeToString(), asked_of(request), there)
+            if there is not None:
+                await stream.run(lambda: placing.open(method, body, asked, there), continuing.find)
+                return
+            placing.require()
+            ticket = self._admission.admitted(
+                key,
+                cost_of(request),
+                tenant=opener.party.tenant,
+                priority=request.options.priority,
+                deadline_s=deadline_of(request, remaining_s()),
+            )
+            try:
+                async with ticket:
+                    shorten(request, ticket.waited_s)
+                    body = request.SerializeToString() if ticket.waited_s else body
+                    await stream.run(lambda: placing.open(method, body, asked, None), continuing.find, ticket.spent)
+            except Withdrawn as ended:
+                await outlet.begin([(REQUEST_ID_KEY, key.request_id)])
+                await outlet.put(withdrawn(request, ended.receipt, ticket.waited_s))
+                await outlet.flush()
 
-        await self._serve(opener, open_, context, remaining_s, is_new=not has_others, is_detached=is_detached)
+        await self._serve(opener, run, context, remaining_s, is_new=not has_others, is_detached=is_detached)
 
     async def attach(self, key: RequestKey, request: inference_service_pb2.AttachRequest, context: Any) -> None:
         """Streams a request from where it is, behind what its client has."""
         opener = self._opener(key, context)
         locating = Locating(opener, self._live, self._lookup, self._clock)
-        await self._serve(opener, lambda: locating.open(request), context, _unbounded, is_new=False, is_detached=False)
+
+        async def run(stream: RequestStream, continuing: Continuing, _outlet: Outlet) -> None:
+            await stream.run(lambda: locating.open(request), continuing.find)
+
+        await self._serve(opener, run, context, _unbounded, is_new=False, is_detached=False)
 
     async def _serve(
         self,
         opener: Opener,
-        open_: Callable[[], Awaitable[Opened]],
+        run: Run,
         context: Any,
         remaining_s: Callable[[], float | None],
         *,
@@ -105,7 +135,7 @@ class Relay:
         continuing = Continuing(self._routes, opener, self._clock, remaining_s)
         with contextlib.ExitStack() as held:
             held.enter_context(self._live.keep(key, is_new=is_new))
-            work = self._run(key, stream, open_, continuing)
+            work = self._run(key, stream, run(stream, continuing, outlet))
             running = asyncio.create_task(work, name=f"relay {key.request_id}")
             try:
                 await asyncio.wait([running])
@@ -123,15 +153,9 @@ class Relay:
                 raise
             running.result()
 
-    async def _run(
-        self,
-        key: RequestKey,
-        stream: RequestStream,
-        open_: Callable[[], Awaitable[Opened]],
-        continuing: Continuing,
-    ) -> None:
+    async def _run(self, key: RequestKey, stream: RequestStream, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await stream.run(open_, continuing.find)
+            await work
         except RoundhouseError as error:
             if error.own_reason in _LOST and stream.route is not None:
                 self._live.lose(key, stream.route)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
@@ -19,7 +20,7 @@ from controlplane.gateway.placing import not_found
 from controlplane.gateway.relay import Relay
 from controlplane.gateway.router import Router
 from controlplane.gateway.tombstones import Tombstones
-from controlplane.model import Routes
+from controlplane.model import AdmissionSettings, Routes
 from roundhouse.internal.request_pages import parse_page_token
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.fields import FieldCheck
@@ -40,10 +41,17 @@ class Gateway:
     """The requests of one gateway, which needs their deployment and id alone; engines check the rest."""
 
     def __init__(
-        self, routes: Latest[Routes], relay: Relay, canceller: Canceller, lookup: Lookup, tombstones: Tombstones
+        self,
+        routes: Latest[Routes],
+        relay: Relay,
+        canceller: Canceller,
+        lookup: Lookup,
+        tombstones: Tombstones,
+        admission: Admission,
     ) -> None:
         self._routes, self._relay, self._tombstones = routes, relay, tombstones
         self._canceller, self._lookup = canceller, lookup
+        self.admission = admission  # tells who waits
 
     @contextlib.asynccontextmanager
     async def ending(self) -> AsyncIterator[None]:
@@ -110,19 +118,33 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    routes: Latest[Routes], *, gateway_id: str | None = None, settings: AdmissionSettings | None = None
+) -> AsyncIterator[Gateway]:
     """Gives a gateway for the block. `routes` is all that it learns of the fleet."""
     clock = SystemClock()
     engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(clock)
     router = Router(routes.get, clock, random.random)
-    canceller = Canceller(routes.get, engines, live, tombstones)
-    lookup = Lookup(routes.get, engines, live, tombstones)
+    admission = Admission(settings or AdmissionSettings(), routes.get, clock)
+    canceller = Canceller(routes.get, engines, live, tombstones, admission)
+    lookup = Lookup(routes.get, engines, live, tombstones, admission)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving, Background() as keeping:
-            following = asyncio.create_task(_follow(routes, engines, live, router), name="gateway routes")
-            relay = Relay(routes, engines, live, router, canceller, lookup, clock, leaving=leaving, keeping=keeping)
+            following = asyncio.create_task(_follow(routes, engines, live, router, admission), name="gateway routes")
+            relay = Relay(
+                routes,
+                engines,
+                live,
+                router,
+                canceller,
+                lookup,
+                admission,
+                clock,
+                leaving=leaving,
+                keeping=keeping,
+            )
             try:
-                yield Gateway(routes, relay, canceller, lookup, tombstones)
+                yield Gateway(routes, relay, canceller, lookup, tombstones, admission)
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
@@ -130,11 +152,14 @@ async def open_gateway(routes: Latest[Routes], *, gateway_id: str | None = None)
         await engines.keep_only(frozenset())
 
 
-async def _follow(routes: Latest[Routes], engines: Engines, live: LiveRequests, router: Router) -> None:
-    """Greets engines that are new, and lets go of those that are gone."""
+async def _follow(
+    routes: Latest[Routes], engines: Engines, live: LiveRequests, router: Router, admission: Admission
+) -> None:
+    """Greets engines that are new and lets in what those have room for; lets go of those that are gone."""
     async for now in routes.watch():
         present = [each for replicas in now.replicas.values() for each in replicas]
         router.follow()
+        admission.look(now)
         await engines.keep_only(live.addresses() | {each.address for each in present})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import structlog
 
+from controlplane.gateway.admission.costs import usage_in
 from controlplane.gateway.opened import Opened, is_lost
 from controlplane.gateway.outlet import Outlet
 from controlplane.gateway.record import Event, Record
@@ -36,10 +37,16 @@ class Tombstoned(Exception):
     """The request was cancelled while no engine had it."""
 
 
+SPENT_EVERY = 16  # messages, of a token each at least
+Spent = Callable[[int, int | None], object]  # output tokens, and those of the prompt if they are known
 Continue = Callable[[Lost], Awaitable[Opened]]
 
 
 Judge = Callable[[Route, grpc.RpcError], None]  # is told what breaks a stream
+
+
+def _ignore(_output: int, _prompt: int | None) -> None:
+    """Tells nobody."""
 
 
 class RequestStream:
@@ -50,6 +57,8 @@ class RequestStream:
         self._outlet, self._now_s, self._judge = outlet, now_s, judge
         self._record: Record | None = None
         self._is_resumed = False  # what comes may have been told before
+        self._message_count = 0
+        self._last = b""  # message that came
 
     @property
     def route(self) -> Route | None:
@@ -61,8 +70,9 @@ class RequestStream:
         """What the request wants when its client leaves; None if its engine does not say."""
         return None if self._record is None else self._record.options.on_disconnect.policy
 
-    async def run(self, open_: Callable[[], Awaitable[Opened]], continue_: Continue) -> None:
-        """Tells all of it; raises what ends it."""
+    async def run(self, open_: Callable[[], Awaitable[Opened]], continue_: Continue, spent: Spent = _ignore) -> None:
+        """Tells all of it; raises what ends it. spent: is told now and then what it has taken so far."""
+        self._spent = spent
         opened = self._opened = await open_()
         try:
             await self._outlet.begin(opened.metadata)
@@ -76,6 +86,9 @@ class RequestStream:
             await self._tell(self._record.cancelled(receipt_pb2.CANCEL_CAUSE_CLIENT))
         finally:
             await opened.close()
+        usage = usage_in(self._last)
+        if usage is not None:
+            spent(usage.output_token_count, usage.prompt_token_count)
         await self._outlet.flush()
 
     async def _pump(self, opened: Opened) -> Lost | None:
@@ -92,8 +105,12 @@ class RequestStream:
             message: Any = await call.read()
             if message is grpc.aio.EOF:
                 return
+            self._last = message
+            self._message_count += 1
             if flight is not None:
                 flight.told(1)  # at least; more while the engine waits for us
+                if self._message_count % SPENT_EVERY == 0:
+                    self._spent(self._message_count, None)
             if self._is_resumed:
                 events = inference_service_pb2.GenerateResponse.FromString(message).events
                 await self._tell(self._unseen(events))

@@ -126,6 +126,7 @@ class StepLoop:
             cached_token_count=meter.cached_token_count,
             drafted_token_count=meter.drafted_count,
             accepted_token_count=meter.accepted_count,
+            max_running_count=self._scheduler.max_running,
         )
 
     def _live(self, work: Work, sink: Sink, now_s: float) -> Live:

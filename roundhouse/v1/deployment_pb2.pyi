@@ -456,7 +456,7 @@ class EngineExit(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., stderr_lines: _Optional[_Iterable[str]] = ..., exit_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EngineLoad(_message.Message):
-    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count", "preemption_count", "out_of_memory_count", "prompt_token_count", "cached_prompt_token_count", "drafted_token_count", "accepted_token_count")
+    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count", "preemption_count", "out_of_memory_count", "prompt_token_count", "cached_prompt_token_count", "drafted_token_count", "accepted_token_count", "max_running_count", "kv_token_count")
     RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
     FREE_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -471,6 +471,8 @@ class EngineLoad(_message.Message):
     CACHED_PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     running_count: int
     waiting_count: int
     free_block_count: int
@@ -485,4 +487,6 @@ class EngineLoad(_message.Message):
     cached_prompt_token_count: int
     drafted_token_count: int
     accepted_token_count: int
-    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ..., preemption_count: _Optional[int] = ..., out_of_memory_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ..., cached_prompt_token_count: _Optional[int] = ..., drafted_token_count: _Optional[int] = ..., accepted_token_count: _Optional[int] = ...) -> None: ...
+    max_running_count: int
+    kv_token_count: int
+    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ..., preemption_count: _Optional[int] = ..., out_of_memory_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ..., cached_prompt_token_count: _Optional[int] = ..., drafted_token_count: _Optional[int] = ..., accepted_token_count: _Optional[int] = ..., max_running_count: _Optional[int] = ..., kv_token_count: _Optional[int] = ...) -> None: ...

@@ -43,7 +43,7 @@ ENGINE = EngineReport(
     engine_uuid="e",
     engine_key=b"key",
     address="127.0.0.1:1",
-    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3),
+    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3, max_running_count=8, kv_token_count=900),
 )
 
 
@@ -135,6 +135,7 @@ async def test_a_ready_engine_is_a_ready_route(fleet: Fleet) -> None:
     [route] = (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).replicas["chat"]
     assert (route.address, route.engine_uuid, route.engine_key, route.is_ready) == ("127.0.0.1:1", "e", b"key", True)
     assert (route.running_count, route.waiting_count, route.index, route.node) == (2, 3, 0, "one")
+    assert (route.max_running_count, route.kv_token_count) == (8, 900)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +264,14 @@ async def test_the_cluster_s_way_of_routing_holds_for_those_that_do_not_say(tmp_
             await fleet.until(lambda routes: routes.policies == {"chat": "least_loaded"})
             await fleet.want(routing_policy="power_of_two")
             await fleet.until(lambda routes: "chat" in routes.replicas and not routes.policies)
+
+
+async def test_how_many_gateways_there_are_stays_known_when_routes_change(fleet: Fleet) -> None:
+    fleet.keeper.count_gateways(3)
+    await fleet.want(CHAT)
+    fleet.report()
+    routes = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    assert routes.gateway_count == 3
 
 
 async def test_of_many_changes_the_last_arrives(fleet: Fleet) -> None:

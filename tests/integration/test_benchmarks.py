@@ -50,3 +50,15 @@ def test_a_quick_fleet_is_held_seen_and_given_its_replicas(tmp_path: Path) -> No
     assert steady["watched"]["watch"]["node_count"] == 5
     placings = [(record["load"], record["replica_count"]) for record in records if record["kind"] == "placing"]
     assert placings == [("cold", 5), ("warm", 4), ("warm", 5), ("cold", 5)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_look_at_admission_tells_shares_and_what_bursts_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.admission", "--quick", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    records = read(raw)
+    [shares] = [record for record in records if record["kind"] == "shares"]
+    assert shares["difference_fraction"] < 0.25  # of some seconds
+    assert [record["load"] for record in records if record["kind"] == "burst"] == ["overload", "light"]

@@ -21,16 +21,18 @@ class WatchRoutesResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[RoutesEvent, _Mapping]]] = ...) -> None: ...
 
 class RoutesEvent(_message.Message):
-    __slots__ = ("changed", "deleted", "bookmark", "callers")
+    __slots__ = ("changed", "deleted", "bookmark", "callers", "gateway_count")
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     BOOKMARK_FIELD_NUMBER: _ClassVar[int]
     CALLERS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_COUNT_FIELD_NUMBER: _ClassVar[int]
     changed: DeploymentRoutes
     deleted: str
     bookmark: _watch_pb2.Bookmark
     callers: Callers
-    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ..., callers: _Optional[_Union[Callers, _Mapping]] = ...) -> None: ...
+    gateway_count: int
+    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ..., callers: _Optional[_Union[Callers, _Mapping]] = ..., gateway_count: _Optional[int] = ...) -> None: ...
 
 class Callers(_message.Message):
     __slots__ = ("are_asked", "tokens")
@@ -71,7 +73,7 @@ class DeploymentRoutes(_message.Message):
     def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ..., fingerprints: _Optional[_Iterable[str]] = ..., routing_policy: _Optional[str] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count", "fingerprint_number", "used_block_eighths", "is_load_unknown")
+    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count", "fingerprint_number", "used_block_eighths", "is_load_unknown", "max_running_count", "kv_token_count")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +87,8 @@ class Route(_message.Message):
     FINGERPRINT_NUMBER_FIELD_NUMBER: _ClassVar[int]
     USED_BLOCK_EIGHTHS_FIELD_NUMBER: _ClassVar[int]
     IS_LOAD_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     index: int
     replica_uid: str
     placement_epoch: int
@@ -98,7 +102,9 @@ class Route(_message.Message):
     fingerprint_number: int
     used_block_eighths: int
     is_load_unknown: bool
-    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., fingerprint_number: _Optional[int] = ..., used_block_eighths: _Optional[int] = ..., is_load_unknown: bool = ...) -> None: ...
+    max_running_count: int
+    kv_token_count: int
+    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., fingerprint_number: _Optional[int] = ..., used_block_eighths: _Optional[int] = ..., is_load_unknown: bool = ..., max_running_count: _Optional[int] = ..., kv_token_count: _Optional[int] = ...) -> None: ...
 
 class SilentReplica(_message.Message):
     __slots__ = ("index", "replica_uid")

@@ -35,6 +35,8 @@ def a_route(draw: st.DrawFn, deployment: str) -> Route:
         is_stale=draw(st.booleans()),
         used_block_eighths=draw(COUNTS),
         fingerprint=draw(st.sampled_from(["", "f", "g"])),
+        max_running_count=draw(COUNTS),
+        kv_token_count=draw(COUNTS),
     )
 
 
@@ -49,7 +51,7 @@ def some_routes(draw: st.DrawFn) -> Routes:
         if draw(st.booleans())
     }
     policies: dict[str, RoutingPolicy] = {name: "round_robin" for name in present if draw(st.booleans())}
-    return Routes(replicas, deleting, silent, policies)
+    return Routes(replicas, deleting, silent, policies, gateway_count=draw(st.integers(1, 3)))
 
 
 @given(st.lists(some_routes(), min_size=1, max_size=4))
