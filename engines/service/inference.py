@@ -96,28 +96,25 @@ class Inference:
 
     async def _serve(self, request: Request, call: Call, begin: Begin) -> None:
         submission = Submission(request, call)
-        run = await self._known(submission)
-        if run is None:
-            run = self._begun(submission, begin)
-        await follow(call, run)
+        await follow(call, self._known(submission) or await self._begun(submission, begin))
 
-    async def _known(self, submission: Submission) -> Run | None:
-        """Returns the run that the call asks for once more; None, with no lower attempt under way, if it asks anew."""
-        request_id = submission.request.request_id
+    def _known(self, submission: Submission) -> Run | None:
+        """Returns the run that the call asks for once more; None if it asks for a new one."""
+        principal, request_id = submission.call.hop.principal, submission.request.request_id
         if not request_id:
             return None
-        principal, attempt = submission.call.hop.principal, submission.attempt
-        while True:
-            run = self._requests.repeated(principal, request_id, attempt, submission.words)
-            if run is not None or not await self._requests.supersede(principal, request_id, attempt):
-                return run
+        return self._requests.repeated(principal, request_id, submission.attempt, submission.words)
 
-    def _begun(self, submission: Submission, begin: Begin) -> Run:
+    async def _begun(self, submission: Submission, begin: Begin) -> Run:
         request = submission.request
         served = self._lifecycle.require_serving()
         encode = begin(served)
         self._require_deployment(request.deployment)
         line = lineage(request.options, served)
+        # Only what will be taken ends a lower attempt.
+        while await self._requests.supersede(submission.call.hop.principal, request.request_id, submission.attempt):
+            if (run := self._known(submission)) is not None:
+                return run  # another call was quicker
         arrival = submission.arrival(request.request_id or uuid.uuid4().hex, self._requests.now())
         run = self._requests.admit(arrival)
         # From here on the request can be cancelled, also while its prompt is being tokenized.

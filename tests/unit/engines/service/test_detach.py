@@ -84,14 +84,14 @@ async def test_it_is_cancelled_when_its_time_alone_is_over(engine: ScriptedEngin
 
 
 async def test_one_who_attaches_stops_the_clock(engine: ScriptedEngine) -> None:
-    call = await begun(engine, detached(0.3))
+    call = await begun(engine, detached(1.0))
     call.cancel()
     await engine.followed("mine", 0)
     attached = engine.attach("mine")
     await attached.read()
     loop = asyncio.get_running_loop()
     passed = loop.create_future()
-    loop.call_later(0.4, passed.set_result, None)
+    loop.call_later(1.1, passed.set_result, None)
     await passed  # the time in which it would have been cancelled
     engine.runner.go()
     assert await text_of(attached) == "abcdefgh"

@@ -20,7 +20,7 @@ from tests.support.tcp_proxy import TcpProxy
 
 KEY = "local/mine"
 NEIGHBOURS = "bcdefghi"
-LENGTH = 200  # tokens of each neighbour: they outlast what they stand beside
+LENGTH = 300  # tokens of each neighbour: they outlast what they stand beside
 SOON_S = 0.1
 STOP = "uvw"
 _PACE = threading.Event()  # never set
@@ -74,8 +74,8 @@ WAYS = {
     "CancelRequest": Way(receipt_pb2.CANCEL_CAUSE_CLIENT, cancel),
     "the call is cancelled": Way(receipt_pb2.CANCEL_CAUSE_DISCONNECT, leave),
     "the connection is lost": Way(receipt_pb2.CANCEL_CAUSE_DISCONNECT, breaks_connection=True),
-    "the deadline of the call": Way(receipt_pb2.CANCEL_CAUSE_DEADLINE, timeout_s=3 * SOON_S),
-    "max_duration": Way(receipt_pb2.CANCEL_CAUSE_DEADLINE, fields=options(max_duration={"nanos": 200_000_000})),
+    "the deadline of the call": Way(receipt_pb2.CANCEL_CAUSE_DEADLINE, timeout_s=5 * SOON_S),
+    "max_duration": Way(receipt_pb2.CANCEL_CAUSE_DEADLINE, fields=options(max_duration={"nanos": 400_000_000})),
     "the engine is drained": Way(receipt_pb2.CANCEL_CAUSE_DELETED, delete, ends_others=True),
     "it is handed over": Way(receipt_pb2.CANCEL_CAUSE_HANDOVER, hand_over, keeper="gateway-1", ends_others=True),
     "its gateway dies": Way(receipt_pb2.CANCEL_CAUSE_ORPHANED, leave, keeper="gateway-1"),
@@ -100,8 +100,9 @@ async def test_whatever_ends_a_request_frees_it_within_a_step_and_touches_no_oth
             deployment="chat", request_id="mine", prompt=[{"text": "a"}], **way.fields
         )
         call = stub.Generate(request, metadata=hop(keeper=way.keeper), timeout=way.timeout_s)
-        for _ in range(3):
-            await call.read()
+        with contextlib.suppress(grpc.aio.AioRpcError):  # its time may be over by then
+            for _ in range(3):
+                await call.read()
         if way.breaks_connection:
             proxy.cut()
         await way.trigger(engine, call)

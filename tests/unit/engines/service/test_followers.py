@@ -79,7 +79,7 @@ async def test_the_deadline_of_one_who_attached_is_its_own(engine: ScriptedEngin
 async def test_the_last_client_whose_deadline_is_over_says_so() -> None:
     async with scripted_engine() as engine:
         first = await begun(engine)
-        second = engine.attach("mine", timeout=0.3)
+        second = engine.attach("mine", timeout=1.0)
         await second.read()
         first.cancel()
         assert (await refusal_of(second))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -88,7 +88,7 @@ async def test_the_last_client_whose_deadline_is_over_says_so() -> None:
 
 
 async def test_an_orphan_is_taken_up_by_another_gateway() -> None:
-    async with scripted_engine(orphan_s=0.5) as engine:
+    async with scripted_engine(orphan_s=1.0) as engine:
         first = await begun(engine, keeper="gateway-1")
         first.cancel()
         await engine.followed("mine", 0)
@@ -97,7 +97,7 @@ async def test_an_orphan_is_taken_up_by_another_gateway() -> None:
             await second.read()
             loop = asyncio.get_running_loop()
             passed = loop.create_future()
-            loop.call_later(0.6, passed.set_result, None)
+            loop.call_later(1.1, passed.set_result, None)
             await passed  # the time in which it would have been cancelled
             engine.runner.go()
             assert await text_of(second) == "bcdefgh"

@@ -166,6 +166,21 @@ async def test_a_lower_attempt_with_other_words_is_refused_and_disturbs_nothing(
     assert text(await events_of(call)) == "abcdefgh"
 
 
+async def test_a_higher_attempt_that_is_refused_disturbs_nothing(engine: ScriptedEngine) -> None:
+    call = await begun(engine, keeper="gateway-1")
+    fields: dict[str, Any] = {"request_id": "mine", "facts": {"attempt": 2}}
+    assert (await refusal_of(engine.generate("a", sampling={"top_p": 2}, **fields)))[1] == "FIELD_INVALID"
+    resume = {"fingerprint": "another"}
+    assert (await refusal_of(engine.generate("a", options={"resume": resume}, **fields)))[1] == "FINGERPRINT_DIFFERS"
+    stage = engine.lifecycle.stage
+    draining = asyncio.ensure_future(engine.drain(30.0))
+    await engine.lifecycle.change_from(stage)
+    assert (await refusal_of(engine.generate("a", **fields)))[1] == "DRAINING"
+    engine.runner.go()
+    assert text(await events_of(call)) == "abcdefgh"
+    assert (await draining).finished_count == 1
+
+
 async def test_a_request_may_come_back_to_an_engine_where_it_has_ended(engine: ScriptedEngine) -> None:
     fields: dict[str, Any] = {"request_id": "mine", "sampling": {"max_tokens": 8}}
     assert await text_of(engine.generate("a", **fields)) == "abcdefgh"

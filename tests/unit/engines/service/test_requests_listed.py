@@ -61,10 +61,11 @@ async def test_a_request_that_runs_says_where_and_how_far_it_is(engine: Scripted
 async def test_a_request_waits_until_it_has_a_place() -> None:
     async with scripted_engine(batch_size=1) as engine:
         engine.runner.hold()
-        first, second = engine.generate("a", request_id="first"), engine.generate("a", request_id="second")
+        first = engine.generate("a", request_id="first")
+        await first.read()
+        await engine.runner.entered(1)
+        second = engine.generate("a", request_id="second")
         async with cancelling(first), cancelling(second):
-            await first.read()
-            await engine.runner.entered(1)
             await second.read()
             states = {each: (await engine.get(each)).state for each in ("first", "second")}
             assert states == {
