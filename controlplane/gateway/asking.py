@@ -16,6 +16,7 @@ from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest
 # Text is cut into pieces of 256 characters, and from the 33rd on of 2,048: 200,000 characters are 127 pieces. What lies
 # behind is not told apart.
 PIECE, LONG_PIECE, SHORT_COUNT, MOST_PIECES = 256, 2048, 32, 128
+LEAST_TOKENS = 64  # from one cut to the next: less is not worth going anywhere for, and engines cache whole blocks
 ASCII_PER_TOKEN, OTHERS_PER_TOKEN = 4, 1.5  # characters, as tokenizers of today have it on average
 MESSAGE_TOKENS = 4  # that a template puts around a message
 
@@ -94,8 +95,9 @@ class _Cuts:
                 self.front = self._digest.hexdigest()
         if len(self.hashes) < MOST_PIECES:
             self._hash = hash((self._hash, piece))
-            self.hashes.append(self._hash)
-            self.counts.append(int(self.token_count))
+            if self.token_count - (self.counts[-1] if self.counts else 0) >= LEAST_TOKENS:
+                self.hashes.append(self._hash)
+                self.counts.append(int(self.token_count))
 
 
 def _max_tokens(sampling: SamplingParams, options: RequestOptions, resumed: int) -> int | None:
