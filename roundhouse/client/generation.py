@@ -143,8 +143,8 @@ class Generation:
         return {choice: "".join(pieces) for choice, pieces in sorted(texts.items())}
 
     async def __aenter__(self) -> Self:
-        self._opened.add(self)
         await self._following.begin()
+        self._opened.add(self)
         return self
 
     async def __aexit__(

@@ -188,3 +188,8 @@ def test_the_blocking_client_has_every_name_of_the_other_one(part: str, client: 
     twin, original = (getattr(each, part) if part else each for each in (client, Client()))
     names = {name for name, _ in inspect.getmembers(original) if not name.startswith("_")}
     assert names - set(dir(twin)) == set()
+
+
+def test_the_blocking_generation_has_every_name_of_the_other_one(client: SyncClient) -> None:
+    generation, original = client.generate("demo", "x"), Client().generate("demo", "x")
+    assert {name for name in dir(original) if not name.startswith("_")} - set(dir(generation)) == set()
