@@ -50,3 +50,28 @@ def test_a_quick_fleet_is_held_seen_and_given_its_replicas(tmp_path: Path) -> No
     assert steady["watched"]["watch"]["node_count"] == 5
     placings = [(record["load"], record["replica_count"]) for record in records if record["kind"] == "placing"]
     assert placings == [("cold", 5), ("warm", 4), ("warm", 5), ("cold", 5)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_relay_is_measured_beside_none_and_loses_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.relay", "--quick", "--ways", "gateway", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw], [table] = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
+    records = read(raw)
+    streams = [record for record in records if record["kind"] == "stream"]
+    assert {(record["way"], record["streams"]) for record in streams} >= {
+        (way, count) for way in ("direct", "gateway") for count in (1, 20, 50)
+    }
+    assert [record["error"] for record in streams if record["error"]] == []
+    assert all(record["whole_count"] == record["streams"] for record in streams)
+    assert "| the most tokens/s, 20 streams |" in table.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_profile_of_a_gateway_names_its_functions(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.relay", "--quick", "--profile", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [profile] = tmp_path.glob("*-profile.txt")
+    assert "outlet.py" in profile.read_text()
