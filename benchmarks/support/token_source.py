@@ -105,6 +105,10 @@ class Source:
             receipt.output_token_count = self._ended[request.request_id]
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
+    async def live(self) -> dict[str, int]:
+        """Returns how many streams there are now."""
+        return {"count": len(self._live)}
+
     async def _stream(self, steps: Steps, count: int, cancelled: asyncio.Event, context: Any) -> int:
         """Tells all tokens, or those before a cancel; returns how many."""
         position = 0
@@ -200,7 +204,7 @@ async def _main() -> None:
         async def where() -> dict[str, Any]:
             return {"address": serving.address, "pid": os.getpid()}
 
-        await answer({"where": where})
+        await answer({"where": where, "live": source.live})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from benchmarks.support.paths import ROOT
 from benchmarks.support.records import read
 
 PATIENCE_S = 400.0
+MOST_GROWTH_BYTES = 16 << 20  # within a minute: a slope takes half an hour to be told from noise
 
 
 @pytest.mark.slow
@@ -75,3 +76,16 @@ def test_a_profile_of_a_gateway_names_its_functions(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
     [profile] = tmp_path.glob("*-profile.txt")
     assert "outlet.py" in profile.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_two_minutes_of_soak_lose_nothing_and_keep_the_memory_of_a_gateway(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "2", "--seed", "1", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    records = {record["kind"]: record for record in read(raw)}
+    assert (records["end"]["error_count"], records["end"]["left_at_source"]) == (0, 0)
+    assert set(records["end"]["requests"]) == {"read", "cancel", "leave", "read slowly"}
+    memory = records["memory"]
+    assert memory["last_rss_bytes"] - memory["warm_rss_bytes"] < MOST_GROWTH_BYTES, memory
