@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from roundhouse.kit.server import Listen
 from roundhouse.kit.tls import is_loopback
 
 DEFAULT_LISTEN = "127.0.0.1:50051"  # beside a control plane on the same machine
+MOST_GATEWAYS = 256
 _TOKEN, _TOKEN_FILE = "TOKEN", "TOKEN_FILE"
 
 
@@ -32,6 +34,8 @@ class GatewayConfig:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
+    gateway_count: int = 1  # processes behind one port
+    shares_port: bool = False  # this is one of them
 
 
 def wants_gateway(arguments: Sequence[str]) -> bool:
@@ -54,6 +58,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig
             f"refusing to be told the keys of engines by {host} in the clear: give --tls-ca, "
             "or say --insecure if the network is trusted"
         )
+    if not 1 <= parsed.gateways <= MOST_GATEWAYS:
+        raise Usage(f"--gateways is {parsed.gateways}: use 1 to {MOST_GATEWAYS}; one for each core is many")
     token = _token(parsed.token_file, environ)
     if token is not None:
         check_token(token, parsed.control_plane, has_tls=parsed.tls_ca is not None)
@@ -70,6 +76,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig
         address_file=parsed.address_file,
         admission=admission_of(parsed, environ),
         log_level=parsed.log_level,
+        gateway_count=parsed.gateways,
+        shares_port=parsed.shares_port,
     )
 
 
@@ -105,5 +113,13 @@ def _parser() -> Parser:
         "--address-file", type=Path, metavar="FILE", help="where to write HOST:PORT while it serves; useful with port 0"
     )
     add_admission(parser)
+    add(
+        "--gateways",
+        type=int,
+        default=1,
+        metavar="N",
+        help="so many processes behind the port, each started again when it dies; default: %(default)s",
+    )
+    add("--shares-port", action="store_true", help=argparse.SUPPRESS)  # of those, from whoever starts them
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser
