@@ -85,11 +85,17 @@ class RequestStream:
             assert self._record is not None
             await self._tell(self._record.cancelled(receipt_pb2.CANCEL_CAUSE_CLIENT))
         finally:
+            self._settle(opened)
             await opened.close()
+        await self._outlet.flush()
+
+    def _settle(self, opened: Opened) -> None:
+        """Tells those who count what it took, if its engine has said so."""
         usage = usage_in(self._last)
         if usage is not None:
-            spent(usage.output_token_count, usage.prompt_token_count)
-        await self._outlet.flush()
+            self._spent(usage.output_token_count, usage.prompt_token_count)
+            if opened.flight is not None:
+                opened.flight.told(max(0, usage.output_token_count - self._message_count))
 
     async def _pump(self, opened: Opened) -> Lost | None:
         """Tells what comes; returns what there is to go on with if the stream breaks. Raises what else ends it."""
