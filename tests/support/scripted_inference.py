@@ -94,9 +94,9 @@ class ScriptedInference:
             receipt.MergeFrom(self._receipt(run))
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
-    def lose(self, request_id: str) -> None:
-        """Forgets a request, as if its engine had died and nobody else had kept it."""
-        self.runs[request_id].lose()
+    def lose(self, request_id: str) -> bool:
+        """Forgets a request that runs, as if its engine had died and nobody else had kept it; tells whether it did."""
+        return self.runs[request_id].lose()
 
     # ---------------------------------------------------------------------------------------------------- private
 

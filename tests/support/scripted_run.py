@@ -73,10 +73,13 @@ class Run:
         self.error, self.is_over = error, True
         self.changes.set(None)
 
-    def lose(self) -> None:
-        """Ends as if the engine had died and nobody else had kept the request."""
+    def lose(self) -> bool:
+        """Ends as if the engine had died and nobody else had kept the request; tells whether it had not ended yet."""
+        if self.is_over:
+            return False
         self.is_lost = True
         self.end(Unreachable("the call was interrupted on its way: try again"))
+        return True
 
     async def play(self) -> None:
         """Tells the whole answer."""

@@ -100,17 +100,20 @@ async def test_a_request_that_nobody_has_any_more_goes_on_behind_what_was_seen(w
     lose_at = {draw.randint(0, 39) for _ in range(draw.randint(1, 3))}
     generation = world.client.generate("demo", WORDS, n=2, timeout_s=60, request_id="mine")
 
-    def lose(delta: generation_pb2.Delta) -> None:
-        if delta.first_position in lose_at and delta.choice == 0:
-            lose_at.discard(delta.first_position)
-            world.inference.lose("mine")
+    times = 0
 
-    times = len(lose_at)
+    def lose(delta: generation_pb2.Delta) -> None:
+        nonlocal times
+        if delta.first_position in lose_at and delta.choice == 0:
+            times += world.inference.lose("mine")  # unless it has told all by then, or is lost already
+
     await read(generation, lose)
     assert generation.finished is not None
     assert generation.positions == {0: 40, 1: 40}
     assert [each.attempt for each in generation.resumes] == list(range(2, 2 + times))
-    assert {each.exactness for each in generation.resumes} == {generation_pb2.EXACTNESS_EXACT}
+    assert {each.exactness for each in generation.resumes} <= {generation_pb2.EXACTNESS_EXACT}
+    if not times:
+        return
     assert generation.location == f"there-{times + 1}"
     last = world.inference.requests[-1].options.resume
     assert (last.seed, last.fingerprint) == (7, "of this script")
@@ -199,7 +202,7 @@ async def test_what_is_not_detached_ends_with_its_connection(world: World) -> No
 
 
 async def test_without_failover_what_is_lost_is_an_error(world: World) -> None:
-    generation = world.client.generate("demo", WORDS, failover="never", request_id="mine")
+    generation = world.client.generate("demo", WORDS, failover="never", request_id="mine", ignore_eos=True)
     with pytest.raises(Conflict) as caught:
         await read(generation, losing(world.inference, "mine"))
     assert caught.value.own_reason == errors_pb2.ERROR_REASON_REQUEST_LOST
@@ -208,21 +211,23 @@ async def test_without_failover_what_is_lost_is_an_error(world: World) -> None:
 async def test_an_engine_that_computes_something_else_may_go_on_only_if_that_was_allowed(world: World) -> None:
     world.inference.fingerprint_differs = True
 
-    exact = world.client.generate("demo", WORDS, request_id="exact", timeout_s=20)
+    exact = world.client.generate("demo", WORDS, request_id="exact", ignore_eos=True)
     with pytest.raises(NotReady) as caught:
         await read(exact, losing(world.inference, "exact"))
     assert caught.value.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS
-    other = world.client.generate("demo", WORDS, request_id="other", failover="approximate")
+    other = world.client.generate(
+        "demo", WORDS, request_id="other", failover="approximate", ignore_eos=True, max_tokens=400
+    )
     await read(other, losing(world.inference, "other"))
-    assert other.positions == {0: 40}
+    assert other.positions == {0: 400}
 
 
 async def test_the_best_of_several_is_made_again_with_its_seed(world: World) -> None:
-    generation = world.client.generate("demo", WORDS, n=1, best_of=2, request_id="mine")
-    async for delta in generation:
-        if delta.first_position == 3 and not generation.resumes:
-            world.inference.lose("mine")
-    assert generation.positions == {0: 40}
+    generation = world.client.generate(
+        "demo", WORDS, n=1, best_of=2, request_id="mine", ignore_eos=True, max_tokens=400
+    )
+    await read(generation, losing(world.inference, "mine"))
+    assert generation.positions == {0: 400}
     again = world.inference.requests[-1]
     assert (again.sampling.seed, again.options.HasField("resume")) == (7, False)
 
@@ -236,7 +241,7 @@ async def test_a_gap_is_an_error_and_ends_the_request(world: World) -> None:
             world.proxy.mend()
 
     with pytest.raises(OutOfOrder, match="goes on at"):
-        await read(world.client.generate("demo", WORDS, request_id="mine"), cut)
+        await read(world.client.generate("demo", WORDS, request_id="mine", ignore_eos=True), cut)
     assert await world.inference.cancelled.get() == "mine"
 
 
