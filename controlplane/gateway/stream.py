@@ -84,6 +84,9 @@ class RequestStream:
         except Tombstoned:
             assert self._record is not None
             await self._tell(self._record.cancelled(receipt_pb2.CANCEL_CAUSE_CLIENT))
+        except Exception:  # whatever ends it comes behind what is on its way
+            await self._outlet.flush()
+            raise
         finally:
             self._settle(opened)
             await opened.close()

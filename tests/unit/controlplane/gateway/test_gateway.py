@@ -35,6 +35,7 @@ from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, inf
 
 DESCRIPTOR = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 ROUNDING_S = 0.1  # a time of 10 to 100 s travels in tenths of a second, rounded up: 20.001 s arrives as 20.1 s
+MUCH = 300  # messages of 1,000 characters, more than a client's window holds
 Script = Callable[["Engine", Any, Any], Awaitable[None]]
 
 
@@ -322,6 +323,30 @@ async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and
         assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
         it.routes.set(Routes({"chat": (present[1],)}))
         assert (await it.cancel("r", timeout=1)).outcome == receipt_pb2.CANCEL_OUTCOME_LOST
+
+
+async def breaks_after_much(engine: Engine, request: Any, context: Any) -> None:
+    for _ in range(MUCH):
+        await context.write(text("x" * 1000))
+    raise Unreachable("going down: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def test_all_that_came_before_an_error_reaches_a_client_that_reads_slowly() -> None:
+    small = [("grpc.http2.lookahead_bytes", 4096), ("grpc.http2.bdp_probe", 0)]
+    async with house(Engine("much", breaks_after_much)) as it, open_channel(it.address, options=small) as channel:
+        stub: Any = inference_service_pb2_grpc.InferenceServiceStub(channel)
+        count = 0
+
+        async def read_slowly() -> None:
+            nonlocal count
+            async for message in stub.Generate(it.request()):
+                count += sum(len(event.delta.text) for event in message.events)
+                await asyncio.sleep(0.002)
+
+        with pytest.raises(grpc.RpcError) as error:
+            await read_slowly()
+        assert reason_of(error.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+        assert count == MUCH * 1000
 
 
 async def test_a_refusal_of_the_request_itself_passes_through_with_its_details() -> None:
