@@ -140,7 +140,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
     clock = SystemClock()
     registry = Registry(clock, term.cluster_id, config.node_lease_s, term=term.number)
     intent = Intent(store)
-    keeper = RouteKeeper(intent, registry)
+    keeper = RouteKeeper(intent, registry, config.routing_policy)
     reconciler = Reconciler(store, registry, term=term.number, clock=clock, strategies=strategies)
     models, deletions, log_wishes = Models(registry), Deletions(), LogWishes()
     assignments = Assignments(intent, models, deletions, log_wishes, cluster_id=term.cluster_id, term=term.number)
@@ -184,12 +184,13 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         intent.kept(),
         events.kept(),
         open_edge(config, store, clock, is_known) as edge,
-        open_gateway(keeper.routes) as gateway,
+        open_gateway(keeper.routes, settings=config.admission) as gateway,
     ):
         is_private = config.listen.is_private
         access = AccessApi(edge.tokens, edge.enrolling, clock, epoch=store.epoch, is_private=is_private)
         enrollment = EnrollmentApi(edge.enrolling, agent_port)
-        fleet = FleetApi(keeper.routes, None if edge.guard is None else edge.tokens.known)
+        known = None if edge.guard is None else edge.tokens.known
+        fleet = FleetApi(keeper.routes, known, count_gateways=keeper.count_gateways)
         services = [
             Service(deployment_service_pb2.DESCRIPTOR.services_by_name["DeploymentService"], deployments),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], catalog),
@@ -217,6 +218,7 @@ async def _open(config: Config, store: Store, strategies: Mapping[str, Strategy]
         async with (
             serve(config.listen, services, grace_s=config.stop_grace_s, gate=edge.guard, beside=edge.beside) as serving,
             looping(loops),
+            gateway.ending(),
         ):
             for address in serving.beside:
                 agent_port.set(int(address.rpartition(":")[2]))

@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from controlplane.admission_config import add_admission, admission_of
+from controlplane.model import AdmissionSettings
+from controlplane.routing_policies import (
+    DEFAULT_ROUTING_POLICY,
+    ROUTING_POLICIES,
+    RoutingPolicy,
+    canonical_routing_policy,
+)
 from roundhouse.kit import logs
 from roundhouse.kit.config import parse_bool, setting
 from roundhouse.kit.errors import Usage
@@ -51,7 +59,9 @@ class Config:
     state_dir: Path
     placement: PlacementDefaults
     secrets_key: Path | None = None  # None: a file in the state directory
+    routing_policy: RoutingPolicy = DEFAULT_ROUTING_POLICY  # of deployments that do not say
     auth: AuthSettings | None = None  # None: everybody who reaches it may do everything
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     node_lease_s: float = DEFAULT_LEASE_S
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
@@ -88,7 +98,9 @@ def parse(
         state_dir=parsed.state_dir.absolute(),
         placement=PlacementDefaults(_strategy(environ, strategies, strategy_of), _allows_sharing(environ)),
         secrets_key=None if parsed.secrets_key is None else parsed.secrets_key.absolute(),
+        routing_policy=_routing_policy(environ),
         auth=_auth(parsed, listen),
+        admission=admission_of(parsed, environ),
         node_lease_s=parsed.node_lease,
         log_level=parsed.log_level,
     )
@@ -158,6 +170,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help="how long the certificate of a node is good; default: %(default)g",
     )
     add("--node-lease", type=float, default=DEFAULT_LEASE_S, metavar="SECONDS", help="default: %(default)s")
+    add_admission(parser)
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser
 
@@ -205,6 +218,17 @@ def _strategy(environ: Mapping[str, str], strategies: Sequence[str], strategy_of
     if strategy is None:
         raise Usage(f'{variable} is "{spelling}", which is unknown: use one of {", ".join(strategies)}')
     return strategy
+
+
+def _routing_policy(environ: Mapping[str, str]) -> RoutingPolicy:
+    found = setting(environ, "ROUTING_POLICY")
+    if found is None:
+        return DEFAULT_ROUTING_POLICY
+    variable, spelling = found
+    policy = canonical_routing_policy(spelling)
+    if policy is None:
+        raise Usage(f'{variable} is "{spelling}", which is unknown: use one of {", ".join(ROUTING_POLICIES)}')
+    return policy
 
 
 def _allows_sharing(environ: Mapping[str, str]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from controlplane.admission_config import add_admission, admission_of
 from controlplane.config import ROLES, Parser, add_listening, listen_of
+from controlplane.model import AdmissionSettings
 from roundhouse.kit import logs
 from roundhouse.kit.authorized import check_token, read_token
 from roundhouse.kit.config import setting
@@ -15,6 +18,7 @@ from roundhouse.kit.server import Listen
 from roundhouse.kit.tls import is_loopback
 
 DEFAULT_LISTEN = "127.0.0.1:50051"  # beside a control plane on the same machine
+MOST_GATEWAYS = 256
 _TOKEN, _TOKEN_FILE = "TOKEN", "TOKEN_FILE"
 
 
@@ -27,8 +31,11 @@ class GatewayConfig:
     tls_ca: Path | None = None
     token: str | None = field(default=None, repr=False)  # what the control plane knows this gateway by
     address_file: Path | None = None
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
     log_level: logs.Level = "info"
+    gateway_count: int = 1  # processes behind one port
+    shares_port: bool = False  # this is one of them
 
 
 def wants_gateway(arguments: Sequence[str]) -> bool:
@@ -51,6 +58,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig
             f"refusing to be told the keys of engines by {host} in the clear: give --tls-ca, "
             "or say --insecure if the network is trusted"
         )
+    if not 1 <= parsed.gateways <= MOST_GATEWAYS:
+        raise Usage(f"--gateways is {parsed.gateways}: use 1 to {MOST_GATEWAYS}; one for each core is many")
     token = _token(parsed.token_file, environ)
     if token is not None:
         check_token(token, parsed.control_plane, has_tls=parsed.tls_ca is not None)
@@ -65,7 +74,10 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> GatewayConfig
         control_plane=parsed.control_plane,
         tls_ca=parsed.tls_ca,
         address_file=parsed.address_file,
+        admission=admission_of(parsed, environ),
         log_level=parsed.log_level,
+        gateway_count=parsed.gateways,
+        shares_port=parsed.shares_port,
     )
 
 
@@ -100,5 +112,14 @@ def _parser() -> Parser:
     add(
         "--address-file", type=Path, metavar="FILE", help="where to write HOST:PORT while it serves; useful with port 0"
     )
+    add_admission(parser)
+    add(
+        "--gateways",
+        type=int,
+        default=1,
+        metavar="N",
+        help="so many processes behind the port, each started again when it dies; default: %(default)s",
+    )
+    add("--shares-port", action="store_true", help=argparse.SUPPRESS)  # of those, from whoever starts them
     add("--log-level", choices=logs.LEVELS, default="info", help="default: %(default)s")
     return parser

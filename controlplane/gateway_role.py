@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
+from controlplane import gateway_group
 from controlplane.auth.gate import require_all_rated
 from controlplane.auth.told import ToldCallers, ToldGate
 from controlplane.gateway.remote import RemoteRoutes
@@ -60,7 +62,10 @@ async def run(arguments: Sequence[str], environ: Mapping[str, str], stop: asynci
     """Runs a gateway until `stop` is set."""
     config = parse(arguments, environ)
     logs.configure(config.log_level)
-    async with running(config):
+    if config.gateway_count > 1:
+        await gateway_group.run(config, arguments, stop)
+        return
+    async with running(config), looping({"parent": lambda: _end_with_parent(stop)} if config.shares_port else {}):
         await stop.wait()
         log.info("gateway stops")
 
@@ -72,7 +77,7 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
     Health says NOT_SERVING until the control plane has told what there is; of what is passed on to it, whenever it is
     away.
     """
-    gateway_id = uuid.uuid4().hex
+    gateway_id = uuid.uuid4().hex  # of this life, and of no other process behind the same port
     forwarded = (*FORWARDED, _ACCESS) if config.listen.is_private else FORWARDED
     clock = SystemClock()
     async with open_channel(config.control_plane, ca=config.tls_ca) as channel:
@@ -81,7 +86,10 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
         callers = ToldCallers(clock, lambda: remote.routes.get().is_current)
         remote = RemoteRoutes(own, callers, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
         gate = ToldGate(callers, clock, (each.full_name for each in forwarded))
-        async with gate.ending(), open_gateway(remote.routes, gateway_id=gateway_id) as gateway:
+        async with (
+            gate.ending(),
+            open_gateway(remote.routes, gateway_id=gateway_id, settings=config.admission) as gateway,
+        ):
             inference = Service(_INFERENCE, gateway)
             require_all_rated([inference])
             services: list[Served] = [
@@ -89,7 +97,14 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
                 *(Forwarded(each, channel, lambda: _away(config.control_plane)) for each in forwarded),
             ]
             async with (
-                serve(config.listen, services, grace_s=config.stop_grace_s, is_healthy=False, gate=gate) as serving,
+                serve(
+                    config.listen,
+                    services,
+                    grace_s=config.stop_grace_s,
+                    is_healthy=False,
+                    gate=gate,
+                    shares_port=config.shares_port,
+                ) as serving,
                 looping(
                     {
                         "routes": remote.run,
@@ -98,8 +113,14 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
                     }
                 ),
                 _announced(config, serving),
+                gateway.ending(),
             ):
-                log.info("gateway serving", address=serving.address, control_plane=config.control_plane)
+                log.info(
+                    "gateway serving",
+                    gateway=gateway_id,
+                    address=serving.address,
+                    control_plane=config.control_plane,
+                )
                 yield serving
 
 
@@ -113,6 +134,14 @@ async def _announced(config: GatewayConfig, serving: Serving) -> AsyncIterator[N
         yield
     finally:
         config.address_file.unlink(missing_ok=True)
+
+
+async def _end_with_parent(stop: asyncio.Event) -> None:
+    """Ends this gateway with the process that started it beside others, which holds the other end of its input."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+    stop.set()
 
 
 async def _tell_health(routes: Latest[Routes], serving: Serving, forwarded: Sequence[ServiceDescriptor]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
+from controlplane.routing_policies import RoutingPolicy
+
 NodeId = NewType("NodeId", str)
 GpuUuid = NewType("GpuUuid", str)
 ReplicaUid = NewType("ReplicaUid", str)
@@ -207,7 +209,11 @@ class Route:
     is_ready: bool  # READY by a report that is not older than the lease; a draining engine can still be asked to cancel
     running_count: int
     waiting_count: int
-    is_stale: bool = False  # these counts are of another time: it may be as busy as can be
+    is_stale: bool = False  # how busy it is is not known, or was so at another time: it may be as busy as can be
+    used_block_eighths: int = 0  # of its KV blocks, that requests hold; coarse, so that it seldom changes by itself
+    fingerprint: str = ""  # of its engine; empty if that is not known
+    max_running_count: int = 0  # sequences that it runs at a time; 0: it does not say
+    kv_token_count: int = 0  # that fit in its cache; 0: it does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +224,35 @@ class Routes:
     deleting: frozenset[str] = frozenset()
     # Of each deployment the replicas whose node was not heard of since the control plane started: their indexes by uid.
     silent: Mapping[str, Mapping[ReplicaUid, int]] = field(default_factory=dict)
+    policies: Mapping[str, RoutingPolicy] = field(default_factory=dict)  # of those that are not routed by the default
     is_current: bool = True  # else there may be deployments and replicas by now that are not among them
+    gateway_count: int = 1  # that may send requests there, the control plane's own among them
+
+
+EVERYBODY_ELSE = "*"  # in place of a tenant: each one that is not named, the default tenant among them
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What a tenant may use; None: any number."""
+
+    requests_per_s: float | None = None
+    tokens_per_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """How requests wait for their turn at one gateway. Weights and quotas are by tenant."""
+
+    queue_requests: int = 1024  # that wait for one deployment at the most; as many as an engine lets wait
+    queue_tokens: int = 4_000_000  # of prompts, and of what is expected of outputs; those of 1,024 long requests
+    weights: Mapping[str, float] = field(default_factory=dict)
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
+
+    def weight_of(self, tenant: str) -> float:
+        """Returns how large a tenant's share is, beside those of others."""
+        return self.weights.get(tenant, self.weights.get(EVERYBODY_ELSE, 1.0))
+
+    def quota_of(self, tenant: str) -> Quota | None:
+        """Returns what a tenant may use; None if that is not bounded."""
+        return self.quotas.get(tenant, self.quotas.get(EVERYBODY_ELSE))

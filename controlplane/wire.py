@@ -232,7 +232,8 @@ def node_wish(record: NodeRecord) -> NodeWish:
 
 
 def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssignment:
-    """Returns what the node of a placement is told of it."""
+    """Returns what the node of a placement is told of it. `record` is empty if the deployment is gone."""
+    goes_on = record.HasField("deployment") and not record.deployment.HasField("delete_time")
     return EngineAssignment(
         replica=REPLICA.format(value.deployment, value.index),
         replica_uid=value.replica_uid,
@@ -243,6 +244,7 @@ def engine_assignment(record: DeploymentRecord, value: Placement) -> EngineAssig
         gpu_uuids=value.gpus,
         reserved_memory_bytes=value.reserved_bytes,
         drain_grace=to_duration(value.drain_grace_s) if value.is_stopping else None,
+        hands_over=value.is_stopping and goes_on,
     )
 
 

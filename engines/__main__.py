@@ -228,7 +228,17 @@ async def _serve(config: Config, model: Model, lifecycle: Lifecycle, drain: Drai
     steps.start()
     loaded = model.loaded
     description = _description(config.options, loaded)
-    lifecycle.serve(Served(steps, loaded.tokenizer, description, loaded.fingerprint, model.grammars))
+    lifecycle.serve(
+        Served(
+            steps,
+            loaded.tokenizer,
+            description,
+            loaded.fingerprint,
+            model.grammars,
+            tokenizer_fingerprint=loaded.tokenizer_fingerprint,
+            is_batch_invariant=loaded.is_batch_invariant,
+        )
+    )
     log.info("engine serves", replica=config.replica, engine=config.engine_uuid)
     await _first(asyncio.create_task(stop.wait(), name="stop"), asyncio.create_task(faulted.wait(), name="fault"))
     lifecycle.stop()

@@ -124,8 +124,16 @@ class PromptScored:
 
 
 @dataclass(frozen=True, slots=True)
+class Reread:
+    """Texts of the output that a sequence was given, one for each id. Comes before its first `Tokens` and its `End`."""
+
+    texts: tuple[str, ...]
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
-    """Output of one sequence: ids from `first_position` on, and the text that has become certain.
+    """Output of one sequence: ids from `first_position` on, and with each the text that has become certain with it.
 
     The last one of a sequence has all text that is left. What a cancel finds held back is told to nobody: the ids say
     it, and whoever goes on behind them says it again.
@@ -133,7 +141,7 @@ class Tokens:
 
     first_position: int
     ids: tuple[int, ...]
-    text: str
+    texts: tuple[str, ...]
     choice: int = 0
     logprobs: tuple[Logprobs, ...] = ()  # one for each id, if asked for
 
@@ -166,7 +174,7 @@ class End:
     cached_token_count: int = 0  # of the prompt, found in the cache when it first joined
 
 
-Event = PromptScored | Tokens | End
+Event = PromptScored | Reread | Tokens | End
 Sink = Callable[[Event], None]  # called on the text thread; must not block or raise
 
 
@@ -189,3 +197,4 @@ class Progress:
     cached_token_count: int = 0  # of these, found in the cache
     drafted_token_count: int = 0  # guessed by speculation
     accepted_token_count: int = 0  # of these, right
+    max_running_count: int = 0  # sequences in a step, at the most

@@ -93,4 +93,5 @@ def _assigned(message: agent_service_pb2.EngineAssignment) -> Assigned:
         gpu_uuids=tuple(message.gpu_uuids),
         reserved_bytes=message.reserved_memory_bytes,
         drain_grace_s=max(0.0, from_duration(message.drain_grace)),
+        hands_over=message.hands_over,
     )

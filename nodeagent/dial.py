@@ -42,9 +42,9 @@ class EngineCalls:
         request = engine_service_pb2.WatchRequest(period=to_duration(period_s))
         return self._stub.Watch(request, metadata=self._metadata)
 
-    async def drain(self, grace_s: float) -> engine_service_pb2.DrainResponse:
+    async def drain(self, grace_s: float, *, hands_over: bool = False) -> engine_service_pb2.DrainResponse:
         """Returns once the engine has no request left, in little more than `grace_s`. Raises grpc.RpcError."""
-        request = engine_service_pb2.DrainRequest(grace=to_duration(grace_s))
+        request = engine_service_pb2.DrainRequest(grace=to_duration(grace_s), hands_over=hands_over)
         answer: engine_service_pb2.DrainResponse = await self._stub.Drain(
             request, timeout=grace_s + _DRAIN_ANSWER_S, metadata=self._metadata
         )

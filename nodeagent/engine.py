@@ -33,6 +33,7 @@ class Engine:
         self.bundle: Bundle | None = None
         self.life: Life | None = None
         self.stop_grace_s: float | None = None
+        self.hands_over = False  # what it runs beyond that goes on at other engines
         self.is_fetching = False  # a model, or packages
         self.settled = asyncio.Event()  # the engine has said something in this life, or there is none
         self._clock, self._on_change = clock, on_change
@@ -114,9 +115,9 @@ class Engine:
             self._note_ready(is_news=comes_back or not self.has_served)
         self._set(status)
 
-    def stop(self, grace_s: float) -> None:
+    def stop(self, grace_s: float, *, hands_over: bool = False) -> None:
         """Notes that it is being stopped; with nothing left to stop, that it has stopped."""
-        self.stop_grace_s = grace_s
+        self.stop_grace_s, self.hands_over = grace_s, hands_over
         self._remember(replace(self._record, is_stopping=True))
         is_down = self.state is State.FAILED and not self._has_remains
         self._set(
@@ -168,6 +169,7 @@ class Engine:
             next_start_s=self._next_start_s,
             orphan_since_s=self._orphan_since_s,
             stop_grace_s=self.stop_grace_s,
+            hands_over=self.hands_over,
             has_remains=self._has_remains,
         )
 

@@ -74,11 +74,11 @@ class Life:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float, *, hands_over: bool = False) -> None:
         """Drains, then SIGTERM, then SIGKILL; returns when no process is left. May be cancelled and repeated."""
         if (calls := self._hearing.calls) is not None:
             try:
-                await calls.drain(grace_s)
+                await calls.drain(grace_s, hands_over=hands_over)
             except grpc.RpcError as error:
                 log.warning("engine does not drain", replica=self.spec.replica, error=str(error_of(error)))
             except Exception as error:

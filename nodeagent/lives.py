@@ -102,7 +102,9 @@ class Lives:
         before = self._stops.pop(engine, None)
         if before is not None:
             before.cancel()
-        self._stops[engine] = asyncio.create_task(life.stop(grace_s), name=f"stop of {engine.assigned.replica}")
+        self._stops[engine] = asyncio.create_task(
+            life.stop(grace_s, hands_over=engine.hands_over), name=f"stop of {engine.assigned.replica}"
+        )
 
     async def _start(self, engine: Engine, record: Record, cluster_id: str) -> None:
         try:

@@ -57,6 +57,7 @@ class Assigned:
     gpu_uuids: tuple[str, ...]  # empty: the processors
     reserved_bytes: int  # on each GPU, or in the memory of the host
     drain_grace_s: float
+    hands_over: bool = False  # STOPPED: what runs beyond the grace goes on at other engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Known:
     next_start_s: float | None = None  # FAILED: not before this time
     orphan_since_s: float | None = None  # not in the assignment, since then
     stop_grace_s: float | None = None  # it is being stopped, or was, with this grace for running requests
+    hands_over: bool = False  # then: what runs beyond it goes on at other engines
     has_remains: bool = False  # FAILED, but not all of its processes or of its GPU memory are gone yet
 
 

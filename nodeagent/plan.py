@@ -30,6 +30,7 @@ class Stop:
 
     replica_uid: str
     grace_s: float
+    hands_over: bool = False  # what runs beyond the grace goes on at other engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,10 @@ def is_crash_loop(early_deaths: int, ready_for_s: float | None) -> bool:
 
 
 def _stopped(assigned: Assigned, mine: Known | None) -> Sequence[Action]:
-    if mine is None or mine.state is State.STOPPED or mine.stop_grace_s == assigned.drain_grace_s:
+    asked = (assigned.drain_grace_s, assigned.hands_over)
+    if mine is None or mine.state is State.STOPPED or (mine.stop_grace_s, mine.hands_over) == asked:
         return ()
-    return (Stop(assigned.replica_uid, assigned.drain_grace_s),)
+    return (Stop(assigned.replica_uid, *asked),)
 
 
 def _running(

@@ -225,8 +225,8 @@ class Supervisor:
                 engine = self._engines.get(assigned.replica_uid) or self._add(assigned)
                 engine.assigned = assigned
                 self._lives.start(engine, "" if self.applied is None else self.applied.cluster_id)
-            case plan.Stop(uid, grace_s):
-                self._engines[uid].stop(grace_s)
+            case plan.Stop(uid, grace_s, hands_over):
+                self._engines[uid].stop(grace_s, hands_over=hands_over)
                 self._lives.stop(self._engines[uid])
             case plan.MarkOrphan(uid):
                 self._engines[uid].mark_orphan(True)

@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 
 
-def python_of(name: str, root: Path) -> Path:
+def python_of(name: str, root: Path, *, has_torch: bool = True) -> Path:
     """Returns the interpreter of the environment `bench-NAME`, made if it is not there; ours if `name` is empty."""
     if not name:
         return Path(sys.executable)
     directory, locks = root / ".venvs" / f"bench-{name}", root / "requirements"
     own, torch = locks / f"bench-{name}.txt", locks / "torch.txt"
-    stamp = directory / f".made-{_key(directory, own, torch)}"
+    stamp = directory / f".made-{_key(directory, own, *([torch] if has_torch else []))}"
     python = directory / "bin" / "python"
     if not stamp.exists():
         print(f"environment: {directory.relative_to(root)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
         _install(python, "--no-deps", "--require-hashes", "-r", str(own))
-        _install(python, "-r", str(torch))
+        if has_torch:
+            _install(python, "-r", str(torch))
         stamp.touch()
     return python
 

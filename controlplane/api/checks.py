@@ -12,6 +12,7 @@ from controlplane.api.policy_checks import MAX_REPLICAS, check_policy
 from controlplane.api.virtual_env_checks import check_virtual_env
 from controlplane.catalog.checks import check_source
 from controlplane.placement.strategies import STRATEGIES, canonical_strategy
+from controlplane.routing_policies import ROUTING_POLICIES, canonical_routing_policy
 from roundhouse.kit.errors import FieldViolation, InvalidArgument, NotServed, Reason
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.names import ID_RULE, is_id
@@ -62,6 +63,7 @@ def check_new(deployment: Deployment, request_id: str, strategies: Collection[st
     _check_env(check, deployment.env)
     if deployment.HasField("virtual_env"):
         check_virtual_env(check, deployment.virtual_env, "deployment.virtual_env")
+    _check_routing(check, deployment.routing_policy)
     check_request_id(check, request_id)
     check.raise_if_any()
     _check_draft_model(check, settings_of(deployment).speculation)
@@ -106,6 +108,12 @@ def _check_rollout(check: FieldCheck, rollout: RolloutPolicy) -> None:
         check_duration(check, f"{field}.progress_deadline", rollout.progress_deadline, MAX_DEADLINE_S)
         long = from_duration(rollout.progress_deadline) >= 1
         check.require(long, f"{field}.progress_deadline", "is shorter than a second: use 1 s to 24 h")
+
+
+def _check_routing(check: FieldCheck, policy: str) -> None:
+    known = not policy or canonical_routing_policy(policy) is not None
+    choices = ", ".join(ROUTING_POLICIES)
+    check.require(known, "deployment.routing_policy", f'"{policy[:100]}" is unknown: use {choices}, or leave it empty')
 
 
 def check_request_id(check: FieldCheck, request_id: str) -> None:

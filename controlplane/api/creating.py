@@ -16,6 +16,7 @@ from controlplane.api.vault import Vault
 from controlplane.config import PlacementDefaults
 from controlplane.model import SharingSource
 from controlplane.placement.strategies import canonical_strategy
+from controlplane.routing_policies import canonical_routing_policy
 from controlplane.store.protocol import Compare, Store
 from roundhouse.internal.v1.store_pb2 import DeploymentRecord
 from roundhouse.kit.clock import Clock
@@ -103,6 +104,7 @@ class Creating:
             engine_options=asked.engine_options,
             virtual_env=asked.virtual_env if asked.HasField("virtual_env") else None,
             rollout=asked.rollout if asked.HasField("rollout") else None,
+            routing_policy=canonical_routing_policy(asked.routing_policy) or "",
         )
         policy = deployment.placement
         known = self._admission.strategies

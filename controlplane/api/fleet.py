@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -27,18 +27,37 @@ _PACE = Pace(most_fraction=0.05, cap_s=1.0)
 
 
 class FleetApi:
-    """The methods of `FleetService`. `known`: whom the control plane knows by their tokens; None if nobody is asked."""
+    """The methods of `FleetService`.
 
-    def __init__(self, routes: Latest[Routes], known: Latest[Known] | None = None, *, beat_s: float = BEAT_S) -> None:
+    known: whom the control plane knows by their tokens; None if nobody is asked. count_gateways: is told how many
+    gateways there are, the one in this process among them, whenever that changes.
+    """
+
+    def __init__(
+        self,
+        routes: Latest[Routes],
+        known: Latest[Known] | None = None,
+        *,
+        count_gateways: Callable[[int], None] = lambda _: None,
+        beat_s: float = BEAT_S,
+    ) -> None:
         self._routes, self._known, self._beat_s = routes, known, beat_s
+        self._count_gateways = count_gateways
+        self._gateway_count = 1
 
     async def WatchRoutes(self, request: WatchRoutesRequest, context: Any) -> None:
         """Streams the routes, and who may call, at the pace of the gateway that reads them."""
         log.info("gateway connected", gateway=request.gateway_id)
+        self._count(+1)
         try:
             await self._stream(context)
         finally:
+            self._count(-1)
             log.info("gateway disconnected", gateway=request.gateway_id)
+
+    def _count(self, change: int) -> None:
+        self._gateway_count += change
+        self._count_gateways(self._gateway_count)
 
     async def _stream(self, context: Any) -> None:
         now_s = asyncio.get_running_loop().time

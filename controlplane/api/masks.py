@@ -21,6 +21,7 @@ CHANGEABLE = (
     "env",
     "virtual_env",
     "rollout",
+    "routing_policy",
     "placement.memory_bytes",
     "placement.memory_fraction",
 )

@@ -14,6 +14,7 @@ from controlplane.api.records import Stored, is_going, read, require_etag, resou
 from controlplane.api.sizing import Sizing, put_sized
 from controlplane.api.statuses import Statuses
 from controlplane.api.vault import Vault, check_kept
+from controlplane.routing_policies import canonical_routing_policy
 from controlplane.secrets import secret_bytes
 from controlplane.store.protocol import Store
 from roundhouse.internal.v1.store_pb2 import ROLLOUT_STATE_RUNNING, DeploymentRecord, Rollout
@@ -101,6 +102,7 @@ class Updating:
         self._vault.seal_env(record, env)
         if not after.HasField("replica_count"):
             after.replica_count = 1
+        after.routing_policy = canonical_routing_policy(after.routing_policy) or ""
         new_secrets = any(each.HasField("secret_value") for each in env)
         if same(after, before.deployment, OF_ENGINES) and not new_secrets:
             return _Draft(stored, record, is_new_spec=False)

@@ -10,9 +10,10 @@ from controlplane.fleet.changes import Marks
 from controlplane.fleet.intent import Intent
 from controlplane.fleet.registry import Known, NodeChange, Registry
 from controlplane.model import Placement, Route, Routes
+from controlplane.routing_policies import DEFAULT_ROUTING_POLICY, RoutingPolicy, canonical_routing_policy
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.pace import Pace
-from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY
+from roundhouse.v1.deployment_pb2 import REPLICA_STATE_READY, EngineLoad
 
 # Every report of a busy engine changes a route, and each update looks at all replicas of the deployment: a thousand of
 # them would do nothing else.
@@ -22,9 +23,14 @@ _PACE = Pace(most_fraction=0.05, cap_s=1.0)
 class RouteKeeper:
     """Follows intent and reports, and holds the routes that come of them."""
 
-    def __init__(self, intent: Intent, registry: Registry) -> None:
-        self._intent, self._registry = intent, registry
+    def __init__(self, intent: Intent, registry: Registry, policy: RoutingPolicy = DEFAULT_ROUTING_POLICY) -> None:
+        """`policy` routes the deployments that do not say by which."""
+        self._intent, self._registry, self._policy = intent, registry, policy
         self.routes: Latest[Routes] = Latest(Routes({}, is_current=False))
+
+    def count_gateways(self, count: int) -> None:
+        """Takes in how many gateways there are, the one in this process among them."""
+        self.routes.set(replace(self.routes.get(), gateway_count=count))
 
     async def run(self) -> None:
         """Keeps `routes` up to date until cancelled."""
@@ -46,11 +52,13 @@ class RouteKeeper:
     def _update(self, deployments: list[str]) -> None:
         before = self.routes.get()
         replicas, deleting, silent = dict(before.replicas), set(before.deleting), dict(before.silent)
+        policies = dict(before.policies)
         for deployment in deployments:
             row = self._intent.deployments.rows.get(deployment)
             replicas.pop(deployment, None)
             deleting.discard(deployment)
             silent.pop(deployment, None)
+            policies.pop(deployment, None)
             if row is not None:
                 placements = [
                     each
@@ -64,7 +72,10 @@ class RouteKeeper:
                     silent[deployment] = {each.replica_uid: each.index for each in unheard}
                 if row.value.deployment.HasField("delete_time"):
                     deleting.add(deployment)
-        after = Routes(replicas, frozenset(deleting), silent)
+                policy = canonical_routing_policy(row.value.deployment.routing_policy) or self._policy
+                if policy != DEFAULT_ROUTING_POLICY:
+                    policies[deployment] = policy
+        after = Routes(replicas, frozenset(deleting), silent, policies, gateway_count=before.gateway_count)
         if after != before:
             self.routes.set(after)
 
@@ -99,4 +110,18 @@ def route_to(placement: Placement, nodes: Mapping[str, Known]) -> Route | None:
         is_ready=known.is_ready and is_current and report.state == REPLICA_STATE_READY,
         running_count=report.load.running_count,
         waiting_count=report.load.waiting_count,
+        is_stale=not report.HasField("load"),
+        used_block_eighths=_used_eighths(report.load),
+        fingerprint=report.fingerprint,
+        max_running_count=report.load.max_running_count,
+        kv_token_count=report.load.kv_token_count,
     )
+
+
+def _used_eighths(load: EngineLoad) -> int:
+    """Returns which share of its KV blocks requests hold, in eighths, rounded down.
+
+    The numbers themselves change with every report of a busy engine, and each change is told to all gateways.
+    """
+    total = load.total_block_count
+    return 8 * max(0, total - load.free_block_count) // total if total > 0 else 0

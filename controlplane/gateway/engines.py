@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import grpc
 
@@ -19,6 +20,18 @@ _OWN_PREFIXES = ("roundhouse-", "grpc-", ":")
 _OWN_KEYS = frozenset({"user-agent", "te", "content-type", "authorization"})
 
 Metadata = Sequence[tuple[str, str | bytes]]
+Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """On whose behalf an engine is called, and by which call."""
+
+    principal: str
+    tenant: str = ""
+    follower: str = ""  # names the call among those that follow a request
+    passed: Metadata = ()  # of the client's metadata, what travels on
 
 
 class Engines:
@@ -29,40 +42,44 @@ class Engines:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def stream(
-        self,
-        route: Route,
-        method: str,
-        body: bytes,
-        *,
-        principal: str,
-        tenant: str,
-        attempt: int,
-        timeout_s: float | None,
-        passed: Metadata,
-    ) -> grpc.aio.UnaryStreamCall[bytes, bytes]:
-        """Starts `Generate` or `Chat` at an engine; requests and responses stay bytes."""
+        self, route: Route, method: str, body: bytes, party: Party, *, attempt: int, timeout_s: float | None
+    ) -> Stream:
+        """Starts `Generate`, `Chat` or `Attach` at an engine; requests and responses stay bytes."""
         call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel(route).unary_stream(_SERVICE + method)
-        return call(
-            body, timeout=timeout_s, metadata=[*passed, self._hop(route, principal, tenant=tenant, attempt=attempt)]
-        )
+        hop = self._hop(route, party)
+        hop.attempt, hop.wants_kept = attempt, True
+        return call(body, timeout=timeout_s, metadata=[*party.passed, (HOP_KEY, hop.SerializeToString())])
 
     async def cancel(
         self,
         route: Route,
         request: inference_service_pb2.CancelRequestRequest,
+        party: Party,
         *,
-        principal: str,
         cause: receipt_pb2.CancelCause,
         timeout_s: float,
     ) -> inference_service_pb2.CancelRequestResponse:
         """Cancels a request at an engine; raises grpc.RpcError if the engine does not answer."""
-        call: grpc.aio.UnaryUnaryMultiCallable[Any, inference_service_pb2.CancelRequestResponse]
-        call = self._channel(route).unary_unary(
-            _SERVICE + "CancelRequest",
-            request_serializer=inference_service_pb2.CancelRequestRequest.SerializeToString,
-            response_deserializer=inference_service_pb2.CancelRequestResponse.FromString,
+        hop = self._hop(route, party)
+        hop.cancel_cause = cause
+        answer: type[inference_service_pb2.CancelRequestResponse] = inference_service_pb2.CancelRequestResponse
+        return await self._unary(route, "CancelRequest", request, answer, hop, timeout_s)
+
+    async def get(
+        self, route: Route, request: inference_service_pb2.GetRequestRequest, party: Party, *, timeout_s: float
+    ) -> inference_service_pb2.GetRequestResponse:
+        """Asks an engine for a request; raises grpc.RpcError if it does not have it, or does not answer."""
+        hop = self._hop(route, party)
+        return await self._unary(route, "GetRequest", request, inference_service_pb2.GetRequestResponse, hop, timeout_s)
+
+    async def list(
+        self, route: Route, request: inference_service_pb2.ListRequestsRequest, party: Party, *, timeout_s: float
+    ) -> inference_service_pb2.ListRequestsResponse:
+        """Asks an engine for its requests; raises grpc.RpcError if it does not answer."""
+        hop = self._hop(route, party)
+        return await self._unary(
+            route, "ListRequests", request, inference_service_pb2.ListRequestsResponse, hop, timeout_s
         )
-        return await call(request, timeout=timeout_s, metadata=[self._hop(route, principal, cause=cause)])
 
     async def keep_only(self, addresses: frozenset[str]) -> None:
         """Closes the channels to all other addresses."""
@@ -71,30 +88,31 @@ class Engines:
         for channel in closing:
             await channel.close()
 
+    async def _unary(
+        self, route: Route, method: str, request: Any, answer: type[Answer], hop: hop_pb2.Hop, timeout_s: float
+    ) -> Answer:
+        kind: Any = answer
+        call: grpc.aio.UnaryUnaryMultiCallable[Any, Answer] = self._channel(route).unary_unary(
+            _SERVICE + method,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=kind.FromString,
+        )
+        return await call(request, timeout=timeout_s, metadata=[(HOP_KEY, hop.SerializeToString())])
+
     def _channel(self, route: Route) -> grpc.aio.Channel:
         if route.address not in self._channels:
             self._channels[route.address] = open_channel(route.address)
         return self._channels[route.address]
 
-    def _hop(
-        self,
-        route: Route,
-        principal: str,
-        *,
-        tenant: str = "",
-        attempt: int = 0,
-        cause: receipt_pb2.CancelCause | None = None,
-    ) -> tuple[str, bytes]:
-        hop = hop_pb2.Hop(
+    def _hop(self, route: Route, party: Party) -> hop_pb2.Hop:
+        return hop_pb2.Hop(
             engine_uuid=route.engine_uuid,
             engine_key=route.engine_key,
-            principal=principal,
-            tenant=tenant,
-            attempt=attempt,
+            principal=party.principal,
+            tenant=party.tenant,
             keeper=self._gateway_id,
-            cancel_cause=cause,
+            follower=party.follower,
         )
-        return HOP_KEY, hop.SerializeToString()
 
 
 def passed_on(metadata: Metadata | None) -> Metadata:

@@ -1,34 +1,48 @@
-"""Relays one request: to a ready replica, its answer back as bytes, and the client's leaving on to the engine."""
+"""Relays requests: to a ready replica, its answer back as bytes, and the client's leaving on to the engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import uuid
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import grpc
 import structlog
 
 from controlplane.auth.caller import caller
+from controlplane.gateway.admission.admission import Admission, Withdrawn
+from controlplane.gateway.admission.costs import cost_of
+from controlplane.gateway.admission.ending import deadline_of, shorten, withdrawn
+from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
-from controlplane.gateway.engines import Engines, passed_on
+from controlplane.gateway.continuing import Continuing
+from controlplane.gateway.engines import Engines, Party, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
-from controlplane.gateway.pick import pick
-from controlplane.model import Route, Routes
-from roundhouse.internal.hops import LOCATION_KEY, REQUEST_ID_KEY
-from roundhouse.kit.channel import cancelling
-from roundhouse.kit.errors import NotFound, NotReady, Resource, RoundhouseError, Unreachable
-from roundhouse.kit.status import error_of
+from controlplane.gateway.locating import Locating
+from controlplane.gateway.lookup import Lookup
+from controlplane.gateway.opened import Opener
+from controlplane.gateway.outlet import Outlet
+from controlplane.gateway.placing import Placing
+from controlplane.gateway.record import Request
+from controlplane.gateway.router import Router
+from controlplane.gateway.stream import RequestStream
+from controlplane.model import Routes
+from roundhouse.internal.hops import REQUEST_ID_KEY
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.errors import RoundhouseError
+from roundhouse.kit.latest import Latest
 from roundhouse.kit.tasks import Background
-from roundhouse.v1 import errors_pb2
+from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
 
 log = structlog.get_logger()
 
-MAX_ATTEMPTS = 3  # before the first token; a fleet of which three replicas just died is better told of
-RETRY_AFTER_S = 1.0  # agents report every second
 # The call may be ended by its deadline a moment before the clock says so; the engine keeps the same deadline itself.
 DEADLINE_TOLERANCE_S = 0.05
-_PASSED_BACK = (REQUEST_ID_KEY, LOCATION_KEY)
+_LOST = (errors_pb2.ERROR_REASON_ENGINE_LOST, errors_pb2.ERROR_REASON_DRAINING)
+Run = Callable[[RequestStream, Continuing, Outlet], Coroutine[Any, Any, None]]
+_DETACH = generation_pb2.DISCONNECT_POLICY_DETACH
 
 
 class Relay:
@@ -36,140 +50,139 @@ class Relay:
 
     def __init__(
         self,
-        routes: Callable[[], Routes],
+        routes: Latest[Routes],
         engines: Engines,
         live: LiveRequests,
+        router: Router,
         canceller: Canceller,
-        background: Background,
-    ) -> None:
-        self._routes, self._engines, self._live = routes, engines, live
-        self._canceller, self._background = canceller, background
-
-    async def relay(self, key: RequestKey, method: str, body: bytes, context: Any) -> None:
-        """Streams the answer of a replica to the client.
-
-        A replica that turns out to be gone before its first message is replaced by another one; after that the stream
-        ends with UNAVAILABLE (ENGINE_LOST). However the client leaves, the engine is told.
-        """
-        passed = passed_on(context.invocation_metadata())
-        with self._live.keep(key):
-            tried: set[str] = set()
-            for attempt in range(1, MAX_ATTEMPTS + 1):
-                route = self._pick(key.deployment, tried)
-                tried.add(route.engine_uuid)
-                call = self._engines.stream(
-                    route,
-                    method,
-                    body,
-                    principal=key.principal,
-                    tenant=caller().tenant,
-                    attempt=attempt,
-                    timeout_s=context.time_remaining(),
-                    passed=passed,
-                )
-                with self._live.at(key, route):
-                    async with cancelling(call):
-                        if await self._stream(key, route, call, context, may_retry=attempt < MAX_ATTEMPTS):
-                            return
-
-    async def _stream(
-        self,
-        key: RequestKey,
-        route: Route,
-        call: grpc.aio.UnaryStreamCall[bytes, bytes],
-        context: Any,
+        lookup: Lookup,
+        admission: Admission,
+        clock: Clock,
         *,
-        may_retry: bool,
-    ) -> bool:
-        """Returns whether the answer is complete; false: nothing was sent and another replica may be asked."""
-        has_sent = False
-        try:
-            message = await call.read()
-            await context.send_initial_metadata(
-                [(name, value) for name, value in await call.initial_metadata() if name in _PASSED_BACK]
+        leaving: Background,
+        keeping: Background,
+    ) -> None:
+        """leaving: tells engines of clients that left. keeping: goes on with requests that their clients have left."""
+        self._routes, self._engines, self._live, self._clock = routes, engines, live, clock
+        self._router, self._canceller, self._lookup = router, canceller, lookup
+        self._admission, self._leaving, self._keeping = admission, leaving, keeping
+        self._is_ending = False
+
+    def end(self) -> None:
+        """Says that this gateway is about to end: requests that lose it are left for another one to take up."""
+        self._is_ending = True
+
+    async def start(self, key: RequestKey, method: str, request: Request, context: Any) -> None:
+        """Streams the answer of a replica to the client once it is its turn, and of another one if that is lost.
+
+        The id of a request that this gateway relays leads to the engine that has it; that one knows if it is the same.
+        However the client leaves, the engine is told.
+        """
+        is_detached = request.options.on_disconnect.policy == _DETACH
+        remaining_s = _unbounded if is_detached else context.time_remaining
+        has_others = self._live.is_live(key)
+        opener = self._opener(key, context)
+        placing = Placing(self._routes.get, opener, remaining_s)
+
+        async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
+            body, asked = request.SerializeToString(), asked_of(request)
+            there = await self._live.placed(key) if has_others else None
+            if there is not None:
+                await stream.run(lambda: placing.open(method, body, asked, there), continuing.find)
+                return
+            placing.require()
+            ticket = self._admission.admitted(
+                key,
+                cost_of(request),
+                tenant=opener.party.tenant,
+                priority=request.options.priority,
+                deadline_s=deadline_of(request, remaining_s()),
             )
-            while message is not grpc.aio.EOF:
-                has_sent = True
-                await context.write(message)
-                message = await call.read()
-        except asyncio.CancelledError:
-            # The deadline of the call travels with it, and the engine keeps it itself.
-            remaining_s = context.time_remaining()
-            if remaining_s is None or remaining_s > DEADLINE_TOLERANCE_S:
-                self._background.start(self._canceller.leave(key, route), name=f"cancel {key.request_id}")
-            raise
-        except grpc.RpcError as error:
-            ours = error_of(error)
-            if not _is_lost(error, ours):
+            try:
+                async with ticket:
+                    shorten(request, ticket.waited_s)
+                    body = request.SerializeToString() if ticket.waited_s else body
+                    await stream.run(lambda: placing.open(method, body, asked, None), continuing.find, ticket.spent)
+            except Withdrawn as ended:
+                await outlet.begin([(REQUEST_ID_KEY, key.request_id)])
+                await outlet.put(withdrawn(request, ended.receipt, ticket.waited_s))
+                await outlet.flush()
+
+        await self._serve(opener, run, context, remaining_s, is_new=not has_others, is_detached=is_detached)
+
+    async def attach(self, key: RequestKey, request: inference_service_pb2.AttachRequest, context: Any) -> None:
+        """Streams a request from where it is, behind what its client has."""
+        opener = self._opener(key, context)
+        locating = Locating(opener, self._live, self._lookup, self._clock)
+
+        async def run(stream: RequestStream, continuing: Continuing, _outlet: Outlet) -> None:
+            await stream.run(lambda: locating.open(request), continuing.find)
+
+        await self._serve(opener, run, context, _unbounded, is_new=False, is_detached=False)
+
+    async def _serve(
+        self,
+        opener: Opener,
+        run: Run,
+        context: Any,
+        remaining_s: Callable[[], float | None],
+        *,
+        is_new: bool,
+        is_detached: bool,
+    ) -> None:
+        key, outlet = opener.key, Outlet(context)
+        stream = RequestStream(outlet, self._clock.monotonic, opener.judge)
+        continuing = Continuing(self._routes, opener, self._clock, remaining_s)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._live.keep(key, is_new=is_new))
+            work = self._run(key, stream, run(stream, continuing, outlet))
+            running = asyncio.create_task(work, name=f"relay {key.request_id}")
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                outlet.close()
+                if (is_detached or stream.policy == _DETACH) and not self._is_ending:
+                    self._keeping.start(_kept(running, held.pop_all()), name=f"keep {key.request_id}")
+                    self._leave(opener)
+                else:
+                    running.cancel()
+                    bound_s = remaining_s()
+                    if not self._is_ending and (bound_s is None or bound_s > DEADLINE_TOLERANCE_S):
+                        self._leave(opener)
+                    await asyncio.wait([running])
                 raise
-            what = "engine lost" if has_sent else "engine takes no requests"
-            log.warning(what, replica=_name(route), engine=route.engine_uuid, request_id=key.request_id)
-            self._live.shun(route)
-            if has_sent:
-                self._live.lose(key, route)
-                raise _lost(key, route) from error
-            if not may_retry:
-                raise _untaken(key) from error
-            return False
-        return True
+            running.result()
 
-    def _pick(self, deployment: str, tried: set[str]) -> Route:
-        routes = self._routes()
-        found = routes.replicas.get(deployment)
-        if found is None:
-            raise not_found(routes, deployment)
-        if deployment in routes.deleting:
-            raise NotReady(
-                f'deployment "{deployment}" is being deleted: wait until it is gone, then create it again',
-                reason=errors_pb2.ERROR_REASON_DEPLOYMENT_DELETING,
-            )
-        route = pick(found, self._live.flights, tried=tried, shunned=self._live.shunned())
-        if route is None:
-            raise Unreachable(
-                f'deployment "{deployment}" has no ready replica: wait for one, ListReplicas says what they are doing',
-                reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
-                retry_after_s=RETRY_AFTER_S,
-            )
-        return route
+    async def _run(self, key: RequestKey, stream: RequestStream, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except RoundhouseError as error:
+            if error.own_reason in _LOST and stream.route is not None:
+                self._live.lose(key, stream.route)
+            raise
+
+    def _leave(self, opener: Opener) -> None:
+        route = self._live.where(opener.key)
+        if route is not None:
+            work = self._canceller.leave(opener.key, route, opener.party)
+            self._leaving.start(work, name=f"leave {opener.key.request_id}")
+
+    def _opener(self, key: RequestKey, context: Any) -> Opener:
+        passed = passed_on(context.invocation_metadata())
+        party = Party(key.principal, caller().tenant, follower=uuid.uuid4().hex, passed=passed)
+        return Opener(self._engines, self._live, self._router, key, party)
 
 
-def not_found(routes: Routes, deployment: str) -> RoundhouseError:
-    """Returns the error of a request for a deployment that is not among the routes."""
-    if not routes.is_current:
-        return Unreachable(
-            f'whether deployment "{deployment}" exists is not known, as the control plane is not heard: try again',
-            reason=errors_pb2.ERROR_REASON_INTERRUPTED,
-            retry_after_s=RETRY_AFTER_S,
-        )
-    return NotFound(
-        f'deployment "{deployment}" does not exist: check the name, or create it',
-        resource=Resource("roundhouse.v1.Deployment", f"deployments/{deployment}"),
-    )
+async def _kept(running: asyncio.Task[None], held: contextlib.ExitStack) -> None:
+    """Waits for the end of a request that its client has left, and holds what it holds until then."""
+    with held:
+        try:
+            await running
+        except (grpc.RpcError, RoundhouseError) as error:
+            log.info("a request that was left by its client has failed", error=str(error))
+        finally:
+            running.cancel()
 
 
-def _is_lost(error: grpc.RpcError, ours: RoundhouseError) -> bool:
-    """Tells whether the engine is gone or refuses everybody, as against refusing this request."""
-    if error.code() is grpc.StatusCode.CANCELLED:
-        return True  # not by us, so by a server that went down with the call accepted
-    return isinstance(ours, Unreachable)
-
-
-def _untaken(key: RequestKey) -> Unreachable:
-    return Unreachable(
-        f'{MAX_ATTEMPTS} replicas of deployment "{key.deployment}" one after another did not take the request: '
-        "try again",
-        reason=errors_pb2.ERROR_REASON_NO_READY_REPLICA,
-        retry_after_s=RETRY_AFTER_S,
-    )
-
-
-def _lost(key: RequestKey, route: Route) -> Unreachable:
-    return Unreachable(
-        f'the engine of "{_name(route)}" was lost while it ran request "{key.request_id}": send it again',
-        reason=errors_pb2.ERROR_REASON_ENGINE_LOST,
-        metadata={"replica": f"deployments/{route.deployment}/replicas/{route.index}"},
-    )
-
-
-def _name(route: Route) -> str:
-    return f"{route.deployment}-{route.index}"
+def _unbounded() -> None:
+    """Says that no deadline of a call bounds the request."""

@@ -23,7 +23,7 @@ class Tombstones:
 
     def put(self, key: RequestKey, receipt: Receipt) -> Receipt:
         """Refuses the request from now on; returns the receipt of the first time, if it was refused already."""
-        receipt = self._get(key) or receipt
+        receipt = self.receipt(key) or receipt
         self._receipts.pop(key, None)
         self._receipts[key] = (self._clock.monotonic() + KEPT_S, receipt)
         if len(self._receipts) > KEPT_COUNT:
@@ -32,14 +32,15 @@ class Tombstones:
 
     def check(self, key: RequestKey) -> None:
         """Raises Conflict if the request was cancelled before it came."""
-        if self._get(key) is not None:
+        if self.receipt(key) is not None:
             raise Conflict(
                 f'request "{key.request_id}" was cancelled before it arrived: choose another request_id to run it '
                 "anyway",
                 reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED,
             )
 
-    def _get(self, key: RequestKey) -> Receipt | None:
+    def receipt(self, key: RequestKey) -> Receipt | None:
+        """Returns the receipt of a request that is refused; None if it is not."""
         now_s = self._clock.monotonic()
         while self._receipts and next(iter(self._receipts.values()))[0] <= now_s:
             self._receipts.popitem(last=False)

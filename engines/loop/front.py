@@ -104,6 +104,10 @@ class StepLoop:
         """Ends all choices of a request from any thread. The first cause counts; an unknown or ended key is nothing."""
         self._inbox.cancel(key, Cancel(cause, self._clock.monotonic()))
 
+    def has_joined(self, key: str) -> bool:
+        """Tells whether a sequence of this key lives that has been in the batch. From any thread."""
+        return self._steps.has_joined(key)
+
     def progress(self) -> Progress:
         """Returns what the loop is doing. From any thread; never waits for a step."""
         now_s, meter = self._clock.monotonic(), self._meter
@@ -122,6 +126,7 @@ class StepLoop:
             cached_token_count=meter.cached_token_count,
             drafted_token_count=meter.drafted_count,
             accepted_token_count=meter.accepted_count,
+            max_running_count=self._scheduler.max_running,
         )
 
     def _live(self, work: Work, sink: Sink, now_s: float) -> Live:

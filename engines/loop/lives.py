@@ -30,6 +30,7 @@ class Lives:
     ) -> None:
         """`forget` is called for each that ends."""
         self.of: dict[Sequence, Live] = {}
+        self.joined: set[str] = set()  # keys of requests of which a sequence has been in the batch; read by others
         self.ended_count = 0
         self._scheduler = scheduler
         self._inbox = inbox
@@ -89,6 +90,7 @@ class Lives:
         choices.remove(live)
         if not choices:
             del self._requests[live.key]
+            self.joined.discard(live.key)
             self._inbox.forget(live.key)
         end = live.end(ending, freed, self._scheduler.pool.total, steps_after, self._clock.monotonic())
         self.tell(live, partial(live.scribe.end, end))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from engines.loop.endings import Ending, failed
 from engines.loop.interfaces import Transcript
-from engines.model import End, FinishReason, PromptScored, Sampled, Sink, Tokens, Work
+from engines.model import End, FinishReason, PromptScored, Reread, Sampled, Sink, Tokens, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Desk:
 class Scribe:
     """Used by one thread at a time, the text thread. Its methods do not raise: what goes wrong ends the output."""
 
-    __slots__ = ("_desk", "_sink", "_told_count", "_transcript", "_verdict", "_work")
+    __slots__ = ("_desk", "_given", "_sink", "_told_count", "_transcript", "_verdict", "_work")
 
     def __init__(self, work: Work, sink: Sink, desk: Desk) -> None:
         self._work = work
@@ -34,6 +34,7 @@ class Scribe:
         self._desk = desk
         self._transcript: Transcript | None = None
         self._told_count = len(work.output)
+        self._given: list[str] = []  # texts of the output that the sequence was given, while they are not told
         self._verdict: Ending | None = None  # what was found; nothing behind it is told
 
     def reread(self) -> None:
@@ -78,29 +79,32 @@ class Scribe:
                 release=replace(end.release, steps_after=0, cancel_to_release_s=0.0),
             )
         try:
+            self._end_given(end.reason)
+        except Exception as error:  # noqa: BLE001 - the request is told
+            if end.reason is not FinishReason.CANCELLED:
+                end = replace(end, reason=FinishReason.FAILED, error=error, matched_token_id=None)
+        try:
             self._sink(end)
         except Exception as error:  # noqa: BLE001 - somebody is told
             self._desk.on_fault(error)
 
     def _write(self, first_position: int, sampled: Sequence[Sampled], reason: FinishReason | None) -> None:
         transcript = self._transcript or self._opened()
-        text, count = "", 0
+        self._tell_given()
+        texts: list[str] = []
         is_end_token = False
         for each in sampled:
-            count += 1
-            is_end_token = reason is FinishReason.STOP_TOKEN and count == len(sampled)
-            if not is_end_token or self._work.include_stop:
-                text += transcript.write(each.token)
+            is_end_token = reason is FinishReason.STOP_TOKEN and len(texts) + 1 == len(sampled)
+            texts.append("" if is_end_token and not self._work.include_stop else transcript.write(each.token))
             if transcript.matched_stop:
                 break
-        if reason is not None and not transcript.matched_stop:
-            text += transcript.close()
-        if self._work.include_stop:
-            text += transcript.matched_stop
+        if reason is not None or transcript.matched_stop:
+            texts[-1] += self._rest(transcript)
+        count = len(texts)
         told = sampled[:count]
         ids = tuple([each.token for each in told])
         logprobs = tuple([each.logprobs for each in told if each.logprobs is not None])
-        self._sink(Tokens(first_position, ids, text, self._work.choice, logprobs))
+        self._sink(Tokens(first_position, ids, tuple(texts), self._work.choice, logprobs))
         self._told_count = first_position + count
         if transcript.matched_stop and not is_end_token:
             self._decide(Ending(FinishReason.STOP_STRING))
@@ -112,9 +116,33 @@ class Scribe:
     def _opened(self) -> Transcript:
         """Returns the transcript as it was behind the output that the sequence was given."""
         transcript = self._transcript = self._desk.open_transcript(self._work.stop)
-        for token in self._work.output:
-            transcript.write(token)  # has been told before
+        if self._work.output:
+            *before, last = self._work.output
+            self._given = [transcript.write(token) for token in before]
+            is_end_token = last in self._work.stop_token_ids
+            self._given.append("" if is_end_token and not self._work.include_stop else transcript.write(last))
         return transcript
+
+    def _rest(self, transcript: Transcript) -> str:
+        """Returns what is left to be told of a text that has ended."""
+        held = "" if transcript.matched_stop else transcript.close()
+        return held + transcript.matched_stop if self._work.include_stop else held
+
+    def _tell_given(self) -> None:
+        """Tells the text of what the sequence was given, once."""
+        if self._given:
+            texts, self._given = tuple(self._given), []
+            self._sink(Reread(texts, self._work.choice))
+
+    def _end_given(self, reason: FinishReason) -> None:
+        """Tells the text of what the sequence was given, if nothing came behind it."""
+        if reason is FinishReason.FAILED or not self._work.output:
+            return
+        transcript = self._transcript or self._opened()
+        if self._given:
+            if reason is not FinishReason.CANCELLED:
+                self._given[-1] += self._rest(transcript)
+            self._tell_given()
 
     def _decide(self, verdict: Ending) -> None:
         self._verdict = verdict

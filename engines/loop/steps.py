@@ -62,6 +62,10 @@ class Steps:
         """Steps that found too little memory."""
         return self._recovery.budget.shrink_count
 
+    def has_joined(self, key: str) -> bool:
+        """Tells whether a sequence of this key lives that has been in the batch. From any thread."""
+        return key in self._lives.joined
+
     def turn(self) -> None:
         """Goes once around.
 
@@ -116,6 +120,7 @@ class Steps:
 
     def _join(self, live: Live) -> None:
         live.joined_s = self._clock.monotonic()
+        self._lives.joined.add(live.key)
         self._meter.prompt_token_count += live.prompt_count
         self._meter.cached_token_count += live.sequence.cached_token_count
 

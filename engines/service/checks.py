@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from engines.service.arrival import Request, detaches
 from engines.service.resume_checks import check_resume
 from engines.service.sampling_checks import check_ids, check_sampling
-from roundhouse.kit.errors import FieldViolation, NotServed
+from engines.service.works import sent_count
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import generation_pb2, inference_service_pb2
@@ -19,18 +20,21 @@ MAX_LABEL_KEY = 63
 MAX_LABEL_VALUE = 255
 MAX_SESSION_KEY = 255
 MAX_PRIORITY = 100
+MAX_PAGE_SIZE = 1000
+MAX_TTL_S = 3600.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 _ROLES = frozenset({generation_pb2.ROLE_SYSTEM, generation_pb2.ROLE_USER, generation_pb2.ROLE_ASSISTANT})
-_SERVED_POLICIES = frozenset({generation_pb2.DISCONNECT_POLICY_UNSPECIFIED, generation_pb2.DISCONNECT_POLICY_CANCEL})
-_SERVED_FAILOVERS = frozenset({generation_pb2.FAILOVER_POLICY_UNSPECIFIED, generation_pb2.FAILOVER_POLICY_NEVER})
 
-
-Request = inference_service_pb2.GenerateRequest | inference_service_pb2.ChatRequest
+Naming = (
+    inference_service_pb2.AttachRequest
+    | inference_service_pb2.GetRequestRequest
+    | inference_service_pb2.CancelRequestRequest
+)
 
 
 def check_generate(request: inference_service_pb2.GenerateRequest, vocabulary_size: int) -> None:
-    """Raises InvalidArgument with all that is wrong, else NotServed with all that is not served yet."""
+    """Raises InvalidArgument with all that is wrong."""
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=False)
@@ -42,7 +46,7 @@ def check_generate(request: inference_service_pb2.GenerateRequest, vocabulary_si
 
 
 def check_chat(request: inference_service_pb2.ChatRequest, vocabulary_size: int) -> None:
-    """Raises InvalidArgument with all that is wrong, else NotServed with all that is not served yet."""
+    """Raises InvalidArgument with all that is wrong."""
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=False)
@@ -53,11 +57,37 @@ def check_chat(request: inference_service_pb2.ChatRequest, vocabulary_size: int)
     _check_common(check, request, vocabulary_size)
 
 
-def check_cancel(request: inference_service_pb2.CancelRequestRequest) -> None:
-    """Raises InvalidArgument with all that is wrong."""
+def check_named(request: Naming) -> None:
+    """Raises InvalidArgument with all that is wrong with what only names a request."""
     check = FieldCheck()
     _check_target(check, request.deployment)
     _check_request_id(check, request.request_id, required=True)
+    check.raise_if_any()
+
+
+def check_attach(request: inference_service_pb2.AttachRequest, sampling: generation_pb2.SamplingParams) -> None:
+    """Raises InvalidArgument with all that does not fit the request which is to be followed."""
+    check = FieldCheck()
+    count = sent_count(sampling)
+    _bound(check, "after", len(request.after), count)
+    seen: set[int] = set()
+    for number, each in enumerate(request.after):
+        field = f"after[{number}]"
+        holds = 0 <= each.choice < count
+        check.require(holds, f"{field}.choice", f"{each.choice} is out of range: use 0 to {count - 1}, by n")
+        check.require(each.choice not in seen, f"{field}.choice", f"{each.choice} is there twice: name each once")
+        seen.add(each.choice)
+        holds, field = each.output_token_count >= 0, f"{field}.output_token_count"
+        check.require(holds, field, f"{each.output_token_count} is below 0: use 0 or more")
+    check.raise_if_any()
+
+
+def check_list(request: inference_service_pb2.ListRequestsRequest) -> None:
+    """Raises InvalidArgument with all that is wrong, but for the token."""
+    check = FieldCheck()
+    _check_target(check, request.deployment)
+    holds = 0 <= request.page_size <= MAX_PAGE_SIZE
+    check.require(holds, "page_size", f"{request.page_size} is out of range: use 0 to {MAX_PAGE_SIZE}")
     check.raise_if_any()
 
 
@@ -76,7 +106,6 @@ def _check_common(check: FieldCheck, request: Request, vocabulary_size: int) -> 
     if request.options.HasField("resume"):
         check_resume(check, request.options.resume, request.sampling, vocabulary_size)
     check.raise_if_any()
-    _refuse_not_served(request.options)
 
 
 def _brings_prompt(request: Request) -> bool:
@@ -130,9 +159,13 @@ def _check_parts(
 def _check_options(check: FieldCheck, options: generation_pb2.RequestOptions) -> None:
     policy, failover = options.on_disconnect.policy, options.failover
     known = policy in generation_pb2.DisconnectPolicy.values()
-    check.require(known, "options.on_disconnect.policy", f"{policy} is not a policy: use CANCEL")
+    check.require(known, "options.on_disconnect.policy", f"{policy} is not a policy: use CANCEL or DETACH")
+    if detaches(options) and options.on_disconnect.HasField("ttl"):
+        ttl_s = from_duration(options.on_disconnect.ttl)
+        what = f"{ttl_s:g} s is out of range: use more than 0 s and at most {MAX_TTL_S:g} s"
+        check.require(0 < ttl_s <= MAX_TTL_S, "options.on_disconnect.ttl", what)
     known = failover in generation_pb2.FailoverPolicy.values()
-    check.require(known, "options.failover", f"{failover} is not a policy: use NEVER")
+    check.require(known, "options.failover", f"{failover} is not a policy: use NEVER, APPROXIMATE_OK or EXACT_ONLY")
     if options.HasField("max_duration"):
         duration_s = from_duration(options.max_duration)
         check.require(duration_s > 0, "options.max_duration", f"{duration_s:g} s is too short: use more than 0 s")
@@ -152,16 +185,3 @@ def _check_labels(check: FieldCheck, options: generation_pb2.RequestOptions) -> 
         where = f'options.labels["{key[:MAX_LABEL_KEY]}"]'
         check.require(1 <= len(key) <= MAX_LABEL_KEY, where, f"has a bad key: use 1 to {MAX_LABEL_KEY} characters")
         check.require(len(value) <= MAX_LABEL_VALUE, where, f"is too long: use at most {MAX_LABEL_VALUE} characters")
-
-
-def _refuse_not_served(options: generation_pb2.RequestOptions) -> None:
-    lacks = [
-        FieldViolation(field, f"{what} is not served yet: {cure}")
-        for holds, field, what, cure in (
-            (options.on_disconnect.policy in _SERVED_POLICIES, "options.on_disconnect.policy", "DETACH", "use CANCEL"),
-            (options.failover in _SERVED_FAILOVERS, "options.failover", "failover", "use NEVER"),
-        )
-        if not holds
-    ]
-    if lacks:
-        raise NotServed("; ".join(f"{each.field}: {each.description}" for each in lacks), fields=lacks)

@@ -18,6 +18,7 @@ class Drained:
 
     finished_count: int
     cancelled_count: int
+    handed_over_count: int = 0
 
 
 class Drain:
@@ -28,9 +29,15 @@ class Drain:
         self._requests = requests
         self._runs: Sequence[Run] | None = None
         self._cut: asyncio.TimerHandle | None = None
+        self._hands_over = False
 
-    async def drain(self, grace_s: float) -> Drained:
-        """Begins to drain, or sets the grace anew, from now; returns when every request has ended."""
+    async def drain(self, grace_s: float, *, hands_over: bool | None = None) -> Drained:
+        """Begins to drain, or sets the grace anew, from now; returns when every request has ended.
+
+        hands_over: whether what has a keeper then goes on elsewhere; as was said before, if None, and else it does not.
+        """
+        if hands_over is not None:
+            self._hands_over = hands_over
         if self._runs is None:
             self._lifecycle.drain()
             self._runs = self._requests.live
@@ -46,8 +53,10 @@ class Drain:
         return Drained(
             finished_count=sum(each.reason is not FinishReason.CANCELLED for each in outcomes),
             cancelled_count=sum(each.cause is Cause.DELETED for each in outcomes),
+            handed_over_count=sum(each.cause is Cause.HANDOVER for each in outcomes),
         )
 
     def _cancel_rest(self) -> None:
         for run in self._requests.live:
-            run.cancel(Cause.DELETED)
+            is_handed_over = self._hands_over and run.followers.has_keeper
+            run.cancel(Cause.HANDOVER if is_handed_over else Cause.DELETED)

@@ -30,7 +30,9 @@ _REASONS: Mapping[FinishReason, generation_pb2.FinishReason] = {
 }
 
 
-def finished(end: End, token_hash: bytes, choice: int) -> generation_pb2.GenerationEvent:
+def finished(
+    end: End, token_hash: bytes, choice: int, exactness: generation_pb2.Exactness
+) -> generation_pb2.GenerationEvent:
     """Returns the last event of a choice that did not fail. `choice` is the number by which its reader knows it."""
     return generation_pb2.GenerationEvent(
         finished=generation_pb2.Finished(
@@ -40,7 +42,7 @@ def finished(end: End, token_hash: bytes, choice: int) -> generation_pb2.Generat
             matched_token_id=end.matched_token_id,
             output_token_count=end.output_token_count,
             token_hash=token_hash,
-            exactness=generation_pb2.EXACTNESS_EXACT,
+            exactness=exactness,
             cancel_cause=cause_of(end.cause),
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from roundhouse.kit.clock import Clock
@@ -32,6 +33,11 @@ class Expiring(Generic[T]):
         self._forget()
         entry = self._entries.get(key)
         return None if entry is None else entry[1]
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Yields keys and values, oldest first."""
+        self._forget()
+        return ((key, value) for key, (_, value) in self._entries.items())
 
     def __len__(self) -> int:
         self._forget()

@@ -23,7 +23,7 @@ def ended(identity: Identity, run: Run, outcome: Outcome, now_s: float) -> recei
     release = outcome.release
     return receipt_pb2.CancelReceipt(
         deployment=identity.deployment,
-        request_id=run.request_id,
+        request_id=run.arrival.request_id,
         outcome=receipt_pb2.CANCEL_OUTCOME_CANCELLED if was_cancelled else receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED,
         level=receipt_pb2.CANCEL_LEVEL_FREED,
         cause=cause_of(outcome.cause),
@@ -31,7 +31,7 @@ def ended(identity: Identity, run: Run, outcome: Outcome, now_s: float) -> recei
             receipt_pb2.ChoicePosition(choice=end.choice, output_token_count=end.output_token_count)
             for end in sorted(outcome.ends, key=lambda end: end.choice)
         ],
-        prompt_token_count=run.prompt_token_count,
+        prompt_token_count=_prompt_token_count(run),
         output_token_count=outcome.output_token_count,
         freed_block_count=release.free_after - release.free_before,
         free_block_count_before=release.free_before,
@@ -39,21 +39,24 @@ def ended(identity: Identity, run: Run, outcome: Outcome, now_s: float) -> recei
         total_block_count=release.total,
         steps_after=release.steps_after,
         elapsed=None if outcome.cause is None else to_duration(run.cancel_lead_s + release.cancel_to_release_s),
-        attempt=run.attempt,
+        attempt=run.arrival.attempt,
         replica=identity.replica,
         receipt_time=to_timestamp(now_s),
     )
 
 
-def unproven(identity: Identity, run: Run, now_s: float) -> receipt_pb2.CancelReceipt:
-    """Returns the receipt of a run that was told to end but whose step does not come to one."""
+def unproven(identity: Identity, run: Run, now_s: float, *, is_told: bool) -> receipt_pb2.CancelReceipt:
+    """Returns the receipt of a run that has not ended.
+
+    is_told: to end, and its step does not come to one; else it goes on, and nothing is going to be proved.
+    """
     return receipt_pb2.CancelReceipt(
         deployment=identity.deployment,
-        request_id=run.request_id,
+        request_id=run.arrival.request_id,
         outcome=receipt_pb2.CANCEL_OUTCOME_UNPROVEN,
-        level=receipt_pb2.CANCEL_LEVEL_REQUESTED,
-        prompt_token_count=run.prompt_token_count,
-        attempt=run.attempt,
+        level=receipt_pb2.CANCEL_LEVEL_REQUESTED if is_told else receipt_pb2.CANCEL_LEVEL_UNSPECIFIED,
+        prompt_token_count=_prompt_token_count(run),
+        attempt=run.arrival.attempt,
         replica=identity.replica,
         receipt_time=to_timestamp(now_s),
     )
@@ -67,3 +70,7 @@ def not_arrived(identity: Identity, request_id: str, now_s: float) -> receipt_pb
         outcome=receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED,
         receipt_time=to_timestamp(now_s),
     )
+
+
+def _prompt_token_count(run: Run) -> int | None:
+    return None if run.log is None else len(run.log.prompt)

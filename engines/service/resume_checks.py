@@ -21,7 +21,12 @@ def check_resume(
     check.require(agrees, f"{_AT}.seed", "is not the seed of sampling: give the same one, or leave that out")
     count = sampling.n if sampling.HasField("n") else 1
     is_ranked = sampling.HasField("best_of") and sampling.best_of > count
-    check.require(not is_ranked, "sampling.best_of", "has nothing to go on behind, as nothing was sent: leave one out")
+    has_output = any(each.output_token_ids.ids for each in resume.choices)
+    check.require(
+        not (is_ranked and has_output),
+        "sampling.best_of",
+        "has nothing to go on behind, as nothing was sent: leave one out",
+    )
     # The same number cannot be there so often without being there twice.
     holds = len(resume.choices) <= max(count, 1)
     if not check.require(holds, f"{_AT}.choices", f"{len(resume.choices)} entries are more than n, {count}: use fewer"):

@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from engines.model import Cause, End, Event, FinishReason, Progress, Release, Work
+from engines.service.arrival import Arrival
+from engines.service.followers import ORPHAN_S, Follower, Followers
+from engines.service.log import Log
 from engines.service.outcome import Outcome
-from engines.service.output import Output
+from engines.service.reader import Reader
 from engines.service.served import Steps
 from engines.service.wakeups import Wakeups
+from roundhouse.kit.errors import RoundhouseError
 from roundhouse.v1 import generation_pb2
 
 T = TypeVar("T")
 
 
 class Run:
-    """Takes what the step loop hands out, keeps it for the one reader, and learns of the end even if nobody reads.
+    """Takes what the step loop hands out, keeps it for whoever reads it, and learns of the end even if nobody does.
 
-    Belongs to the event loop, but for `sink`. What a reader has not taken yet is kept, see `Output`; once it has left,
-    nothing is.
+    Belongs to the event loop, but for `sink`. What is kept of it, and for how long, `Log` and `Requests` say.
     """
 
     def __init__(
         self,
-        key: str,
-        request_id: str,
-        attempt: int,
+        arrival: Arrival,
         wakeups: Wakeups,
         on_end: Callable[[Run, Outcome | None], None],
         *,
-        choice_count: int = 1,
+        orphan_s: float = ORPHAN_S,
     ) -> None:
-        self.key = key
-        self.request_id = request_id
-        self.attempt = attempt
-        self.choice_count = choice_count
-        self.prompt_token_count = 0
+        self.arrival = arrival
+        self.started = generation_pb2.Started()  # what its streams begin with, once it has started
+        self.first_fingerprint = ""  # that of the run which it goes on with; see `hop.proto`, `Kept`
         self.before_submit_s = 0.0  # from arrival to submission, in which the prompt is tokenized
         self.cancel_lead_s = 0.0  # from a cancel that came before submission to submission
         self._loop = asyncio.get_running_loop()
@@ -50,38 +49,71 @@ class Run:
         self._handed_out: list[Event] = []  # by the text threads; guarded by the lock
         self._ends: list[End] = []
         self._fault: Exception | None = None  # what went wrong with telling
-        self._output: Output | None = None
+        self._log: Log | None = None
         self._readable = asyncio.Event()
         self._steps: Steps | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._is_settled = asyncio.Event()  # it has started, or never will
+        self._refusal: Exception | None = None
         self._early_cause: Cause | None = None  # of a cancel that came before the choices were submitted
         self._early_cancel_s = 0.0
         self._is_cancelled_early = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
+        ttl_s = arrival.ttl_s if arrival.detaches else None
+        self.followers = Followers(self._forsake, orphan_s=orphan_s, ttl_s=ttl_s)
 
     @property
-    def has_reader(self) -> bool:
-        """Tells whether somebody reads."""
-        return self._output is not None
+    def key(self) -> str:
+        """Names it within the engine."""
+        return self.arrival.key
 
-    def start(self, steps: Steps, works: Sequence[Work], output: Output) -> None:
+    @property
+    def choice_count(self) -> int:
+        """How many sequences it has."""
+        return self.arrival.choice_count
+
+    @property
+    def log(self) -> Log | None:
+        """What it has given; None until it starts."""
+        return self._log
+
+    @property
+    def refusal(self) -> Exception | None:
+        """Why it never started, if somebody can be told."""
+        return self._refusal
+
+    @property
+    def has_joined(self) -> bool:
+        """Tells whether one of its sequences is or was in the batch."""
+        return bool(self._ends) or (self._steps is not None and self._steps.has_joined(self.key))
+
+    def prepare(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Has `work` do what is to be done before the start, and start it; what it raises, the followers are told."""
+        self._preparing = asyncio.create_task(self._prepare(work), name="prepare")
+
+    def start(self, steps: Steps, works: Sequence[Work], log: Log) -> None:
         """Submits the choices, unless a cancel came before: then they have ended. Raises what `submit` raises."""
         assert len(works) == self.choice_count
-        self.prompt_token_count = len(works[0].prompt)
         self.before_submit_s = self.age_s()
-        self._output = output
+        self._log = log
         if self._early_cause is None:
             steps.submit(works, self.sink)
             self._steps = steps
         else:
             self.cancel_lead_s = self.age_s() - self._early_cancel_s
             self._end_unsubmitted(works, steps.progress(), self._early_cause)
+        self._is_settled.set()
 
-    def refuse(self) -> None:
+    def refuse(self, refusal: Exception | None = None) -> None:
         """Ends a run that never started."""
+        self._log, self._refusal = None, refusal
         self._end(None)
+        self._is_settled.set()
 
     def cancel(self, cause: Cause) -> None:
         """Has all choices leave the batch. The first cancel counts; after the end it is nothing."""
+        if self.ended.done():
+            return  # its key may be that of another attempt by now
         if self._steps is not None:
             self._steps.cancel(self.key, cause)
         elif self._early_cause is None:
@@ -116,19 +148,84 @@ class Run:
                 return  # the event loop is behind; the wake-up under way takes this one along
         self._wakeups.ring(self._receive)
 
-    async def read(self) -> list[generation_pb2.GenerationEvent]:
+    def leave(self, follower: Follower, *, is_overdue: bool = False, in_vain: bool = False) -> None:
+        """Says that a call that followed it has ended; see `Followers`."""
+        self.followers.leave(follower, is_overdue=is_overdue, in_vain=in_vain)
+        if self.ended.done():
+            self.followers.close()
+
+    async def open(self, after: Mapping[int, int] | None) -> Reader:
+        """Waits for the start, and opens a reader, who must be closed.
+
+        after: how much of each choice is not wanted; as the call that began it, if None. Raises why it was refused,
+        TooLong if what is wanted is not kept any more, RuntimeError if it cannot be told.
+        """
+        await self._is_settled.wait()
+        if self._refusal is not None:
+            raise self._refusal
+        log = self._readable_log()
+        if after is None:
+            return log.read(log.first_positions(), wants_prompt=True)
+        positions = [after.get(number, 0) for number in range(len(log.first_positions()))]
+        return log.read(positions, wants_prompt=len(after) < len(positions))
+
+    def close(self, reader: Reader) -> None:
+        """Says that a reader reads no more."""
+        if self._log is not None:
+            self._log.close(reader)
+
+    async def read(self, reader: Reader) -> list[generation_pb2.GenerationEvent]:
         """Waits for what comes next, as much as fits a message; nothing once all has been read."""
-        while self._output is not None:
-            events = self._output.take()
+        while True:
+            events = self._take(reader)
             if events or self.ended.done():
                 return events
             self._readable.clear()
             await self._readable.wait()
-        raise RuntimeError("the output cannot be told") from self._fault
 
-    def leave(self) -> None:
-        """Says that nobody reads any more."""
-        self._output = None
+    async def reach(self, reader: Reader) -> None:
+        """Waits until it has come to where a reader begins, or has ended."""
+        while not self.ended.done() and any(
+            reader.position(choice.number) > choice.position for choice in self._readable_log().told
+        ):
+            self._readable.clear()
+            await self._readable.wait()
+
+    def _take(self, reader: Reader) -> list[generation_pb2.GenerationEvent]:
+        if self._fault is not None:
+            self._readable_log()
+        try:
+            return reader.take()
+        except RoundhouseError:
+            raise
+        except Exception as error:
+            self.cancel(Cause.SIBLING)
+            raise RuntimeError("the output cannot be told") from error
+
+    def _readable_log(self) -> Log:
+        if self._fault is not None or self._log is None:
+            raise RuntimeError("the output cannot be told") from self._fault
+        return self._log
+
+    async def _prepare(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except BaseException as error:
+            if not self.ended.done():
+                self.refuse(error if isinstance(error, Exception) else RuntimeError("the preparation was interrupted"))
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._preparing = None
+
+    def _forsake(self, cause: Cause) -> None:
+        """Ends it since nobody follows it; one whose client has left before it began leaves nothing behind."""
+        has_client_left = cause in (Cause.DISCONNECT, Cause.DEADLINE) and not self.arrival.detaches
+        if self._preparing is not None and has_client_left:
+            self._preparing.cancel()
+            self.refuse()
+        else:
+            self.cancel(cause)
 
     def _end_unsubmitted(self, works: Sequence[Work], progress: Progress, cause: Cause) -> None:
         """Ends choices that have held no block, so that none is freed."""
@@ -151,18 +248,19 @@ class Run:
         self._readable.set()
 
     def _tell(self, event: Event) -> None:
-        if self._output is None:
+        if self._log is None or self._fault is not None:
             return
         try:
-            self._output.put(event)
-        except Exception as error:  # noqa: BLE001 - the reader is told, and the end must be seen
-            self._fault, self._output = error, None
+            self._log.put(event)
+        except Exception as error:  # noqa: BLE001 - the readers are told, and the end must be seen
+            self._fault = error
             self.cancel(Cause.SIBLING)
 
     def _end(self, outcome: Outcome | None) -> None:
         for timer in self._timers:
             timer.cancel()
-        if outcome is not None and self._output is not None:
-            self._output.finish(outcome, before_submit_s=self.before_submit_s, total_s=self.age_s())
+        self.followers.close()
+        if outcome is not None and self._log is not None and self._fault is None:
+            self._log.finish(outcome, before_submit_s=self.before_submit_s, total_s=self.age_s())
         self._on_end(self, outcome)
         self.ended.set_result(outcome)

@@ -18,6 +18,9 @@ class Steps(Protocol):
     def cancel(self, key: str, cause: Cause) -> None:
         """Has all choices leave before the next step. The first cancel counts; for an unknown key it is nothing."""
 
+    def has_joined(self, key: str) -> bool:
+        """Tells whether a sequence of this key lives that has been in the batch."""
+
     def progress(self) -> Progress:
         """Tells what it is doing."""
 
@@ -95,3 +98,5 @@ class Served:
     description: Description
     fingerprint: str
     grammars: Grammars | None = None  # None where no library for them is installed
+    tokenizer_fingerprint: str = ""
+    is_batch_invariant: bool = False  # what a sequence gives does not depend on others

@@ -80,9 +80,11 @@ class Status:
         grace_s = from_duration(request.grace) if request.HasField("grace") else DEFAULT_GRACE_S
         if grace_s < 0:
             raise invalid("grace", f"{grace_s:g} s is below 0: use 0 s or more")
-        drained = await self._drain.drain(grace_s)
+        drained = await self._drain.drain(grace_s, hands_over=request.hands_over)
         return engine_service_pb2.DrainResponse(
-            finished_count=drained.finished_count, cancelled_count=drained.cancelled_count
+            finished_count=drained.finished_count,
+            cancelled_count=drained.cancelled_count,
+            handed_over_count=drained.handed_over_count,
         )
 
     def _status(self) -> engine_service_pb2.EngineStatus:
@@ -90,7 +92,7 @@ class Status:
         return engine_service_pb2.EngineStatus(
             state=_STATES[stage.state],
             message=stage.message,
-            load=None if served is None else _load(served.steps.progress()),
+            load=None if served is None else _load(served.steps.progress(), served.description.block_size),
             progress=None if stage.loading is None else _progress(stage.loading),
         )
 
@@ -107,7 +109,7 @@ def _progress(loading: Loading) -> deployment_pb2.LaunchProgress:
     return progress
 
 
-def _load(progress: Progress) -> deployment_pb2.EngineLoad:
+def _load(progress: Progress, block_size: int) -> deployment_pb2.EngineLoad:
     age_s = progress.last_step_age_s
     return deployment_pb2.EngineLoad(
         running_count=progress.running_count,
@@ -124,6 +126,8 @@ def _load(progress: Progress) -> deployment_pb2.EngineLoad:
         cached_prompt_token_count=progress.cached_token_count,
         drafted_token_count=progress.drafted_token_count,
         accepted_token_count=progress.accepted_token_count,
+        max_running_count=progress.max_running_count,
+        kv_token_count=progress.total_blocks * block_size,
     )
 
 

@@ -24,13 +24,16 @@ async def show_answer(generation: Generation, *, as_json: bool) -> str:
     """Writes an answer as it comes and returns its text, or that of its first choice.
 
     Of several choices the first is written as it comes, and the others whole when all have ended. On a terminal a line
-    on tokens and time follows. Raises CutShort if somebody else cancelled it, Unreachable if it ends without an end.
+    on tokens and time follows. The error stream says if another engine went on. Raises CutShort if somebody else
+    cancelled it, Unreachable if it ends without an end.
     """
     texts: dict[int, list[str]] = {0: []}
     async with generation:
         async for event in generation.events():
             if as_json:
                 print_json_line(event)
+            if event.HasField("resumed"):
+                _tell_resumed(event.resumed)
             if event.HasField("delta"):
                 texts.setdefault(event.delta.choice, []).append(event.delta.text)
             if not as_json:
@@ -51,6 +54,14 @@ def _write_first(event: generation_pb2.GenerationEvent) -> None:
     if text:
         sys.stdout.write(printable(text))
         sys.stdout.flush()
+
+
+def _tell_resumed(resumed: generation_pb2.Resumed) -> None:
+    if sys.stdout.isatty():
+        print(file=sys.stderr)  # the answer stands in the middle of a line
+    exactness = enum_name(generation_pb2.Exactness, resumed.exactness).removeprefix("EXACTNESS_")
+    tokens = count_of(sum(each.output_token_count for each in resumed.positions), "token")
+    print(f"resumed on {resumed.replica} ({exactness}) after {tokens}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

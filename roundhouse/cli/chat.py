@@ -43,7 +43,10 @@ def chat(session: Session, /, name: str, message: str | None, system: str | None
         async def ask(turns: Messages) -> str:
             generation = client.chat(name, turns, **generation_options(flags))
             flags["request_id"] = None  # the id that the user chose names the first request; the next is another
-            return await show_answer(generation, as_json=as_json)
+            try:
+                return await show_answer(generation, as_json=as_json)
+            finally:
+                await generation.left()  # until the next answer the loop stands still, and would not send the cancel
 
         try:
             talk = _Conversation(runner, ask, system)

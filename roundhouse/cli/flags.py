@@ -90,6 +90,10 @@ _MANY = (
     ),
     click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", callback=pairs, help="A label; repeatable."),
 )  # fmt: skip
+_ROUTING = click.option(
+    "--routing-policy", metavar="NAME",
+    help="How a replica is picked for a request: power_of_two, least_loaded, round_robin; else the cluster's choice.",
+)  # fmt: skip
 _ENGINE = click.option(
     "-en", "--model-engine", "engine", metavar="ENGINE", default="", help="The engine type; default torch."
 )
@@ -151,6 +155,7 @@ def deployment_flags(command: Command) -> Command:
         *reversed(_HOW),
         _ENGINE,
         placement_flags,
+        _ROUTING,
         *reversed((*_WHAT, *_MODEL, *_MANY)),
     ):
         command = decorate(command)
@@ -158,8 +163,8 @@ def deployment_flags(command: Command) -> Command:
 
 
 def changing_flags(command: Command) -> Command:
-    """Gives a command the flags for what engines of a deployment that exists may run instead."""
-    for decorate in (environment_flags, *reversed(_HOW), *reversed(_MODEL)):
+    """Gives a command the flags for what can be changed of a deployment that exists."""
+    for decorate in (environment_flags, *reversed(_HOW), _ROUTING, *reversed(_MODEL)):
         command = decorate(command)
     return command
 

@@ -27,6 +27,10 @@ STATE_STYLES = {
     "unknown": "yellow",
     "failed": "red",
     "lost": "red",
+    "running": "green",
+    "waiting": "yellow",
+    "ended": "dim",
+    "never came": "yellow",
 }
 
 
@@ -86,6 +90,9 @@ def short_enum(name: str) -> str:
         "CANCEL_OUTCOME_",
         "CANCEL_LEVEL_",
         "CANCEL_CAUSE_",
+        "REQUEST_STATE_",
+        "FINISH_REASON_",
+        "EXACTNESS_",
     ):
         name = name.removeprefix(prefix)
     return name.lower().replace("_", " ")

@@ -11,6 +11,7 @@ import click
 
 from roundhouse.cli import exits
 from roundhouse.cli.agent import agent
+from roundhouse.cli.attach import attach
 from roundhouse.cli.caches import cache
 from roundhouse.cli.cancel import cancel
 from roundhouse.cli.catalog import catalog
@@ -25,6 +26,7 @@ from roundhouse.cli.logs import logs as logs_
 from roundhouse.cli.nodes import nodes
 from roundhouse.cli.plan import plan
 from roundhouse.cli.replicas import replicas
+from roundhouse.cli.requests import requests
 from roundhouse.cli.session import Session
 from roundhouse.cli.store import store
 from roundhouse.cli.token import token as token_
@@ -32,6 +34,7 @@ from roundhouse.cli.top import top
 from roundhouse.cli.up.command import up
 from roundhouse.cli.update import update
 from roundhouse.cli.values import check_text
+from roundhouse.client.addresses import addresses_of
 from roundhouse.client.client import DEFAULT_ADDRESS
 from roundhouse.kit import logs
 from roundhouse.kit.server import Listen
@@ -52,7 +55,7 @@ class _InOrder(click.Group):
     envvar="ROUNDHOUSE_ADDRESS",
     default=DEFAULT_ADDRESS,
     show_default=True,
-    help="Where the control plane listens; also ROUNDHOUSE_ADDRESS.",
+    help="Where the control plane listens, or several gateways of it with commas; also ROUNDHOUSE_ADDRESS.",
 )
 @click.option(
     "--tls-ca",
@@ -79,12 +82,14 @@ def cli(context: click.Context, address: str, tls_ca: Path | None, token: str | 
     Begin with `roundhouse up`. Exit status: 0 what was asked happened, 1 refused or failed, 2 used wrongly, 3 nobody
     answers, 130 interrupted.
     """
-    Listen.parse(address)  # raises Usage with an example of what it should look like
+    for each in addresses_of(address):
+        Listen.parse(each)  # raises Usage with an example of what it should look like
     context.obj = Session(address, tls_ca, token, token_file)
 
 
 for each in (
-    *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, update, terminate, generate, chat, cancel),
+    *(up, launch, plan, list_, replicas, logs_, events, nodes, top, scale, update, terminate, generate, chat),
+    *(requests, attach, cancel),
     *(catalog, cache, cordon, drain, uncordon, store, token_, agent, certs),
 ):
     cli.add_command(each)

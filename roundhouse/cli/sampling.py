@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from roundhouse.cli.values import int32, seconds
+from roundhouse.client.requests import POLICIES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -87,7 +88,17 @@ _TREATMENT = (
     click.option(
         "--timeout", "timeout_s", metavar="SECONDS", type=seconds, help="Deadline of each answer; default none."
     ),
-)
+    click.option(
+        "--failover", type=click.Choice(list(POLICIES), case_sensitive=False),
+        help="Whether another replica may go on if the engine is lost: only one that gives the same to the token, "
+        "which is the default, or any.",
+    ),
+    click.option(
+        "--detach", "detach_s", metavar="SECONDS", type=seconds,
+        help="How long a request goes on when the connection is gone, up to 3600; default 10. 0 ends it at once.",
+    ),
+    click.option("--session-key", metavar="KEY", help="Requests with the same key prefer the same replica."),
+)  # fmt: skip
 
 
 def generation_flags(command: Command) -> Command:

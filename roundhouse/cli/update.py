@@ -149,6 +149,7 @@ def changed(
     paths = _option_paths(change)
     paths += ["model"] if has_model else []
     paths += ["replica_count"] if replica_count is not None else []
+    paths += ["routing_policy"] if change.routing_policy else []
     paths += ["virtual_env"] if environment is not None or has_virtual_env is False else []
     if labels:
         change.labels.update({**present.labels, **labels})

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from roundhouse.kit.fields import invalid
+from roundhouse.kit.times import to_duration
 from roundhouse.v1 import generation_pb2
 
 Prompt: TypeAlias = str | Sequence[int]
 Turn: TypeAlias = generation_pb2.Message | tuple[str, str] | Mapping[str, str]
 Messages: TypeAlias = str | Sequence[Turn]
+Failover: TypeAlias = Literal["never", "exact", "approximate"]
 Built = TypeVar("Built")
+
+DETACH_S = 10.0  # long enough to come back after a gateway has died; not for an answer that nobody waits for
 
 ROLES = {
     "system": generation_pb2.ROLE_SYSTEM,
     "user": generation_pb2.ROLE_USER,
     "assistant": generation_pb2.ROLE_ASSISTANT,
+}
+POLICIES: Mapping[str, generation_pb2.FailoverPolicy] = {
+    "never": generation_pb2.FAILOVER_POLICY_NEVER,
+    "exact": generation_pb2.FAILOVER_POLICY_EXACT_ONLY,
+    "approximate": generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK,
 }
 
 
@@ -57,10 +66,19 @@ class GenerationOptions(TypedDict, total=False):
     resume: generation_pb2.Resume | None
     request_id: str | None  # drawn here if absent, so that the request can be cancelled by it from the start
     timeout_s: float | None  # the deadline of the whole request; none if absent
+    max_duration_s: float | None  # of the request, also while nobody follows it; `timeout_s` if absent
+    # How long the request goes on without us, up to an hour: 10 s if absent. 0 ends it when the connection breaks.
+    detach_s: float | None
+    failover: Failover | None  # whether another replica may go on: "exact" if absent
+    session_key: str | None
+    labels: Mapping[str, str] | None
 
 
 _FORMS = ("json_schema", "json_object", "regex", "choice", "ebnf")
-_OF_THE_CALL = ("priority", "resume", "request_id", "timeout_s")
+_OF_THE_CALL = (
+    *("priority", "resume", "request_id", "timeout_s", "max_duration_s", "detach_s"),
+    *("failover", "session_key", "labels"),
+)
 
 
 def sampling(options: GenerationOptions) -> generation_pb2.SamplingParams:
@@ -82,11 +100,33 @@ def sampling(options: GenerationOptions) -> generation_pb2.SamplingParams:
 
 
 def request_options(options: GenerationOptions) -> generation_pb2.RequestOptions:
-    """Returns how a request is treated; raises InvalidArgument for a number that the contract cannot hold."""
+    """Returns how a request is treated; raises InvalidArgument for what the contract cannot hold."""
+    detach_s, failover = options.get("detach_s"), options.get("failover")
+    detach_s = DETACH_S if detach_s is None else detach_s
+    if failover is not None and failover not in POLICIES:
+        raise invalid("options.failover", f'"{failover}" is unknown: use one of {", ".join(POLICIES)}')
+    # The deadline of a call does not bound a request that goes on without it.
+    bound_s = options.get("max_duration_s") if detach_s == 0 else _first(options, "max_duration_s", "timeout_s")
     return _checked(
         "options",
-        lambda: generation_pb2.RequestOptions(priority=options.get("priority"), resume=options.get("resume")),
+        lambda: generation_pb2.RequestOptions(
+            on_disconnect=None if detach_s == 0 else _detaching(detach_s),
+            max_duration=None if bound_s is None else to_duration(bound_s),
+            failover=None if failover is None else POLICIES[failover],
+            resume=options.get("resume"),
+            session_key=options.get("session_key"),
+            priority=options.get("priority"),
+            labels=options.get("labels"),
+        ),
     )
+
+
+def _detaching(ttl_s: float) -> generation_pb2.OnDisconnect:
+    return generation_pb2.OnDisconnect(policy=generation_pb2.DISCONNECT_POLICY_DETACH, ttl=to_duration(ttl_s))
+
+
+def _first(options: GenerationOptions, *names: Literal["max_duration_s", "timeout_s"]) -> float | None:
+    return next((options[name] for name in names if options.get(name) is not None), None)
 
 
 def _constraint(form: str, value: Any) -> Mapping[str, Any]:
@@ -129,5 +169,5 @@ def _checked(field: str, build: Callable[[], Built]) -> Built:
     """Builds a message; protobuf raises ValueError for a number that does not fit and for text that is not Unicode."""
     try:
         return build()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise invalid(field, f"{error}: the contract cannot carry it") from error

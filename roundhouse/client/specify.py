@@ -87,6 +87,7 @@ def deployment(
     secret_env: Mapping[str, str] | None = None,
     virtual_env: VirtualEnvSettings | None = None,
     labels: Mapping[str, str] | None = None,
+    routing_policy: str | None = None,
     **settings: Unpack[Settings],
 ) -> deployment_pb2.Deployment:
     """Returns a deployment of the model at `path` on the nodes, or of another source (`builtin="demo"`).
@@ -110,6 +111,7 @@ def deployment(
                 *(deployment_pb2.EnvVar(name=key, secret_value=value) for key, value in (secret_env or {}).items()),
             ],
             virtual_env=None if virtual_env is None else _virtual_env(virtual_env),
+            routing_policy=routing_policy,
         )
     except (ValueError, OverflowError) as error:
         raise invalid("deployment", f"{error}: the contract cannot carry it") from error

@@ -15,10 +15,11 @@ from roundhouse.kit.channel import cancelling
 Event = TypeVar("Event")
 
 
-class Stream(Generic[Event]):
-    """The events of one streaming call, which begins at the first use. Leaving the block, or the loop, cancels it.
+class Watch(Generic[Event]):
+    """What a watch sees, event by event. A broken one raises: whether to call again is for the caller to decide.
 
-    field: of a response, which holds them.
+    The call begins at the first use. Leaving the block, or the loop, cancels it. field: of a response, which holds the
+    events.
     """
 
     def __init__(self, connection: Connection, start: Callable[[], Any], field: str = "events") -> None:
@@ -35,7 +36,7 @@ class Stream(Generic[Event]):
             self._call.cancel()
 
     async def __aenter__(self) -> Self:
-        self._begin()
+        await self._begin()
         return self
 
     async def __aexit__(
@@ -43,35 +44,33 @@ class Stream(Generic[Event]):
     ) -> None:
         self.cancel()
 
-    def _begin(self) -> Any:
-        if self._call is None:
-            self._call = self._start()
-        return self._call
-
-    async def _read(self) -> AsyncGenerator[Event]:
+    async def __aiter__(self) -> AsyncGenerator[Event]:
+        """Yields the events."""
         if self._is_over:
             return
         try:
-            async with cancelling(self._begin()) as call:
+            async with cancelling(await self._begin()) as call:
                 async for response in call:
                     for event in getattr(response, self._field):
                         yield event
         except grpc.RpcError as error:
             raise self._connection.error_of(error) from error
         except asyncio.CancelledError:
-            if not self._was_left():
+            if not was_left(self._is_over):
                 raise
         finally:
             self._is_over = True
 
-    def _was_left(self) -> bool:
-        """Tells whether the call was cancelled by `cancel`, not the task that reads it."""
-        task = asyncio.current_task()
-        return self._is_over and not (task is not None and task.cancelling())
+    async def _begin(self) -> Any:
+        if self._call is None:
+            await self._connection.choose()
+            self._call = self._start()
+            if self._is_over:  # since then
+                self._call.cancel()
+        return self._call
 
 
-class Watch(Stream[Event]):
-    """What a watch sees, event by event. A broken one raises: whether to call again is for the caller to decide."""
-
-    def __aiter__(self) -> AsyncGenerator[Event]:
-        return self._read()
+def was_left(is_over: bool) -> bool:
+    """Tells whether a call that has ended was cancelled by us, not by a cancel of the task that reads it."""
+    task = asyncio.current_task()
+    return is_over and not (task is not None and task.cancelling())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
@@ -23,7 +23,7 @@ from roundhouse.client.generation import Generation
 from roundhouse.client.nodes import Nodes
 from roundhouse.client.replicas import Replicas
 from roundhouse.client.stream import Watch
-from roundhouse.v1 import generation_pb2
+from roundhouse.v1 import generation_pb2, receipt_pb2
 
 P = ParamSpec("P")
 Inner = TypeVar("Inner")
@@ -50,7 +50,7 @@ class SyncWatch(Blocking[Watch[Event]]):
 
 
 class SyncGeneration(Blocking[Generation]):
-    """An answer that is being generated. Leaving the block or the loop before the end cancels the request."""
+    """An answer that is being generated; see `Generation`. Leaving the block or the loop before the end cancels it."""
 
     @property
     def request_id(self) -> str:
@@ -82,13 +82,35 @@ class SyncGeneration(Blocking[Generation]):
         """What it cost, once it has ended."""
         return self._inner.usage
 
+    @property
+    def resumes(self) -> list[generation_pb2.Resumed]:
+        """The times that another engine went on, so far."""
+        return self._inner.resumes
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """How many tokens of each choice were told, as `SyncClient.attach` takes it."""
+        return self._inner.positions
+
     def cancel(self) -> None:
         """Ends the request; from any thread."""
         self._loop.call(self._inner.cancel)
 
+    def detach(self) -> None:
+        """Leaves the request to go on by itself, see `Generation.detach`; from any thread."""
+        self._loop.call(self._inner.detach)
+
+    def leave(self) -> None:
+        """Does what leaving the block does; from any thread."""
+        self._loop.call(self._inner.leave)
+
+    def left(self) -> receipt_pb2.CancelReceipt | None:
+        """Returns the receipt of the cancel that leaving has sent, once there is one; None if there will be none."""
+        return self._loop.run(self._inner.left())
+
     def events(self) -> Iterator[generation_pb2.GenerationEvent]:
-        """Yields every event as the contract has it."""
-        return self._loop.iterate(self._inner.events(), self._inner.cancel)
+        """Yields every event as the contract has it; `resumed` among them if another engine went on."""
+        return self._loop.iterate(self._inner.events(), self._inner.leave)
 
     def text(self) -> str:
         """Reads to the end and returns the text of what had not been read before; of several choices, of the first."""
@@ -104,10 +126,10 @@ class SyncGeneration(Blocking[Generation]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cancel()
+        self.leave()
 
     def __iter__(self) -> Iterator[generation_pb2.Delta]:
-        return self._loop.iterate(aiter(self._inner), self._inner.cancel)
+        return self._loop.iterate(aiter(self._inner), self._inner.leave)
 
 
 def _watching(
@@ -217,14 +239,13 @@ class SyncClient(Blocking[Client]):
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         ca: str | Path | None = None,
         token: str | None = None,
         timeout_s: float = UNARY_TIMEOUT_S,
     ) -> None:
         super().__init__(Client(address, ca=ca, token=token, timeout_s=timeout_s), LoopThread())
-        self.address = address
         self.deployments = SyncDeployments(self._inner.deployments, self._loop)
         self.replicas = SyncReplicas(self._inner.replicas, self._loop)
         self.nodes = SyncNodes(self._inner.nodes, self._loop)
@@ -235,7 +256,15 @@ class SyncClient(Blocking[Client]):
 
     generate = _generating(Client.generate)
     chat = _generating(Client.chat)
+    attach = _generating(Client.attach)
     cancel = blocking(Client.cancel)
+    request = blocking(Client.request)
+    requests = blocking(Client.requests)
+
+    @property
+    def address(self) -> str:
+        """The address in use."""
+        return self._inner.address
 
     def __enter__(self) -> Self:
         self._loop.run(self._inner.__aenter__())

@@ -20,7 +20,6 @@ from roundhouse.kit.tls import ServerTls, check_exposure, is_loopback
 MAX_RECEIVE_BYTES = 32 * 1024 * 1024  # long prompts as token ids; gRPC's own 4 MiB is a million tokens short
 _PORT_DIGITS = 5
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # else a second server binds the same port in silence
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # the key that counts; the `recv` one is ignored
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 20_000),  # a client behind a cut cable is found within half a minute
@@ -87,17 +86,22 @@ async def serve(
     is_healthy: bool = True,
     gate: Gate | None = None,
     beside: Sequence[Listen] = (),
+    shares_port: bool = False,
 ) -> AsyncIterator[Serving]:
     """Serves for the block; leaving it refuses new calls, gives running ones `grace_s` seconds, and cancels the rest.
 
     Health starts as `is_healthy` says, for the server as a whole and for each service. A name is served on each of its
     addresses. Raises Usage if the port is in use on one of them, or if the host is exposed without TLS and `insecure`
     is not set. gate: what every call passes, those of health and reflection too. beside: where the same is served as
-    well, perhaps with other certificates.
+    well, perhaps with other certificates. shares_port: other processes of this user may listen on the same port.
     """
     for each in (listen, *beside):
         check_exposure(each.host, has_tls=each.tls is not None, insecure=each.insecure)
-    server = grpc.aio.server(options=[*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)])
+    own = [
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.so_reuseport", int(shares_port)),  # 0, else a second server binds the same port in silence
+    ]
+    server = grpc.aio.server(options=[*_OPTIONS, *own])
     health = Health()
     served = [*services, health.service()]
     names = [each.descriptor.full_name for each in served]

@@ -89,7 +89,7 @@ REPLICA_STATE_FAILED: ReplicaState
 REPLICA_STATE_UNKNOWN: ReplicaState
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env", "rollout", "updated_replica_count")
+    __slots__ = ("name", "uid", "generation", "observed_generation", "etag", "create_time", "update_time", "delete_time", "labels", "annotations", "model", "engine", "replica_count", "placement", "engine_options", "env", "state", "ready_replica_count", "conditions", "memory_need", "computed_options", "resolved_repository", "virtual_env", "rollout", "updated_replica_count", "routing_policy")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class Deployment(_message.Message):
     VIRTUAL_ENV_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     generation: int
@@ -154,7 +155,8 @@ class Deployment(_message.Message):
     virtual_env: VirtualEnv
     rollout: RolloutPolicy
     updated_replica_count: int
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ..., rollout: _Optional[_Union[RolloutPolicy, _Mapping]] = ..., updated_replica_count: _Optional[int] = ...) -> None: ...
+    routing_policy: str
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., generation: _Optional[int] = ..., observed_generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., annotations: _Optional[_Mapping[str, str]] = ..., model: _Optional[_Union[ModelSource, _Mapping]] = ..., engine: _Optional[str] = ..., replica_count: _Optional[int] = ..., placement: _Optional[_Union[PlacementPolicy, _Mapping]] = ..., engine_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., env: _Optional[_Iterable[_Union[EnvVar, _Mapping]]] = ..., state: _Optional[_Union[DeploymentState, str]] = ..., ready_replica_count: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[_condition_pb2.Condition, _Mapping]]] = ..., memory_need: _Optional[_Union[MemoryNeed, _Mapping]] = ..., computed_options: _Optional[_Union[EngineOptions, _Mapping]] = ..., resolved_repository: _Optional[_Union[HubRepository, _Mapping]] = ..., virtual_env: _Optional[_Union[VirtualEnv, _Mapping]] = ..., rollout: _Optional[_Union[RolloutPolicy, _Mapping]] = ..., updated_replica_count: _Optional[int] = ..., routing_policy: _Optional[str] = ...) -> None: ...
 
 class RolloutPolicy(_message.Message):
     __slots__ = ("max_surge", "max_unavailable", "drain_grace", "progress_deadline")
@@ -454,7 +456,7 @@ class EngineExit(_message.Message):
     def __init__(self, exit_code: _Optional[int] = ..., signal: _Optional[int] = ..., stderr_lines: _Optional[_Iterable[str]] = ..., exit_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EngineLoad(_message.Message):
-    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count", "preemption_count", "out_of_memory_count", "prompt_token_count", "cached_prompt_token_count", "drafted_token_count", "accepted_token_count")
+    __slots__ = ("running_count", "waiting_count", "free_block_count", "total_block_count", "step_count", "last_step_age", "busy_fraction", "output_token_count", "preemption_count", "out_of_memory_count", "prompt_token_count", "cached_prompt_token_count", "drafted_token_count", "accepted_token_count", "max_running_count", "kv_token_count")
     RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
     FREE_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -469,6 +471,8 @@ class EngineLoad(_message.Message):
     CACHED_PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     running_count: int
     waiting_count: int
     free_block_count: int
@@ -483,4 +487,6 @@ class EngineLoad(_message.Message):
     cached_prompt_token_count: int
     drafted_token_count: int
     accepted_token_count: int
-    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ..., preemption_count: _Optional[int] = ..., out_of_memory_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ..., cached_prompt_token_count: _Optional[int] = ..., drafted_token_count: _Optional[int] = ..., accepted_token_count: _Optional[int] = ...) -> None: ...
+    max_running_count: int
+    kv_token_count: int
+    def __init__(self, running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., free_block_count: _Optional[int] = ..., total_block_count: _Optional[int] = ..., step_count: _Optional[int] = ..., last_step_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., busy_fraction: _Optional[float] = ..., output_token_count: _Optional[int] = ..., preemption_count: _Optional[int] = ..., out_of_memory_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ..., cached_prompt_token_count: _Optional[int] = ..., drafted_token_count: _Optional[int] = ..., accepted_token_count: _Optional[int] = ..., max_running_count: _Optional[int] = ..., kv_token_count: _Optional[int] = ...) -> None: ...

@@ -87,7 +87,7 @@ class InferenceServiceServicer(object):
         """Streams the continuation of a prompt: one `started`, `prompt` if it was asked for, deltas of all choices as they come, one `finished` for each
         choice, one `usage`; `resumed` between them if another replica went on.
 
-        A call with the id of a request that runs or ended lately, and with the same words, attaches to it from its beginning: a call that may or may not have
+        A call with the id of a request that runs or ended lately, and with the same words (`max_duration` aside), attaches to it from its beginning: a call that may or may not have
         arrived can be repeated. With other words it is ALREADY_EXISTS.
 
         Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range, and in mid-stream if the request forbids all that could

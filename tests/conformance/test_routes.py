@@ -43,7 +43,7 @@ ENGINE = EngineReport(
     engine_uuid="e",
     engine_key=b"key",
     address="127.0.0.1:1",
-    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3),
+    load=deployment_pb2.EngineLoad(running_count=2, waiting_count=3, max_running_count=8, kv_token_count=900),
 )
 
 
@@ -56,9 +56,12 @@ class Fleet:
         self.keeper = RouteKeeper(self.intent, self.registry)
         self.routes = self.keeper.routes  # as those see them who are tested
 
-    async def want(self, *placements: Placement, is_deleting: bool = False, uid: str = "uid") -> None:
+    async def want(
+        self, *placements: Placement, is_deleting: bool = False, uid: str = "uid", routing_policy: str = ""
+    ) -> None:
         """Stores the deployment and its placements."""
-        record = DeploymentRecord(deployment=Deployment(name="deployments/chat", uid=uid))
+        wanted = Deployment(name="deployments/chat", uid=uid, routing_policy=routing_policy)
+        record = DeploymentRecord(deployment=wanted)
         if is_deleting:
             record.deployment.delete_time.FromSeconds(1)
         puts = {wire.deployment_key("chat"): record.SerializeToString()}
@@ -71,7 +74,9 @@ class Fleet:
         engine.CopyFrom(ENGINE)
         for name, value in fields.items():
             if name == "load":
-                engine.load.CopyFrom(value)
+                engine.ClearField("load")
+                if value is not None:
+                    engine.load.CopyFrom(value)
             else:
                 setattr(engine, name, value)
         self.agent.engines["r"] = engine
@@ -130,6 +135,7 @@ async def test_a_ready_engine_is_a_ready_route(fleet: Fleet) -> None:
     [route] = (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).replicas["chat"]
     assert (route.address, route.engine_uuid, route.engine_key, route.is_ready) == ("127.0.0.1:1", "e", b"key", True)
     assert (route.running_count, route.waiting_count, route.index, route.node) == (2, 3, 0, "one")
+    assert (route.max_running_count, route.kv_token_count) == (8, 900)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +220,58 @@ async def test_a_placed_replica_whose_node_was_never_heard_of_is_silent_until_it
     await fleet.until(lambda routes: routes.silent == {"chat": {CHAT.replica_uid: 0}})
     fleet.report()
     assert (await fleet.until(lambda routes: bool(routes.replicas["chat"]))).silent == {}
+
+
+async def test_a_route_tells_the_fingerprint_of_its_engine_and_roughly_how_full_its_cache_is(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    fleet.report(fingerprint="f", load=deployment_pb2.EngineLoad(free_block_count=24, total_block_count=100))
+    routes = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    [route] = routes.replicas["chat"]
+    assert (route.fingerprint, route.used_block_eighths, route.is_stale) == ("f", 6, False)
+
+
+async def test_a_cache_that_fills_a_little_is_not_told(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    fleet.report(load=deployment_pb2.EngineLoad(free_block_count=99, total_block_count=100))
+    before = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    fleet.report(load=deployment_pb2.EngineLoad(free_block_count=90, total_block_count=100))
+    await fleet.want(CHAT, is_deleting=True)  # told after that, had there been anything to tell
+    after = await fleet.until(lambda routes: "chat" in routes.deleting)
+    assert after.replicas == before.replicas
+
+
+async def test_an_engine_that_does_not_say_how_busy_it_is_has_a_stale_load(fleet: Fleet) -> None:
+    await fleet.want(CHAT)
+    fleet.report(load=None)
+    routes = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    assert [(each.is_ready, each.is_stale) for each in routes.replicas["chat"]] == [(True, True)]
+
+
+async def test_a_deployment_is_routed_as_it_says_and_else_as_the_cluster_does(fleet: Fleet) -> None:
+    await fleet.want(routing_policy="round_robin")
+    await fleet.until(lambda routes: routes.policies == {"chat": "round_robin"})
+    await fleet.want()
+    await fleet.until(lambda routes: "chat" in routes.replicas and not routes.policies)
+
+
+async def test_the_cluster_s_way_of_routing_holds_for_those_that_do_not_say(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "store") as store:
+        fleet = Fleet(store)
+        fleet.keeper = RouteKeeper(fleet.intent, fleet.registry, "least_loaded")
+        fleet.routes = fleet.keeper.routes
+        async with fleet.intent.kept(), looping({"routes": fleet.keeper.run}):
+            await fleet.want()
+            await fleet.until(lambda routes: routes.policies == {"chat": "least_loaded"})
+            await fleet.want(routing_policy="power_of_two")
+            await fleet.until(lambda routes: "chat" in routes.replicas and not routes.policies)
+
+
+async def test_how_many_gateways_there_are_stays_known_when_routes_change(fleet: Fleet) -> None:
+    fleet.keeper.count_gateways(3)
+    await fleet.want(CHAT)
+    fleet.report()
+    routes = await fleet.until(lambda routes: bool(routes.replicas.get("chat")))
+    assert routes.gateway_count == 3
 
 
 async def test_of_many_changes_the_last_arrives(fleet: Fleet) -> None:

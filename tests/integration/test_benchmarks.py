@@ -12,6 +12,7 @@ from benchmarks.support.paths import ROOT
 from benchmarks.support.records import read
 
 PATIENCE_S = 400.0
+MOST_GROWTH_BYTES = 16 << 20  # within a minute: a slope takes half an hour to be told from noise
 
 
 @pytest.mark.slow
@@ -50,3 +51,53 @@ def test_a_quick_fleet_is_held_seen_and_given_its_replicas(tmp_path: Path) -> No
     assert steady["watched"]["watch"]["node_count"] == 5
     placings = [(record["load"], record["replica_count"]) for record in records if record["kind"] == "placing"]
     assert placings == [("cold", 5), ("warm", 4), ("warm", 5), ("cold", 5)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_look_at_admission_tells_shares_and_what_bursts_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.admission", "--quick", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    records = read(raw)
+    [shares] = [record for record in records if record["kind"] == "shares"]
+    assert shares["difference_fraction"] < 0.25  # of some seconds
+    assert [record["load"] for record in records if record["kind"] == "burst"] == ["overload", "light"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_quick_relay_is_measured_beside_none_and_loses_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.relay", "--quick", "--ways", "gateway", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw], [table] = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
+    records = read(raw)
+    streams = [record for record in records if record["kind"] == "stream"]
+    assert {(record["way"], record["streams"]) for record in streams} >= {
+        (way, count) for way in ("direct", "gateway") for count in (1, 20, 50)
+    }
+    assert [record["error"] for record in streams if record["error"]] == []
+    assert all(record["whole_count"] == record["streams"] for record in streams)
+    assert "| the most tokens/s, 20 streams |" in table.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_profile_of_a_gateway_names_its_functions(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.relay", "--quick", "--profile", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [profile] = tmp_path.glob("*-profile.txt")
+    assert "outlet.py" in profile.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_two_minutes_of_soak_lose_nothing_and_keep_the_memory_of_a_gateway(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "2", "--seed", "1", "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    records = {record["kind"]: record for record in read(raw)}
+    assert (records["end"]["error_count"], records["end"]["left_at_source"]) == (0, 0)
+    assert set(records["end"]["requests"]) == {"read", "cancel", "leave", "read slowly"}
+    memory = records["memory"]
+    assert memory["last_rss_bytes"] - memory["warm_rss_bytes"] < MOST_GROWTH_BYTES, memory

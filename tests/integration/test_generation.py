@@ -63,7 +63,12 @@ async def test_a_resumed_output_is_what_it_would_have_been(channel: grpc.aio.Cha
     assert ids_of(whole, 0) != ids_of(whole, 1)
     for count in (1, 13, 29, 30):
         given = ids_of(whole, 1)[:count]
-        resume = {"seed": 7, "choices": [{"choice": 1, "output_token_ids": {"ids": given}}]}
+        resume = {
+            "seed": 7,
+            "choices": [{"choice": 1, "output_token_ids": {"ids": given}}],
+            "fingerprint": whole[0].started.fingerprint,
+            "tokenizer_fingerprint": whole[0].started.tokenizer_fingerprint,
+        }
         rest = await ask(channel, sampling=sampling, options={"resume": resume})
         assert [*given, *ids_of(rest, 1)] == ids_of(whole, 1)
         assert finishes_of(rest) == finishes_of(whole)

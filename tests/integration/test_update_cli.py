@@ -60,6 +60,7 @@ FLAGS: dict[str, tuple[Sequence[str], Callable[[Deployment], Any], Any]] = {
         ),
         (0, 1, 5, 60),
     ),
+    "how requests find them": (["--routing-policy", "least-loaded"], lambda each: each.routing_policy, "least_loaded"),
     "packages of its own": (
         ["--virtual-env-package", "peft"], lambda each: list(each.virtual_env.packages), ["peft"],
     ),

@@ -20,6 +20,7 @@ from engines.model import (
     FinishReason,
     Logprobs,
     PromptScored,
+    Reread,
     Sampling,
     Tokens,
     Work,
@@ -101,9 +102,18 @@ class Output:
         return ids
 
     @property
+    def given_text(self) -> str:
+        """The text of what it had already; it is told once, before all tokens."""
+        told = [number for number, event in enumerate(self.events) if isinstance(event, Reread)]
+        first = next((number for number, event in enumerate(self.events) if isinstance(event, Tokens | End)), None)
+        assert len(told) == bool(self.given_count and first is not None)
+        assert all(first is not None and number < first for number in told)
+        return "".join(text for event in self.events if isinstance(event, Reread) for text in event.texts)
+
+    @property
     def text(self) -> str:
         """All text so far."""
-        return "".join(event.text for event in self.tokens)
+        return "".join(text for event in self.tokens for text in event.texts)
 
     @property
     def logprobs(self) -> list[Logprobs]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +14,12 @@ import pytest
 from engines.batching.blocks import BlockPool
 from engines.batching.scheduler import Scheduler
 from engines.loop import StepLoop
-from engines.model import Cause, Progress, Sink, Work
 from engines.service.drain import Drain
 from engines.service.identity import Identity, identified
 from engines.service.inference import Inference
 from engines.service.lifecycle import Lifecycle
 from engines.service.listening import listening
-from engines.service.requests import Memory, Requests
+from engines.service.requests import Memory
 from engines.service.served import Description, Grammars, Served
 from engines.service.status import Status
 from engines.service.wakeups import Wakeups
@@ -31,7 +28,8 @@ from roundhouse.internal.v1 import engine_service_pb2, engine_service_pb2_grpc, 
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.clock import Clock, SystemClock
 from roundhouse.kit.status import error_of, reason_name
-from roundhouse.v1 import inference_service_pb2, inference_service_pb2_grpc, receipt_pb2
+from roundhouse.v1 import inference_service_pb2, inference_service_pb2_grpc
+from tests.support.heard import HeardRequests, HeardSteps
 from tests.support.scripted_model import (
     END_TOKEN,
     PATIENCE_S,
@@ -53,48 +51,6 @@ IDENTITY = Identity(
     replica_uid="7f1c0000-0000-4000-8000-000000000002",
     deployment_generation=3,
 )
-
-
-class HeardSteps:
-    """The real step loop, and a way to wait for a cancel to reach it."""
-
-    def __init__(self, steps: StepLoop) -> None:
-        self._steps = steps
-        self._changed = threading.Condition()
-        self._cancelled: dict[str, Cause] = {}
-
-    def submit(self, works: Sequence[Work], sink: Sink) -> None:
-        self._steps.submit(works, sink)
-
-    def cancel(self, key: str, cause: Cause) -> None:
-        self._steps.cancel(key, cause)
-        with self._changed:
-            self._cancelled[key] = cause
-            self._changed.notify_all()
-
-    def progress(self) -> Progress:
-        return self._steps.progress()
-
-    def wait_cancelled(self, key: str) -> None:
-        """Blocks until a cancel for `key` has come."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: key in self._cancelled, timeout=PATIENCE_S)
-
-
-class HeardRequests(Requests):
-    """The real registry, and a way to wait for a CancelRequest to reach it."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._asked: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-
-    async def cancel(self, principal: str, request_id: str, cause: Cause = Cause.CLIENT) -> receipt_pb2.CancelReceipt:
-        self._asked[request_id].set()  # whoever waits for it runs only after the first pause of what follows
-        return await super().cancel(principal, request_id, cause)
-
-    async def asked(self, request_id: str) -> None:
-        """Waits until a CancelRequest has been taken in; that it waits for its receipt goes without saying."""
-        await asyncio.wait_for(self._asked[request_id].wait(), PATIENCE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +75,66 @@ class ScriptedEngine:
         keeper: str = "",
         principal: str = "local",
         timeout: float | None = PATIENCE_S,
+        facts: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Any:
-        """Calls Generate. `fields` are those of the request; messages in it may be given as mappings."""
+        """Calls Generate. `fields` are those of the request; messages in it may be given as mappings.
+
+        facts: further ones of the hop.
+        """
         request = inference_service_pb2.GenerateRequest(**{"deployment": "chat", **fields})
         if "prompt" not in fields:
             request.prompt.add(text=text)
-        return self.inference.Generate(request, metadata=hop(keeper=keeper, principal=principal), timeout=timeout)
+        metadata = hop(keeper=keeper, principal=principal, **(facts or {}))
+        return self.inference.Generate(request, metadata=metadata, timeout=timeout)
 
-    def chat(self, *, timeout: float | None = PATIENCE_S, **fields: Any) -> Any:
+    def resume(self, request: Any, **facts: Any) -> Any:
+        """Calls Generate with a request that is written already."""
+        return self.inference.Generate(request, metadata=hop(**facts), timeout=PATIENCE_S)
+
+    def chat(self, *, timeout: float | None = PATIENCE_S, facts: Mapping[str, Any] | None = None, **fields: Any) -> Any:
         """Calls Chat. `fields` are those of the request; messages in it may be given as mappings."""
         request = inference_service_pb2.ChatRequest(**{"deployment": "chat", **fields})
-        return self.inference.Chat(request, metadata=hop(), timeout=timeout)
+        return self.inference.Chat(request, metadata=hop(**(facts or {})), timeout=timeout)
+
+    def attach(
+        self,
+        request_id: str,
+        after: Mapping[int, int] | None = None,
+        *,
+        timeout: float | None = PATIENCE_S,
+        **facts: Any,
+    ) -> Any:
+        """Calls Attach. after: how much of each choice the caller has."""
+        request = inference_service_pb2.AttachRequest(deployment="chat", request_id=request_id)
+        for choice, count in (after or {}).items():
+            request.after.add(choice=choice, output_token_count=count)
+        return self.inference.Attach(request, metadata=hop(**facts), timeout=timeout)
+
+    async def get(self, request_id: str, **facts: Any) -> Any:
+        """Calls GetRequest and returns the request."""
+        request = inference_service_pb2.GetRequestRequest(deployment="chat", request_id=request_id)
+        response = await self.inference.GetRequest(request, metadata=hop(**facts), timeout=PATIENCE_S)
+        return response.request
+
+    async def _follower_count(self, request_id: str, principal: str) -> int:
+        try:
+            return int((await self.get(request_id, principal=principal)).follower_count)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise
+            return 0  # it has not come yet
+
+    async def list(self, *, principal: str = "local", **fields: Any) -> Any:
+        """Calls ListRequests. `fields` are those of the request."""
+        request = inference_service_pb2.ListRequestsRequest(**{"deployment": "chat", **fields})
+        return await self.inference.ListRequests(request, metadata=hop(principal=principal), timeout=PATIENCE_S)
+
+    async def followed(self, request_id: str, count: int, principal: str = "local") -> None:
+        """Waits until so many calls follow a request that runs."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self._follower_count(request_id, principal) != count:
+                pass  # each look is a call, which lets others go first
 
     async def cancel(self, request_id: str, **facts: Any) -> Any:
         """Calls CancelRequest and returns the receipt."""
@@ -138,9 +142,9 @@ class ScriptedEngine:
         response = await self.inference.CancelRequest(request, metadata=hop(**facts), timeout=PATIENCE_S)
         return response.receipt
 
-    async def drain(self, grace_s: float | None) -> Any:
+    async def drain(self, grace_s: float | None, *, hands_over: bool = False) -> Any:
         """Calls Drain."""
-        request = engine_service_pb2.DrainRequest()
+        request = engine_service_pb2.DrainRequest(hands_over=hands_over)
         if grace_s is not None:
             request.grace.FromNanoseconds(round(grace_s * 1e9))
         return await self.engine.Drain(request, metadata=hop(), timeout=PATIENCE_S)
@@ -181,6 +185,17 @@ async def events_of(call: Any) -> list[Any]:
     return [event for message in await messages_of(call) for event in message.events]
 
 
+async def stream_of(call: Any) -> tuple[list[Any], tuple[grpc.StatusCode, str]]:
+    """Reads a stream to its end, which must be an error; returns the events before it, its code and its reason."""
+    events: list[Any] = []
+    try:
+        while (message := await call.read()) is not grpc.aio.EOF:
+            events += message.events
+    except grpc.aio.AioRpcError as error:
+        return events, (error.code(), reason_name(error_of(error).own_reason))
+    raise AssertionError(f"the stream ended well, after {len(events)} events")
+
+
 async def text_of(call: Any) -> str:
     """Reads a stream to its end and returns its text."""
     return "".join(event.delta.text for event in await events_of(call))
@@ -217,8 +232,9 @@ async def scripted_engine(
     memory: Memory | None = None,
     clock: Clock | None = None,
     grammars: Grammars | None = None,
+    **facts: Any,
 ) -> AsyncIterator[ScriptedEngine]:
-    """Serves for the block, on a port of its own."""
+    """Serves for the block, on a port of its own. `facts` are those of what is served."""
     runner, tokenizer = ScriptedRunner(script), CharacterTokenizer(has_chat_template=has_chat_template)
     pool = BlockPool(TOTAL_BLOCKS, BLOCK_SIZE)
     scheduler = Scheduler(pool, batch_size=batch_size, max_batched_tokens=CONTEXT_TOKENS)
@@ -231,11 +247,12 @@ async def scripted_engine(
         clock or SystemClock(),
         live_limit=batch_size + max_waiting,
         memory=memory,
+        orphan_s=orphan_s,
     )
     services = [
         identified(
             inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"],
-            Inference(IDENTITY, lifecycle, requests, orphan_s=orphan_s),
+            Inference(IDENTITY, lifecycle, requests),
             IDENTITY,
         ),
         identified(
@@ -250,7 +267,7 @@ async def scripted_engine(
             open_channel(serving.address) as channel,
         ):
             if is_loaded:
-                lifecycle.serve(served(steps, tokenizer, grammars))
+                lifecycle.serve(served(steps, tokenizer, grammars, **facts))
             yield ScriptedEngine(
                 serving.address,
                 runner,
@@ -267,7 +284,15 @@ async def scripted_engine(
             runner.go()
 
 
-def served(steps: HeardSteps, tokenizer: CharacterTokenizer, grammars: Grammars | None = None) -> Served:
+def served(
+    steps: HeardSteps,
+    tokenizer: CharacterTokenizer,
+    grammars: Grammars | None = None,
+    *,
+    fingerprint: str = "fingerprint of the script",
+    tokenizer_fingerprint: str = "one id for each character",
+    is_batch_invariant: bool = True,
+) -> Served:
     """Returns the scripted model, as it is once loaded."""
     description = Description(
         model_type="scripted",
@@ -282,4 +307,12 @@ def served(steps: HeardSteps, tokenizer: CharacterTokenizer, grammars: Grammars 
         default_top_p=0.9,
         default_top_k=5,
     )
-    return Served(steps, tokenizer, description, "fingerprint of the script", grammars)
+    return Served(
+        steps,
+        tokenizer,
+        description,
+        fingerprint,
+        grammars,
+        tokenizer_fingerprint=tokenizer_fingerprint,
+        is_batch_invariant=is_batch_invariant,
+    )

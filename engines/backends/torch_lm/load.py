@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from engines.backends.torch_lm.context import context_tokens
-from engines.backends.torch_lm.fingerprint import fingerprint
+from engines.backends.torch_lm.fingerprint import fingerprint, tokenizer_fingerprint
 from engines.backends.torch_lm.place import Wishes, place_on_cpu, place_on_cuda
 from engines.backends.torch_lm.quantization import check_quantization, quantize
 from engines.backends.torch_lm.weights import dtype_of, read_config, read_model
@@ -39,6 +39,7 @@ class Loaded:
     block_size: int
     total_blocks: int
     fingerprint: str
+    tokenizer_fingerprint: str
     numerics: str  # what computes, in words
     is_batch_invariant: bool  # whether, in a check at start-up, no sequence's logits depended on another's
 
@@ -122,6 +123,9 @@ def load_model(
             template_variables=template_variables,
             chat_template=chat_template,
             count=hashed,
+        ),
+        tokenizer_fingerprint=tokenizer_fingerprint(
+            directory, template_variables=template_variables, chat_template=chat_template
         ),
         numerics=placed.numerics,
         is_batch_invariant=placed.is_batch_invariant,

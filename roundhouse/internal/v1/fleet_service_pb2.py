@@ -27,7 +27,7 @@ from roundhouse.v1 import access_pb2 as roundhouse_dot_v1_dot_access__pb2
 from roundhouse.v1 import watch_pb2 as roundhouse_dot_v1_dot_watch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*roundhouse/internal/v1/fleet_service.proto\x12\x16roundhouse.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aroundhouse/v1/access.proto\x1a\x19roundhouse/v1/watch.proto\"(\n\x12WatchRoutesRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\"J\n\x13WatchRoutesResponse\x12\x33\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.roundhouse.internal.v1.RoutesEvent\"\xc7\x01\n\x0bRoutesEvent\x12;\n\x07\x63hanged\x18\x01 \x01(\x0b\x32(.roundhouse.internal.v1.DeploymentRoutesH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x12\x32\n\x07\x63\x61llers\x18\x04 \x01(\x0b\x32\x1f.roundhouse.internal.v1.CallersH\x00\x42\x07\n\x05\x65vent\"Q\n\x07\x43\x61llers\x12\x11\n\tare_asked\x18\x01 \x01(\x08\x12\x33\n\x06tokens\x18\x02 \x03(\x0b\x32#.roundhouse.internal.v1.CallerToken\"\x9f\x01\n\x0b\x43\x61llerToken\x12\x13\n\x0bsecret_hash\x18\x01 \x01(\x0c\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\'\n\x04role\x18\x03 \x01(\x0e\x32\x19.roundhouse.v1.AccessRole\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x01\n\x10\x44\x65ploymentRoutes\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x13\n\x0bis_deleting\x18\x02 \x01(\x08\x12-\n\x06routes\x18\x03 \x03(\x0b\x32\x1d.roundhouse.internal.v1.Route\x12>\n\x0fsilent_replicas\x18\x04 \x03(\x0b\x32%.roundhouse.internal.v1.SilentReplica\"\xcc\x01\n\x05Route\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x03 \x01(\x03\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x06 \x01(\t\x12\x12\n\nengine_key\x18\x07 \x01(\x0c\x12\x10\n\x08is_ready\x18\x08 \x01(\x08\x12\x15\n\rrunning_count\x18\t \x01(\x05\x12\x15\n\rwaiting_count\x18\n \x01(\x05\"3\n\rSilentReplica\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t2x\n\x0c\x46leetService\x12h\n\x0bWatchRoutes\x12*.roundhouse.internal.v1.WatchRoutesRequest\x1a+.roundhouse.internal.v1.WatchRoutesResponse0\x01\x42\xed\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x11\x46leetServiceProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*roundhouse/internal/v1/fleet_service.proto\x12\x16roundhouse.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aroundhouse/v1/access.proto\x1a\x19roundhouse/v1/watch.proto\"(\n\x12WatchRoutesRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\"J\n\x13WatchRoutesResponse\x12\x33\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.roundhouse.internal.v1.RoutesEvent\"\xe0\x01\n\x0bRoutesEvent\x12;\n\x07\x63hanged\x18\x01 \x01(\x0b\x32(.roundhouse.internal.v1.DeploymentRoutesH\x00\x12\x11\n\x07\x64\x65leted\x18\x02 \x01(\tH\x00\x12+\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x17.roundhouse.v1.BookmarkH\x00\x12\x32\n\x07\x63\x61llers\x18\x04 \x01(\x0b\x32\x1f.roundhouse.internal.v1.CallersH\x00\x12\x17\n\rgateway_count\x18\x05 \x01(\x05H\x00\x42\x07\n\x05\x65vent\"Q\n\x07\x43\x61llers\x12\x11\n\tare_asked\x18\x01 \x01(\x08\x12\x33\n\x06tokens\x18\x02 \x03(\x0b\x32#.roundhouse.internal.v1.CallerToken\"\x9f\x01\n\x0b\x43\x61llerToken\x12\x13\n\x0bsecret_hash\x18\x01 \x01(\x0c\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\'\n\x04role\x18\x03 \x01(\x0e\x32\x19.roundhouse.v1.AccessRole\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd8\x01\n\x10\x44\x65ploymentRoutes\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x13\n\x0bis_deleting\x18\x02 \x01(\x08\x12-\n\x06routes\x18\x03 \x03(\x0b\x32\x1d.roundhouse.internal.v1.Route\x12>\n\x0fsilent_replicas\x18\x04 \x03(\x0b\x32%.roundhouse.internal.v1.SilentReplica\x12\x14\n\x0c\x66ingerprints\x18\x05 \x03(\t\x12\x16\n\x0erouting_policy\x18\x06 \x01(\t\"\xd0\x02\n\x05Route\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t\x12\x17\n\x0fplacement_epoch\x18\x03 \x01(\x03\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x06 \x01(\t\x12\x12\n\nengine_key\x18\x07 \x01(\x0c\x12\x10\n\x08is_ready\x18\x08 \x01(\x08\x12\x15\n\rrunning_count\x18\t \x01(\x05\x12\x15\n\rwaiting_count\x18\n \x01(\x05\x12\x1a\n\x12\x66ingerprint_number\x18\x0b \x01(\x05\x12\x1a\n\x12used_block_eighths\x18\x0c \x01(\x05\x12\x17\n\x0fis_load_unknown\x18\r \x01(\x08\x12\x19\n\x11max_running_count\x18\x0e \x01(\x05\x12\x16\n\x0ekv_token_count\x18\x0f \x01(\x03\"3\n\rSilentReplica\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x13\n\x0breplica_uid\x18\x02 \x01(\t2x\n\x0c\x46leetService\x12h\n\x0bWatchRoutes\x12*.roundhouse.internal.v1.WatchRoutesRequest\x1a+.roundhouse.internal.v1.WatchRoutesResponse0\x01\x42\xed\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x11\x46leetServiceProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHROUTESRESPONSE']._serialized_start=200
   _globals['_WATCHROUTESRESPONSE']._serialized_end=274
   _globals['_ROUTESEVENT']._serialized_start=277
-  _globals['_ROUTESEVENT']._serialized_end=476
-  _globals['_CALLERS']._serialized_start=478
-  _globals['_CALLERS']._serialized_end=559
-  _globals['_CALLERTOKEN']._serialized_start=562
-  _globals['_CALLERTOKEN']._serialized_end=721
-  _globals['_DEPLOYMENTROUTES']._serialized_start=724
-  _globals['_DEPLOYMENTROUTES']._serialized_end=894
-  _globals['_ROUTE']._serialized_start=897
-  _globals['_ROUTE']._serialized_end=1101
-  _globals['_SILENTREPLICA']._serialized_start=1103
-  _globals['_SILENTREPLICA']._serialized_end=1154
-  _globals['_FLEETSERVICE']._serialized_start=1156
-  _globals['_FLEETSERVICE']._serialized_end=1276
+  _globals['_ROUTESEVENT']._serialized_end=501
+  _globals['_CALLERS']._serialized_start=503
+  _globals['_CALLERS']._serialized_end=584
+  _globals['_CALLERTOKEN']._serialized_start=587
+  _globals['_CALLERTOKEN']._serialized_end=746
+  _globals['_DEPLOYMENTROUTES']._serialized_start=749
+  _globals['_DEPLOYMENTROUTES']._serialized_end=965
+  _globals['_ROUTE']._serialized_start=968
+  _globals['_ROUTE']._serialized_end=1304
+  _globals['_SILENTREPLICA']._serialized_start=1306
+  _globals['_SILENTREPLICA']._serialized_end=1357
+  _globals['_FLEETSERVICE']._serialized_start=1359
+  _globals['_FLEETSERVICE']._serialized_end=1479
 # @@protoc_insertion_point(module_scope)

@@ -21,16 +21,18 @@ class WatchRoutesResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[RoutesEvent, _Mapping]]] = ...) -> None: ...
 
 class RoutesEvent(_message.Message):
-    __slots__ = ("changed", "deleted", "bookmark", "callers")
+    __slots__ = ("changed", "deleted", "bookmark", "callers", "gateway_count")
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     DELETED_FIELD_NUMBER: _ClassVar[int]
     BOOKMARK_FIELD_NUMBER: _ClassVar[int]
     CALLERS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_COUNT_FIELD_NUMBER: _ClassVar[int]
     changed: DeploymentRoutes
     deleted: str
     bookmark: _watch_pb2.Bookmark
     callers: Callers
-    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ..., callers: _Optional[_Union[Callers, _Mapping]] = ...) -> None: ...
+    gateway_count: int
+    def __init__(self, changed: _Optional[_Union[DeploymentRoutes, _Mapping]] = ..., deleted: _Optional[str] = ..., bookmark: _Optional[_Union[_watch_pb2.Bookmark, _Mapping]] = ..., callers: _Optional[_Union[Callers, _Mapping]] = ..., gateway_count: _Optional[int] = ...) -> None: ...
 
 class Callers(_message.Message):
     __slots__ = ("are_asked", "tokens")
@@ -55,19 +57,23 @@ class CallerToken(_message.Message):
     def __init__(self, secret_hash: _Optional[bytes] = ..., principal: _Optional[str] = ..., role: _Optional[_Union[_access_pb2.AccessRole, str]] = ..., tenant: _Optional[str] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DeploymentRoutes(_message.Message):
-    __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas")
+    __slots__ = ("deployment", "is_deleting", "routes", "silent_replicas", "fingerprints", "routing_policy")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     IS_DELETING_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     SILENT_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINTS_FIELD_NUMBER: _ClassVar[int]
+    ROUTING_POLICY_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     is_deleting: bool
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     silent_replicas: _containers.RepeatedCompositeFieldContainer[SilentReplica]
-    def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ...) -> None: ...
+    fingerprints: _containers.RepeatedScalarFieldContainer[str]
+    routing_policy: str
+    def __init__(self, deployment: _Optional[str] = ..., is_deleting: bool = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., silent_replicas: _Optional[_Iterable[_Union[SilentReplica, _Mapping]]] = ..., fingerprints: _Optional[_Iterable[str]] = ..., routing_policy: _Optional[str] = ...) -> None: ...
 
 class Route(_message.Message):
-    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count")
+    __slots__ = ("index", "replica_uid", "placement_epoch", "node", "address", "engine_uuid", "engine_key", "is_ready", "running_count", "waiting_count", "fingerprint_number", "used_block_eighths", "is_load_unknown", "max_running_count", "kv_token_count")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     REPLICA_UID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +84,11 @@ class Route(_message.Message):
     IS_READY_FIELD_NUMBER: _ClassVar[int]
     RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
     WAITING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    USED_BLOCK_EIGHTHS_FIELD_NUMBER: _ClassVar[int]
+    IS_LOAD_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    KV_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     index: int
     replica_uid: str
     placement_epoch: int
@@ -88,7 +99,12 @@ class Route(_message.Message):
     is_ready: bool
     running_count: int
     waiting_count: int
-    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ...) -> None: ...
+    fingerprint_number: int
+    used_block_eighths: int
+    is_load_unknown: bool
+    max_running_count: int
+    kv_token_count: int
+    def __init__(self, index: _Optional[int] = ..., replica_uid: _Optional[str] = ..., placement_epoch: _Optional[int] = ..., node: _Optional[str] = ..., address: _Optional[str] = ..., engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., is_ready: bool = ..., running_count: _Optional[int] = ..., waiting_count: _Optional[int] = ..., fingerprint_number: _Optional[int] = ..., used_block_eighths: _Optional[int] = ..., is_load_unknown: bool = ..., max_running_count: _Optional[int] = ..., kv_token_count: _Optional[int] = ...) -> None: ...
 
 class SilentReplica(_message.Message):
     __slots__ = ("index", "replica_uid")

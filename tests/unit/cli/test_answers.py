@@ -132,6 +132,27 @@ def test_a_reader_that_has_seen_enough_ends_the_answer_without_a_word(cli: Cli) 
     assert generating.returncode == 1
 
 
+def test_an_answer_that_another_engine_goes_on_with_says_so_on_the_error_stream(cli: Cli) -> None:
+    ended = cli("chat", "demo", "one two lost four", "--failover", "exact", "--session-key", "ada", "--detach", "30")
+    assert (ended.status, ended.out) == (0, "one two lost four\n")
+    assert ended.err == "resumed on deployments/demo/replicas/1 (EXACT) after 3 tokens\n"
+
+
+def test_an_answer_without_failover_ends_with_its_engine(cli: Cli) -> None:
+    ended = cli("generate", "demo", "one two lost four", "--failover", "never")
+    assert (ended.status, ended.err) == (1, "roundhouse: its engine is gone\n")
+
+
+def test_ctrl_c_cancels_what_would_go_on_without_its_client(cli: Cli) -> None:
+    with cli.start("generate", "demo", "on and on", "--ignore-eos", "--request-id", "left") as generating:
+        assert generating.stdout is not None
+        assert generating.stdout.read(2) == "on"
+        generating.send_signal(signal.SIGINT)
+        generating.communicate(timeout=30)
+    shown = json.loads(cli("requests", "demo", "left", "--json").out)
+    assert shown["receipt"]["outcome"] == "CANCEL_OUTCOME_CANCELLED"
+
+
 def test_a_single_message_is_answered_once(cli: Cli) -> None:
     assert cli("chat", "demo", "how are you").out == "how are you\n"
 
@@ -149,6 +170,9 @@ def test_at_a_terminal_ctrl_c_cancels_the_answer_and_the_conversation_goes_on(cl
             terminal.read_until(f"{words} {words}")
             terminal.interrupt()
             terminal.read_until("cancelled")
+            # At the prompt nothing moves, so the cancel has been sent before.
+            newest = json.loads(cli("requests", "demo", "--json").out)["requests"][0]
+            assert newest["receipt"]["outcome"] == "CANCEL_OUTCOME_CANCELLED"
         terminal.read_until("› ")
         terminal.interrupt_until("› ")
         terminal.write("\x04")

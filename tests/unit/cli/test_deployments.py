@@ -37,7 +37,7 @@ def test_every_flag_of_a_launch_reaches_the_deployment(cli: Cli) -> None:
         "--gpus-per-replica", "2", "--allow-gpu", "one:0,1", "--allow-gpu", "*:GPU-7", "--no-allow-shared-gpu",
         "--node-label", "zone=a", "--tolerate", "spot", "--tolerate", "team=search", "--apart", "node",
         "--apart", "gpu:tier=1,team=x", "--swap_space", "4", "--enforce-eager",
-        "--label", "team=search", "--allow-pending", "--no-wait", "--json",
+        "--label", "team=search", "--routing-policy", "round_robin", "--allow-pending", "--no-wait", "--json",
     )  # fmt: skip
     assert ended.status == 0, ended.err
     stored = json.loads(ended.out)
@@ -45,6 +45,7 @@ def test_every_flag_of_a_launch_reaches_the_deployment(cli: Cli) -> None:
     assert stored["model"]["path"].startswith("/")
     assert stored["model"]["path"].endswith("/models/qwen")
     assert (stored["engine"], stored["replica_count"], stored["labels"]) == ("torch", 2, {"team": "search"})
+    assert stored["routing_policy"] == "round_robin"
     assert stored["placement"] == {
         "strategy": "idle_first",
         "gpu_count": 2,

@@ -7,6 +7,7 @@ import pytest
 
 from roundhouse.client import Client, GenerationOptions, Messages
 from roundhouse.kit.errors import DeadlineExceeded, InvalidArgument, NotFound, TooLong, Unreachable
+from roundhouse.kit.times import to_duration
 from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, receipt_pb2
 from tests.unit.client.conftest import World
 
@@ -145,12 +146,26 @@ async def test_every_option_has_its_place_in_the_contract(world: World) -> None:
         json_schema={"type": "null"},
         priority=6,
         resume=resume,
+        failover="approximate",
+        session_key="ada",
+        labels={"team": "x"},
+        max_duration_s=60,
+        timeout_s=30,
+        detach_s=20,
         seed=None,
     ).text()
     [sent] = world.inference.requests
     assert isinstance(sent, inference_service_pb2.GenerateRequest)
     assert sent.echo
-    assert sent.options == generation_pb2.RequestOptions(priority=6, resume=resume)
+    assert sent.options == generation_pb2.RequestOptions(
+        priority=6,
+        resume=resume,
+        failover=generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK,
+        session_key="ada",
+        labels={"team": "x"},
+        max_duration=to_duration(60),
+        on_disconnect={"policy": generation_pb2.DISCONNECT_POLICY_DETACH, "ttl": to_duration(20)},
+    )
     assert sent.sampling == generation_pb2.SamplingParams(
         min_tokens=1,
         min_p=0.1,
@@ -228,10 +243,12 @@ async def test_a_conversation_may_be_a_text_pairs_dicts_or_messages(world: World
         ({"stop_token_ids": [1 << 40]}, "sampling"),
         ({"logit_bias": {1 << 40: 1.0}}, "sampling"),
         ({"priority": 1 << 40}, "options"),
+        ({"timeout_s": float("inf")}, "options"),
+        ({"failover": "perhaps"}, "options.failover"),
         ({"regex": "a", "json_object": True}, "sampling.constraint"),
         ({"temprature": 0.5}, "sampling"),
     ],
-    ids=["tokens", "ids", "biases", "priority", "two forms", "a name of nothing"],
+    ids=["tokens", "ids", "biases", "priority", "time", "policy", "two forms", "a name of nothing"],
 )
 async def test_a_number_that_the_contract_cannot_hold_names_its_field(
     world: World, options: dict[str, object], field: str

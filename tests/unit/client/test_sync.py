@@ -55,6 +55,39 @@ def test_a_request_is_cancelled_by_its_id(client: SyncClient) -> None:
     assert generation.finished.reason == generation_pb2.FINISH_REASON_CANCELLED
 
 
+def test_leaving_sends_a_cancel_with_a_receipt_and_detaching_does_not(client: SyncClient) -> None:
+    with client.generate("demo", "on and on", ignore_eos=True) as generation:
+        for _ in generation:
+            break
+    receipt = generation.left()
+    assert receipt is not None
+    assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED
+    with client.generate("demo", "one two three", request_id="detached") as generation:
+        for delta in generation:
+            assert delta.text == "one"
+            generation.detach()
+    assert generation.left() is None
+    rest = client.attach("demo", "detached", after=generation.positions)
+    assert rest.text() == " two three"
+    assert rest.finished is not None
+    assert rest.finished.exactness == generation_pb2.EXACTNESS_EXACT
+    assert client.request("demo", "detached").finishes[0].token_hash == rest.finished.token_hash
+    assert client.requests("demo").requests[0].request_id == "detached"
+
+
+def test_an_answer_goes_on_when_its_engine_is_lost(client: SyncClient) -> None:
+    with client.chat("demo", "one two lost four") as generation:
+        events = list(generation.events())
+    assert [each.WhichOneof("event") for each in events].count("resumed") == len(generation.resumes) == 1
+    assert "".join(each.delta.text for each in events) == "one two lost four"
+
+
+def test_several_addresses_are_tried_one_after_another(address: str) -> None:
+    with SyncClient(["127.0.0.1:1", address]) as client:
+        assert client.chat("demo", "one two").text() == "one two"
+        assert client.address == address
+
+
 def test_another_thread_may_cancel_what_this_one_reads(client: SyncClient) -> None:
     with client.generate("demo", "wait") as generation:
         for event in generation.events():
@@ -155,3 +188,8 @@ def test_the_blocking_client_has_every_name_of_the_other_one(part: str, client: 
     twin, original = (getattr(each, part) if part else each for each in (client, Client()))
     names = {name for name, _ in inspect.getmembers(original) if not name.startswith("_")}
     assert names - set(dir(twin)) == set()
+
+
+def test_the_blocking_generation_has_every_name_of_the_other_one(client: SyncClient) -> None:
+    generation, original = client.generate("demo", "x"), Client().generate("demo", "x")
+    assert {name for name in dir(original) if not name.startswith("_")} - set(dir(generation)) == set()

@@ -48,6 +48,15 @@ def test_a_strategy_may_be_spelled_as_xinference_spells_it(spelling: str) -> Non
     assert read(XINFERENCE_LAUNCH_STRATEGY=spelling).placement.strategy == "idle_first"
 
 
+@pytest.mark.parametrize(
+    ("environ", "policy"), [({}, "power_of_two"), ({"ROUNDHOUSE_ROUTING_POLICY": "Round-Robin"}, "round_robin")]
+)
+def test_the_environment_says_how_requests_are_routed_where_deployments_do_not(
+    environ: dict[str, str], policy: str
+) -> None:
+    assert read(**environ).routing_policy == policy
+
+
 MISTAKES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "unknown option": (("--bogus",), {}, "--bogus"),
     "no port": (("--listen", "127.0.0.1"), {}, "HOST:PORT"),
@@ -64,6 +73,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
         "days",
     ),
     "lease": (("--node-lease", "0"), {}, "--node-lease"),
+    "routing": ((), {"ROUNDHOUSE_ROUTING_POLICY": "luck"}, 'ROUNDHOUSE_ROUTING_POLICY is "luck"'),
     "strategy": ((), {"ROUNDHOUSE_LAUNCH_STRATEGY": "lucky"}, 'ROUNDHOUSE_LAUNCH_STRATEGY is "lucky"'),
     "alias of strategy": ((), {"XINFERENCE_LAUNCH_STRATEGY": "lucky"}, 'XINFERENCE_LAUNCH_STRATEGY is "lucky"'),
     "sharing": ((), {"ROUNDHOUSE_ALLOW_MULTI_REPLICA_PER_GPU": "maybe"}, "use 1 or 0"),

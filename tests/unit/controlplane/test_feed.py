@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from controlplane.feed import Copy, changes
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
-from roundhouse.internal.v1.fleet_service_pb2 import RoutesEvent
+from controlplane.routing_policies import RoutingPolicy
+from roundhouse.internal.v1.fleet_service_pb2 import DeploymentRoutes, RoutesEvent
 from roundhouse.v1.watch_pb2 import Bookmark
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -20,7 +21,22 @@ def a_route(draw: st.DrawFn, deployment: str) -> Route:
     uid = ReplicaUid(f"r{index}")
     key = bytes([draw(COUNTS)])
     return Route(
-        deployment, index, uid, draw(COUNTS), NodeId("n"), "h:1", "e", key, draw(st.booleans()), draw(COUNTS), 1
+        deployment,
+        index,
+        uid,
+        draw(COUNTS),
+        NodeId("n"),
+        "h:1",
+        "e",
+        key,
+        draw(st.booleans()),
+        draw(COUNTS),
+        1,
+        is_stale=draw(st.booleans()),
+        used_block_eighths=draw(COUNTS),
+        fingerprint=draw(st.sampled_from(["", "f", "g"])),
+        max_running_count=draw(COUNTS),
+        kv_token_count=draw(COUNTS),
     )
 
 
@@ -34,7 +50,8 @@ def some_routes(draw: st.DrawFn) -> Routes:
         for name in present
         if draw(st.booleans())
     }
-    return Routes(replicas, deleting, silent)
+    policies: dict[str, RoutingPolicy] = {name: "round_robin" for name in present if draw(st.booleans())}
+    return Routes(replicas, deleting, silent, policies, gateway_count=draw(st.integers(1, 3)))
 
 
 @given(st.lists(some_routes(), min_size=1, max_size=4))
@@ -46,6 +63,12 @@ def test_whoever_is_told_what_changed_knows_what_is(looks: list[Routes]) -> None
         assert copy.take(RoutesEvent(bookmark=Bookmark())) == routes
         assert list(changes(routes, routes)) == []
         told = routes
+
+
+def test_what_a_later_version_routes_by_is_routed_by_the_default() -> None:
+    copy = Copy()
+    copy.take(RoutesEvent(changed=DeploymentRoutes(deployment="a", routing_policy="by_the_moon")))
+    assert copy.take(RoutesEvent(bookmark=Bookmark())) == Routes({"a": ()})
 
 
 def test_an_event_of_a_later_version_is_skipped() -> None:

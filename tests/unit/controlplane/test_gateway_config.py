@@ -90,3 +90,14 @@ def test_no_token_is_read_by_others(arguments: tuple[str, ...], message: str) ->
         parse(arguments, {"ROUNDHOUSE_TOKEN": "rha_secret"})
     assert message in str(error.value)
     assert "rha_secret" not in str(error.value)
+
+
+def test_one_gateway_is_started_unless_more_are_asked_for() -> None:
+    assert (parse(HERE, {}).gateway_count, parse(HERE, {}).shares_port) == (1, False)
+    assert parse((*HERE, "--gateways", "4"), {}).gateway_count == 4
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "257", "many"])
+def test_a_number_of_gateways_that_makes_no_sense_is_refused(count: str) -> None:
+    with pytest.raises(Usage, match="--gateways"):
+        parse((*HERE, "--gateways", count), {})

@@ -54,6 +54,12 @@ def test_only_stopped_means_stopped(state: wire.DesiredState, desired: Desired) 
     assert from_wire(asked).replicas[0].desired is desired
 
 
+def test_what_is_stopped_hands_over_if_the_control_plane_says_so() -> None:
+    asked = message("a", "b")
+    asked.engines[1].hands_over = True
+    assert [each.hands_over for each in from_wire(asked).replicas] == [False, True]
+
+
 BROKEN = {
     "no cluster": message("a", cluster_id=""),
     "a replica twice": message("a", "a"),

@@ -105,6 +105,16 @@ CASES = {
     ),
     "one that is being stopped is not stopped twice": ([STOP], [known("a", State.DRAINING, stop_grace_s=30.0)], []),
     "a shorter grace is passed on": ([STOP], [known("a", State.DRAINING, stop_grace_s=300.0)], [Stop("a", 30.0)]),
+    "that its deployment goes on, or no more, is passed on": (
+        [replace(STOP, hands_over=True)],
+        [known("a", State.DRAINING, stop_grace_s=30.0)],
+        [Stop("a", 30.0, hands_over=True)],
+    ),
+    "one that hands over already is not stopped twice": (
+        [replace(STOP, hands_over=True)],
+        [known("a", State.DRAINING, stop_grace_s=30.0, hands_over=True)],
+        [],
+    ),
     "one that failed and is to be stopped is not started again": (
         [STOP],
         [known("a", State.FAILED, next_start_s=NOW_S)],
@@ -277,8 +287,8 @@ def _obeyed(engines: dict[str, Known], action: Action, now_s: float) -> float:
     match action:
         case Start(replica):
             engines[replica.replica_uid] = known(replica.replica_uid, State.PREPARING)
-        case Stop(uid, grace_s):
-            engines[uid] = replace(engines[uid], state=State.DRAINING, stop_grace_s=grace_s)
+        case Stop(uid, grace_s, hands_over):
+            engines[uid] = replace(engines[uid], state=State.DRAINING, stop_grace_s=grace_s, hands_over=hands_over)
         case MarkOrphan(uid):
             engines[uid] = replace(engines[uid], orphan_since_s=now_s)
         case Keep(uid):

@@ -58,6 +58,7 @@ BAD_FIELDS: dict[str, tuple[Deployment, str]] = {
         "deployment.placement.gpu_count",
     ),
     "memory below 1 MiB": (wanted(placement=PlacementPolicy(memory_bytes=1)), "deployment.placement.memory_bytes"),
+    "unknown routing": (wanted(routing_policy="luck"), "deployment.routing_policy"),
     "batch size 0": (wanted(engine_options=EngineOptions(batch_size=0)), "deployment.engine_options.batch_size"),
     "context below 16": (
         wanted(engine_options=EngineOptions(max_model_len=15)),

@@ -57,6 +57,33 @@ async def test_first_everything_is_told_then_what_changed_and_each_look_ends_wit
         assert deleted.events[0].deleted == "chat"
 
 
+async def test_gateways_are_counted_while_they_are_connected_and_told_how_many_they_are() -> None:
+    routes = Latest(Routes({}))
+
+    def count(number: int) -> None:
+        routes.set(replace(routes.get(), gateway_count=number))
+
+    service = Service(DESCRIPTOR, FleetApi(routes, count_gateways=count))
+    async with (
+        serve(Listen("127.0.0.1", 0), [service], grace_s=0) as serving,
+        open_channel(serving.address) as channel,
+    ):
+        stub = fleet_service_pb2_grpc.FleetServiceStub(channel)
+        async with cancelling(stub.WatchRoutes(fleet_service_pb2.WatchRoutesRequest())) as first:
+            assert (await _told(first, 2)) == 2  # with the one in the control plane
+            async with cancelling(stub.WatchRoutes(fleet_service_pb2.WatchRoutesRequest())) as second:
+                assert [await _told(each, 3) for each in (first, second)] == [3, 3]
+            assert (await _told(first, 2)) == 2
+
+
+async def _told(call: Any, wanted: int) -> int:
+    """Reads until it is told that there are so many gateways."""
+    while True:
+        for event in (await call.read()).events:
+            if event.gateway_count == wanted:
+                return wanted
+
+
 async def test_where_nothing_changes_a_bookmark_says_that_somebody_is_there() -> None:
     async with watched(Latest(Routes({"chat": (ONE,)})), beat_s=0.01) as call:
         assert kinds(await call.read()) == ["callers", "changed", "bookmark"]

@@ -81,6 +81,7 @@ BAD: dict[str, tuple[pb.UpdateDeploymentRequest, Sequence[str]]] = {
     "no secret to keep": (update("env", env=[EnvVar(name="TOKEN")]), ["deployment.env[0]"]),
     "stands still": (update("rollout", rollout=RolloutPolicy(max_surge=0)), ["deployment.rollout"]),
     "surge below 0": (update("rollout", rollout=RolloutPolicy(max_surge=-1)), ["deployment.rollout.max_surge"]),
+    "unknown routing": (update("routing_policy", routing_policy="luck"), ["deployment.routing_policy"]),
     "hasty": (
         update("rollout", rollout=RolloutPolicy(progress_deadline=Duration(nanos=1))),
         ["deployment.rollout.progress_deadline"],
@@ -131,6 +132,24 @@ async def test_labels_and_the_count_of_replicas_change_without_a_replacement(pla
         stale = await refused(plane.deployments.UpdateDeployment(asked))
         assert isinstance(stale, Conflict)
         assert reason_of(stale) == "ETAG_MISMATCH"
+
+
+async def test_how_requests_are_routed_changes_without_a_replacement_and_goes_back_to_the_cluster_s(
+    plane: Plane,
+) -> None:
+    async with ScriptedAgent("one").joined(plane.address):
+        first = await plane.create(routing_policy="Round-Robin")
+        assert first.routing_policy == "round_robin"
+        asked = update(routing_policy="LEAST_LOADED")
+        second = (await plane.deployments.UpdateDeployment(asked)).deployment
+        assert (second.routing_policy, second.generation) == ("least_loaded", 2)
+        again = (await plane.deployments.UpdateDeployment(asked)).deployment
+        assert again.etag == second.etag
+        third = (await plane.deployments.UpdateDeployment(update("routing_policy"))).deployment
+        assert third.routing_policy == ""
+        seen = await settled(plane, updated=1)
+        assert not seen.HasField("rollout")
+        assert len(await plane.replicas()) == 1
 
 
 async def test_replicas_are_replaced_one_by_one_by_such_as_run_what_is_wanted(plane: Plane) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,13 +16,16 @@ import pytest
 from controlplane.auth.caller import Caller
 from controlplane.auth.gate import Guard
 from controlplane.auth.methods import Role
+from controlplane.gateway.routing.breaker import FIRST_OPEN_S, LEAST_COUNT
+from controlplane.gateway.routing.budget import FLOOR_PER_S, MOST, RETRY_FRACTION
 from controlplane.gateway.service import open_gateway
 from controlplane.model import NodeId, ReplicaUid, Route, Routes
+from controlplane.routing_policies import RoutingPolicy
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.clock import SystemClock
-from roundhouse.kit.errors import NoCapacity, Unreachable
+from roundhouse.kit.errors import AlreadyExists, NoCapacity, Unreachable
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.server import Listen, serve
@@ -31,6 +35,7 @@ from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, inf
 
 DESCRIPTOR = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 ROUNDING_S = 0.1  # a time of 10 to 100 s travels in tenths of a second, rounded up: 20.001 s arrives as 20.1 s
+MUCH = 300  # messages of 1,000 characters, more than a client's window holds
 Script = Callable[["Engine", Any, Any], Awaitable[None]]
 
 
@@ -48,6 +53,12 @@ async def never_ends(engine: Engine, request: Any, context: Any) -> None:
     await asyncio.Event().wait()
 
 
+async def never_ends_but_knows_ids(engine: Engine, request: Any, context: Any) -> None:
+    if len(engine.hops) > 1:
+        raise AlreadyExists("it exists: choose another id", reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS)
+    await never_ends(engine, request, context)
+
+
 async def breaks_after_the_first_token(engine: Engine, request: Any, context: Any) -> None:
     await context.write(text(engine.name))
     raise Unreachable("going down: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
@@ -55,6 +66,10 @@ async def breaks_after_the_first_token(engine: Engine, request: Any, context: An
 
 async def refuses_everybody(engine: Engine, request: Any, context: Any) -> None:
     raise Unreachable("draining: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def breaks(engine: Engine, request: Any, context: Any) -> None:
+    raise RuntimeError("out of order")
 
 
 async def is_full(engine: Engine, request: Any, context: Any) -> None:
@@ -117,7 +132,10 @@ class House:
         return inference_service_pb2.GenerateRequest(deployment=deployment, request_id=request_id)
 
     async def collect(self, request_id: str = "", **options: Any) -> str:
-        async with cancelling(self.stub.Generate(self.request(request_id), **options)) as call:
+        return await self.answer(self.request(request_id), **options)
+
+    async def answer(self, request: inference_service_pb2.GenerateRequest, **options: Any) -> str:
+        async with cancelling(self.stub.Generate(request, **options)) as call:
             return "".join([event.delta.text async for message in call for event in message.events])
 
     async def cancel(
@@ -157,7 +175,9 @@ def as_caller(secret: str) -> list[tuple[str, str]]:
 
 
 @contextlib.asynccontextmanager
-async def house(*engines: Engine, ready: bool = True, gate: Guard | None = None) -> AsyncIterator[House]:
+async def house(
+    *engines: Engine, ready: bool = True, gate: Guard | None = None, policy: RoutingPolicy = "power_of_two"
+) -> AsyncIterator[House]:
     async with contextlib.AsyncExitStack() as stack:
         addresses = []
         for each in engines:
@@ -165,7 +185,8 @@ async def house(*engines: Engine, ready: bool = True, gate: Guard | None = None)
                 serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, each)], grace_s=0)
             )
             addresses.append(serving.address)
-        routes = Latest(Routes({"chat": tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))}))
+        found = tuple(route(i, each, ready=ready) for i, each in enumerate(addresses))
+        routes = Latest(Routes({"chat": found}, policies={"chat": policy}))
         gateway = await stack.enter_async_context(open_gateway(routes, gateway_id="g"))
         front = await stack.enter_async_context(
             serve(Listen("127.0.0.1", 0), [Service(DESCRIPTOR, gateway)], grace_s=0, gate=gate)
@@ -202,7 +223,7 @@ async def test_the_client_learns_the_location_and_nothing_else_of_the_engine() -
 
 async def test_requests_in_flight_are_spread_over_the_replicas() -> None:
     engines = [Engine(name, never_ends) for name in "abc"]
-    async with house(*engines) as it, contextlib.AsyncExitStack() as calls:
+    async with house(*engines, policy="least_loaded") as it, contextlib.AsyncExitStack() as calls:
         seen = []
         for _ in range(6):
             call = await calls.enter_async_context(cancelling(it.stub.Generate(it.request())))
@@ -227,11 +248,67 @@ async def test_an_engine_that_is_not_there_is_replaced_by_another() -> None:
 async def test_engines_that_did_not_take_a_request_are_asked_last_by_the_next() -> None:
     bad = [Engine(name, refuses_everybody) for name in "abc"]
     async with house(*bad, Engine("good", tells_its_name)) as it:
+        present = it.routes.get().replicas["chat"]
+        it.routes.set(Routes({"chat": present[:3]}))
+        begin_s = time.monotonic()
         with pytest.raises(grpc.RpcError) as refusal:  # which takes three attempts
             await it.collect()
         assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+        assert [len(each.hops) for each in bad] == [1, 1, 1]
+        it.routes.set(Routes({"chat": present}))
         assert [await it.collect() for _ in range(5)] == ["good"] * 5
-    assert [len(each.hops) for each in bad] == [1, 1, 1]
+        probed = (time.monotonic() - begin_s) // FIRST_OPEN_S  # where the machine is slow
+        assert all(len(each.hops) <= 1 + probed for each in bad)
+
+
+async def test_when_all_fail_retries_are_a_share_of_what_comes() -> None:
+    bad = [Engine(name, refuses_everybody) for name in "abc"]
+    async with house(*bad) as it:
+        begin_s = time.monotonic()
+        for _ in range(60):
+            with pytest.raises(grpc.RpcError) as refusal:
+                await it.collect()
+            assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA")
+        floor = FLOOR_PER_S * (time.monotonic() - begin_s)
+    assert 60 + MOST <= sum(len(each.hops) for each in bad) <= 60 * (1 + RETRY_FRACTION) + MOST + floor
+
+
+async def test_an_engine_that_refuses_what_a_caller_asks_gets_the_next_request_all_the_same() -> None:
+    async with house(Engine("full", is_full)) as it:
+        present = it.routes.get().replicas["chat"]
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError):
+                await it.collect()
+        it.routes.set(Routes({"chat": (*present, replace(route(1, "127.0.0.1:1"), waiting_count=99))}))
+        with pytest.raises(grpc.RpcError) as refusal:
+            await it.collect()
+        assert reason_of(refusal.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+
+
+async def test_an_engine_that_breaks_on_every_request_is_asked_last() -> None:
+    broken, good = Engine("broken", breaks), Engine("good", tells_its_name)
+    async with house(broken, good, policy="round_robin") as it:
+        for _ in range(12):
+            with contextlib.suppress(grpc.RpcError):
+                await it.collect()
+        assert len(broken.hops) == LEAST_COUNT
+
+
+async def test_requests_of_a_session_go_to_one_engine_and_so_do_prompts_that_begin_alike() -> None:
+    engines = [Engine(name, tells_its_name) for name in "abcd"]
+    async with house(*engines) as it:
+        for number in range(4):
+            request = it.request()
+            request.options.session_key = f"session {number}"
+            assert len({await it.answer(request) for _ in range(6)}) == 1
+        front = "a long story that comes before every question " * 100
+        answers = set()
+        for number in range(6):
+            request = it.request()
+            request.prompt.add(text=front)
+            request.prompt.add(text=f"question {number}")
+            answers.add(await it.answer(request))
+        assert len(answers) == 1
 
 
 async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and_what_came_stays() -> None:
@@ -246,6 +323,30 @@ async def test_an_engine_lost_in_mid_stream_ends_the_stream_with_engine_lost_and
         assert reason_of(refusal.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
         it.routes.set(Routes({"chat": (present[1],)}))
         assert (await it.cancel("r", timeout=1)).outcome == receipt_pb2.CANCEL_OUTCOME_LOST
+
+
+async def breaks_after_much(engine: Engine, request: Any, context: Any) -> None:
+    for _ in range(MUCH):
+        await context.write(text("x" * 1000))
+    raise Unreachable("going down: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def test_all_that_came_before_an_error_reaches_a_client_that_reads_slowly() -> None:
+    small = [("grpc.http2.lookahead_bytes", 4096), ("grpc.http2.bdp_probe", 0)]
+    async with house(Engine("much", breaks_after_much)) as it, open_channel(it.address, options=small) as channel:
+        stub: Any = inference_service_pb2_grpc.InferenceServiceStub(channel)
+        count = 0
+
+        async def read_slowly() -> None:
+            nonlocal count
+            async for message in stub.Generate(it.request()):
+                count += sum(len(event.delta.text) for event in message.events)
+                await asyncio.sleep(0.002)
+
+        with pytest.raises(grpc.RpcError) as error:
+            await read_slowly()
+        assert reason_of(error.value) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+        assert count == MUCH * 1000
 
 
 async def test_a_refusal_of_the_request_itself_passes_through_with_its_details() -> None:
@@ -268,15 +369,18 @@ async def test_a_client_that_leaves_has_its_request_cancelled_at_the_engine() ->
         assert engine.causes == [receipt_pb2.CANCEL_CAUSE_DISCONNECT]
 
 
-async def test_a_request_id_in_use_is_refused_and_the_first_goes_on() -> None:
-    async with house(Engine("one", never_ends)) as it:
+async def test_a_request_whose_id_is_in_use_goes_to_the_engine_that_has_it_which_may_refuse_it() -> None:
+    engines = [Engine(name, never_ends_but_knows_ids) for name in "abc"]
+    async with house(*engines) as it:
         first = it.stub.Generate(it.request("same"))
         await first.read()
-        with pytest.raises(grpc.RpcError) as refusal:
-            await it.collect("same")
-        assert reason_of(refusal.value) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as refusal:
+                await it.collect("same")
+            assert reason_of(refusal.value) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_EXISTS")
         assert not first.done()
         first.cancel()
+    assert sorted(len(each.hops) for each in engines) == [0, 0, 4]
 
 
 async def test_a_cancel_finds_a_request_that_this_gateway_did_not_start() -> None:

@@ -38,6 +38,19 @@ def test_a_replica_that_is_stopping_is_to_stop_within_its_grace() -> None:
     assert (engine.desired_state, engine.drain_grace.seconds) == (DESIRED_STATE_STOPPED, 30)
 
 
+def test_a_replica_that_is_stopping_hands_over_what_it_runs_if_its_deployment_goes_on() -> None:
+    running, stopping = placement("chat-0", "a-0"), placement("chat-0", "a-0", is_stopping=True)
+    deleting = deployment_record()
+    deleting.deployment.delete_time.GetCurrentTime()
+    told = [
+        assign([running], deployment_record()),
+        assign([stopping], deployment_record()),
+        assign([stopping], deleting),
+        assign([stopping], None, assign([running], deployment_record())),
+    ]
+    assert [engine.hands_over for (engine,) in told] == [False, True, False, False]
+
+
 def test_the_order_of_the_placements_makes_no_difference() -> None:
     placements = [placement(f"chat-{index}", "a-0", gib=1) for index in (10, 2, 1)]
     first, second = assign(placements, deployment_record()), assign(placements[::-1], deployment_record())

@@ -29,6 +29,7 @@ def test_the_rest_is_the_same_from_wherever_it_goes_on(depth: int, choice: int) 
     for count in range(12):
         rest = run(replace(request, output=tuple(whole.ids[:count])), depth)
         assert (rest.ids, rest.text) == (whole.ids[count:], whole.text[count:])
+        assert rest.given_text == whole.text[:count]
         assert rest.end().output_token_count == 12
 
 
@@ -43,6 +44,7 @@ def test_a_stop_text_may_begin_in_what_was_given(depth: int) -> None:
         rest = run(part, depth)
         assert rest.ids == ids[count:5]
         assert rest.text == expected(part).text == whole.text[min(count, 2) :]
+        assert rest.given_text + rest.text == whole.text
         assert (rest.end().reason, rest.end().output_token_count) == (FinishReason.STOP_STRING, 5)
 
 
@@ -59,7 +61,8 @@ def test_what_was_given_to_its_end_ends_without_a_step(reason: FinishReason) -> 
         output = it.run(requests[reason])
         assert it.loop.progress().waiting_count == 0
     end = output.end()
-    assert len(output.events) == 1
+    assert output.ids == []
+    assert output.given_text == "".join(map(chr, ids if reason is FinishReason.LENGTH else ids[:2]))
     assert (end.reason, end.output_token_count) == (reason, len(requests[reason].output))
     assert end.matched_token_id == (ids[2] if reason is FinishReason.STOP_TOKEN else None)
     assert end.matched_stop == (chr(ids[2]) if reason is FinishReason.STOP_STRING else "")

@@ -16,7 +16,6 @@ from tests.support.scripted_engine import CONTEXT_TOKENS, ScriptedEngine, events
 from tests.support.scripted_model import CharacterGrammars, alphabet
 
 INVALID = (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
-NOT_SERVED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_SERVED")
 TEXT = [{"text": "abc"}]
 USER = {"role": "ROLE_USER", "content": TEXT}
 
@@ -133,7 +132,7 @@ BAD_GENERATE = [
     resume("choices[0].output_token_ids", {"max_tokens": 2}, choices=[{"output_token_ids": {"ids": [5] * 3}}]),
     resume("seed", {"seed": 5}, seed=6),
     pytest.param(
-        {"options": {"resume": {}}, "sampling": {"n": 2, "best_of": 3}},
+        {"options": {"resume": {"choices": [{"output_token_ids": {"ids": [5]}}]}}, "sampling": {"n": 2, "best_of": 3}},
         "sampling.best_of",
         id="the best of what was resumed",
     ),
@@ -141,6 +140,9 @@ BAD_GENERATE = [
         {"options": {"resume": {"prompt_token_ids": {"ids": [5]}}}}, "prompt", id="a prompt and another to resume"
     ),
     option("on_disconnect.policy", on_disconnect={"policy": 9}),
+    option("on_disconnect.ttl", on_disconnect={"policy": "DISCONNECT_POLICY_DETACH", "ttl": {}}),
+    option("on_disconnect.ttl", on_disconnect={"policy": "DISCONNECT_POLICY_DETACH", "ttl": {"seconds": -1}}),
+    option("on_disconnect.ttl", on_disconnect={"policy": "DISCONNECT_POLICY_DETACH", "ttl": {"seconds": 3601}}),
     option(failover=9),
     option(max_duration={"seconds": 0}),
     option(max_duration={"seconds": -1}),
@@ -211,18 +213,6 @@ async def test_a_refusal_disturbs_nobody() -> None:
         await engine.all_ended()
 
 
-@pytest.mark.parametrize(
-    ("options", "field"),
-    [
-        pytest.param({"on_disconnect": {"policy": "DISCONNECT_POLICY_DETACH"}}, "on_disconnect.policy", id="DETACH"),
-        pytest.param({"failover": "FAILOVER_POLICY_APPROXIMATE_OK"}, "failover", id="APPROXIMATE_OK"),
-        pytest.param({"failover": "FAILOVER_POLICY_EXACT_ONLY"}, "failover", id="EXACT_ONLY"),
-    ],
-)
-async def test_what_is_not_served_yet_is_refused_by_name(engine: ScriptedEngine, options: Any, field: str) -> None:
-    assert await refusal_of(engine.generate(options=options)) == (*NOT_SERVED, [f"options.{field}"])
-
-
 async def test_all_that_is_wrong_is_named_at_once(engine: ScriptedEngine) -> None:
     call = engine.generate(
         request_id="?", prompt=[], sampling={"top_p": 0, "max_tokens": 0}, options={"priority": 1000}
@@ -233,8 +223,8 @@ async def test_all_that_is_wrong_is_named_at_once(engine: ScriptedEngine) -> Non
 
 async def test_every_bound_itself_is_accepted(engine: ScriptedEngine) -> None:
     options = {
-        "on_disconnect": {"policy": "DISCONNECT_POLICY_CANCEL"},
-        "failover": "FAILOVER_POLICY_NEVER",
+        "on_disconnect": {"policy": "DISCONNECT_POLICY_DETACH", "ttl": {"seconds": 3600}},
+        "failover": "FAILOVER_POLICY_APPROXIMATE_OK",
         "max_duration": {"seconds": 30},
         "session_key": "x" * 255,
         "labels": {f"{number:063}": "x" * 255 for number in range(16)},
@@ -287,7 +277,7 @@ async def test_an_unknown_deployment_is_not_found(engine: ScriptedEngine) -> Non
 )
 def test_a_cancel_names_what_it_means(fields: dict[str, str], wrong: list[str]) -> None:
     with pytest.raises(InvalidArgument) as raised:
-        checks.check_cancel(inference_service_pb2.CancelRequestRequest(**fields))
+        checks.check_named(inference_service_pb2.CancelRequestRequest(**fields))
     assert [each.field for each in raised.value.fields] == wrong
 
 

@@ -19,6 +19,13 @@ KEY_INVALID = (grpc.StatusCode.UNAUTHENTICATED, "ENGINE_KEY_INVALID")
 METHODS = {
     "Generate": lambda it, metadata: it.inference.Generate(inference_service_pb2.GenerateRequest(), metadata=metadata),
     "Chat": lambda it, metadata: it.inference.Chat(inference_service_pb2.ChatRequest(), metadata=metadata),
+    "Attach": lambda it, metadata: it.inference.Attach(inference_service_pb2.AttachRequest(), metadata=metadata),
+    "GetRequest": lambda it, metadata: it.inference.GetRequest(
+        inference_service_pb2.GetRequestRequest(), metadata=metadata
+    ),
+    "ListRequests": lambda it, metadata: it.inference.ListRequests(
+        inference_service_pb2.ListRequestsRequest(), metadata=metadata
+    ),
     "CancelRequest": lambda it, metadata: it.inference.CancelRequest(
         inference_service_pb2.CancelRequestRequest(), metadata=metadata
     ),

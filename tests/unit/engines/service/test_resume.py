@@ -34,7 +34,7 @@ def text_of(events: Sequence[Any], choice: int = 0) -> str:
 async def test_the_rest_of_an_output_is_what_it_would_have_been(engine: ScriptedEngine) -> None:
     sampling = {"max_tokens": 10, "n": 2}
     whole = await events_of(engine.generate("a", sampling={**sampling, "seed": 5}))
-    resume = {"seed": 5, "choices": [output(1, "bcd")]}
+    resume = {"seed": 5, "choices": [output(1, "bcd")], "fingerprint": whole[0].started.fingerprint}
     rest = await events_of(engine.generate("a", request_id="mine", sampling=sampling, options={"resume": resume}))
     assert rest[0].started.seed == 5
     assert (text_of(rest, 0), text_of(rest, 1)) == ("abcdefghij", "efghijk")

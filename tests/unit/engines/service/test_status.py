@@ -101,6 +101,7 @@ async def test_an_engine_that_loads_says_how_far_it_is_and_takes_no_requests() -
             engine.lifecycle.serve(served(engine.steps, engine.tokenizer))
             status = await next_status(call)
             assert (status.state, status.load.total_block_count) == (SERVING, TOTAL_BLOCKS)
+            assert (status.load.max_running_count, status.load.kv_token_count) == (32, TOTAL_BLOCKS * BLOCK_SIZE)
         assert await text_of(engine.generate("a", sampling={"max_tokens": 2})) == "ab"
 
 

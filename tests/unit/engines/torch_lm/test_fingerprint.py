@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from engines.backends.torch_lm.fingerprint import fingerprint
+from engines.backends.torch_lm.fingerprint import fingerprint, tokenizer_fingerprint
 from tests.support.tiny_models import write_tiny_model
 
 CPU = torch.device("cpu")
@@ -62,3 +62,27 @@ def test_so_does_another_version_of_what_reads_a_model(
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "another" if name == package else real(name))
     assert fingerprint(model_directory("qwen3"), dtype="float32", device=CPU) != before
+
+
+@pytest.mark.parametrize("change", ["weights", "tokenizer", "template", "variables", "chat_template"])
+def test_what_decides_how_text_is_read_changes_the_fingerprint_of_the_tokenizer(
+    model_directory: Callable[[str], Path], tmp_path: Path, change: str
+) -> None:
+    directory, ways = tmp_path / "copy", dict[str, Any]()
+    shutil.copytree(model_directory("qwen3"), directory)
+    before = tokenizer_fingerprint(directory)
+    match change:
+        case "weights":
+            write_tiny_model(directory, "qwen3", seed=1)
+        case "tokenizer":
+            path = directory / "tokenizer.json"
+            path.write_text(
+                json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"padding": None}), encoding="utf-8"
+            )
+        case "template":
+            (directory / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+        case "variables":
+            ways["template_variables"] = {"enable_thinking": False}
+        case "chat_template":
+            ways["chat_template"] = "another"
+    assert (tokenizer_fingerprint(directory, **ways) == before) == (change == "weights")

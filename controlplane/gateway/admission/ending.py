@@ -1,0 +1,45 @@
+"""How long a request may take, by what it says, and what its stream tells if it is cancelled while it waits."""
+
+from __future__ import annotations
+
+from roundhouse.kit.times import from_duration, to_duration
+from roundhouse.v1.generation_pb2 import EXACTNESS_EXACT, FINISH_REASON_CANCELLED, Finished, GenerationEvent, Usage
+from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, GenerateResponse
+from roundhouse.v1.receipt_pb2 import CancelReceipt
+
+_NO_TOKENS = bytes(32)  # the hash of an empty output
+
+
+def deadline_of(request: GenerateRequest | ChatRequest, remaining_s: float | None) -> float | None:
+    """Returns after how long a request has to have ended; None if it may take any time.
+
+    remaining_s: until the deadline of its call; None if it has none.
+    """
+    if not request.options.HasField("max_duration"):
+        return remaining_s
+    longest_s = from_duration(request.options.max_duration)
+    return longest_s if remaining_s is None else min(longest_s, remaining_s)
+
+
+def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:
+    """Takes the time that a request has waited off what it may take."""
+    if waited_s > 0 and request.options.HasField("max_duration"):
+        left_s = max(1e-9, from_duration(request.options.max_duration) - waited_s)
+        request.options.max_duration.CopyFrom(to_duration(left_s))
+
+
+def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, waited_s: float) -> bytes:
+    """Returns the only message of the stream of a request that somebody cancelled while it waited."""
+    finishes = [
+        Finished(
+            choice=choice,
+            reason=FINISH_REASON_CANCELLED,
+            token_hash=_NO_TOKENS,
+            exactness=EXACTNESS_EXACT,
+            cancel_cause=receipt.cause,
+        )
+        for choice in range(min(max(1, request.sampling.n), len(receipt.positions)))
+    ]
+    usage = Usage(queue_duration=to_duration(waited_s), total_duration=to_duration(waited_s))
+    events = [*(GenerationEvent(finished=each) for each in finishes), GenerationEvent(usage=usage)]
+    return GenerateResponse(events=events).SerializeToString()  # which reads as that of any stream

@@ -1,0 +1,56 @@
+"""The receipts of requests that ended while they waited: nothing was computed, so the gateway itself can say so."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from controlplane.gateway.live import RequestKey
+from roundhouse.kit.clock import Clock
+from roundhouse.kit.times import to_timestamp
+from roundhouse.v1 import receipt_pb2
+from roundhouse.v1.receipt_pb2 import CancelReceipt
+
+KEPT_S = 600.0  # as long as engines keep theirs, and as many
+KEPT_COUNT = 10_000
+_BY_CLIENT = (receipt_pb2.CANCEL_CAUSE_CLIENT, receipt_pb2.CANCEL_CAUSE_DISCONNECT)
+
+
+class Unserved:
+    """At most the newest 10,000 receipts, 10 minutes each."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._receipts: OrderedDict[RequestKey, tuple[float, CancelReceipt]] = OrderedDict()  # oldest first
+
+    def put(self, key: RequestKey, cause: receipt_pb2.CancelCause, sequences: int) -> CancelReceipt:
+        """Makes and keeps the receipt of a request that has just ended."""
+        outcome = (
+            receipt_pb2.CANCEL_OUTCOME_CANCELLED if cause in _BY_CLIENT else receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED
+        )
+        receipt = CancelReceipt(
+            deployment=key.deployment,
+            request_id=key.request_id,
+            outcome=outcome,
+            level=receipt_pb2.CANCEL_LEVEL_STOPPED,  # it held no blocks, and no cache has counted that
+            cause=cause,
+            positions=[receipt_pb2.ChoicePosition(choice=choice) for choice in range(sequences)],
+            output_token_count=0,
+            receipt_time=to_timestamp(self._clock.now()),
+        )
+        self.forget(key)
+        self._receipts[key] = (self._clock.monotonic() + KEPT_S, receipt)
+        if len(self._receipts) > KEPT_COUNT:
+            self._receipts.popitem(last=False)
+        return receipt
+
+    def get(self, key: RequestKey) -> CancelReceipt | None:
+        """Returns the receipt of a request; None if it did not end that way, or long ago."""
+        now_s = self._clock.monotonic()
+        while self._receipts and next(iter(self._receipts.values()))[0] <= now_s:
+            self._receipts.popitem(last=False)
+        entry = self._receipts.get(key)
+        return None if entry is None else entry[1]
+
+    def forget(self, key: RequestKey) -> None:
+        """Drops a receipt: the id names another request from now on."""
+        self._receipts.pop(key, None)

@@ -1,0 +1,164 @@
+"""Finds requests wherever they run, one by its id or all of a caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import grpc
+
+from controlplane.gateway.admission.admission import Admission
+from controlplane.gateway.cancel import lost
+from controlplane.gateway.engines import Engines, Party
+from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.polling import answer_s, ask
+from controlplane.gateway.tombstones import Tombstones
+from controlplane.gateway.whereabouts import gone, whereabouts
+from controlplane.model import Route, Routes
+from roundhouse.internal.hops import parse_location
+from roundhouse.internal.request_pages import format_page_token, place_of
+from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError, Unreachable
+from roundhouse.kit.times import to_timestamp
+from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
+
+RETRY_AFTER_S = 1.0
+PAGE_SIZE = 100
+_NO = frozenset({grpc.StatusCode.NOT_FOUND})
+Found = request_pb2.InferenceRequest
+
+
+class Lookup:
+    """Asks engines for requests, the likeliest first."""
+
+    def __init__(
+        self,
+        routes: Callable[[], Routes],
+        engines: Engines,
+        live: LiveRequests,
+        tombstones: Tombstones,
+        admission: Admission,
+    ) -> None:
+        self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
+        self._admission = admission
+
+    async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> tuple[Route, Found]:
+        """Returns what the engine says that has or had the request, and that engine.
+
+        Raises NotFound if nobody has it, Conflict if it is lost, Unreachable if not everybody could be asked.
+        """
+        said, known, routes = parse_location(location), self._live.where(key), self._routes()
+        places = whereabouts(key.deployment, known, said, routes)
+        unreachable = list(places.unreachable)
+        request = inference_service_pb2.GetRequestRequest(deployment=key.deployment, request_id=key.request_id)
+        for asking in (places.first, places.rest):
+            answers, silent = await ask(
+                asking,
+                lambda each: self._engines.get(each, request, Party(key.principal), timeout_s=answer_s(timeout_s)),
+                no=_NO,
+            )
+            unreachable += silent
+            if answers:
+                route, answer = max(answers, key=lambda each: _rank(each[1].request))
+                return route, answer.request
+        present = routes.replicas.get(key.deployment, ())
+        replica = gone(known, said, present, is_live=self._live.is_live(key))
+        if replica is not None:
+            raise _lost(key, replica)
+        if unreachable or (said.engine_uuid and not places.first):
+            raise _unknown(key, unreachable)
+        raise _not_found(key)
+
+    async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
+        """Returns what is known of a request; see `find`. One that is lost is told of as long as that is remembered."""
+        if self._admission.is_waiting(key):
+            return _waiting(key)
+        try:
+            return (await self.find(key, location, timeout_s))[1]
+        except Conflict as error:
+            return self._ended(key, receipt=lost(key, error.metadata["replica"]))
+        except (NotFound, Unreachable):
+            receipt = self._tombstones.receipt(key)
+            if receipt is None:
+                raise
+            return Found(
+                deployment=key.deployment,
+                request_id=key.request_id,
+                state=request_pb2.REQUEST_STATE_NEVER_CAME,
+                receipt=receipt,
+            )
+
+    async def list(
+        self, principal: str, request: inference_service_pb2.ListRequestsRequest, timeout_s: float | None
+    ) -> inference_service_pb2.ListRequestsResponse:
+        """Returns a page of the requests of a caller, newest first, and whom it lacks."""
+        routes = self._routes()
+        present = routes.replicas.get(request.deployment, ())
+        places = whereabouts(request.deployment, None, parse_location(""), routes)
+        answers, silent = await ask(
+            present,
+            lambda each: self._engines.list(each, request, Party(principal), timeout_s=answer_s(timeout_s)),
+        )
+        found = [each for _, answer in answers for each in answer.requests]
+        if not request.page_token and (not request.states or request_pb2.REQUEST_STATE_WAITING in request.states):
+            mine = (each for each in self._admission.waiting(request.deployment) if each.principal == principal)
+            found += [_waiting(each) for each in mine]
+        found.sort(key=place_of, reverse=True)
+        page = found[: request.page_size or PAGE_SIZE]
+        has_more = len(found) > len(page) or any(answer.next_page_token for _, answer in answers)
+        token = format_page_token(place_of(page[-1])) if page and has_more else ""
+        return inference_service_pb2.ListRequestsResponse(
+            requests=page, next_page_token=token, unreachable=[*places.unreachable, *silent]
+        )
+
+    @staticmethod
+    def _ended(key: RequestKey, **fields: object) -> Found:
+        made: Found = Found(
+            deployment=key.deployment,
+            request_id=key.request_id,
+            state=request_pb2.REQUEST_STATE_ENDED,
+            **fields,  # type: ignore[arg-type]
+        )
+        return made
+
+
+def _waiting(key: RequestKey) -> Found:
+    """Returns what is known of a request that waits here for its turn."""
+    arrival_time = to_timestamp(time.time())
+    return Found(
+        deployment=key.deployment,
+        request_id=key.request_id,
+        state=request_pb2.REQUEST_STATE_WAITING,
+        arrival_time=arrival_time,
+    )
+
+
+def _rank(found: Found) -> tuple[bool, int, int]:
+    """Of several that know an id, the one that runs it goes first, then the one that ran it last."""
+    is_live = found.state in (request_pb2.REQUEST_STATE_WAITING, request_pb2.REQUEST_STATE_RUNNING)
+    return is_live, found.attempt, found.arrival_time.ToNanoseconds()
+
+
+def _not_found(key: RequestKey) -> RoundhouseError:
+    return NotFound(
+        f'request "{key.request_id}" is not known at deployment "{key.deployment}": check the id; what has ended is '
+        "kept for minutes only",
+        reason=errors_pb2.ERROR_REASON_REQUEST_NOT_FOUND,
+        resource=Resource("roundhouse.v1.InferenceRequest", key.request_id),
+    )
+
+
+def _lost(key: RequestKey, replica: str) -> Conflict:
+    return Conflict(
+        f'the engine that ran request "{key.request_id}" is gone: send the request again',
+        reason=errors_pb2.ERROR_REASON_REQUEST_LOST,
+        metadata={"replica": replica},
+    )
+
+
+def _unknown(key: RequestKey, unreachable: list[str]) -> Unreachable:
+    return Unreachable(
+        f'where request "{key.request_id}" runs cannot be told, {", ".join(unreachable) or "its engine"} does not '
+        "answer: try again",
+        reason=errors_pb2.ERROR_REASON_INTERRUPTED,
+        retry_after_s=RETRY_AFTER_S,
+    )

@@ -1,0 +1,118 @@
+"""Engines are killed in mid-stream, and their requests go on at another one as if nothing had been.
+
+30 kills here. ROUNDHOUSE_FAILOVER_KILLS says how many, ROUNDHOUSE_FAILOVER_SEED which, and ROUNDHOUSE_FAILOVER_RESULTS
+names a file to which a line of results is appended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from engines.demo_model import MODEL_DIR
+from roundhouse.client import Client, deployment
+from roundhouse.v1 import deployment_pb2, generation_pb2
+from tests.support.cluster import cluster
+from tests.support.undisturbed import KINDS, PROMPT, Came, options, read, reading
+
+KILLS = int(os.environ.get("ROUNDHOUSE_FAILOVER_KILLS", "30"))
+SEED = int(os.environ.get("ROUNDHOUSE_FAILOVER_SEED", "1"))
+REPLICAS = 2
+PATIENCE_S = 120.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * KILLS)]
+
+
+def random_weights(folder: Path) -> Path:
+    """Makes a model like the demo model whose weights are noise, so that at temperature 1 every token is a surprise."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(MODEL_DIR, folder)
+    weights = load_file(folder / "model.safetensors")
+    noise = torch.Generator().manual_seed(SEED)
+    for name, each in weights.items():
+        if each.dim() > 1:
+            weights[name] = (torch.randn(each.shape, generator=noise) * 0.05).to(each.dtype)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+async def ready(client: Client, name: str) -> dict[str, int]:
+    """Waits until all replicas are READY; returns the process of each."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            await client.deployments.wait_ready(name, timeout_s=PATIENCE_S)
+            replicas = (await client.replicas.list(name)).replicas
+            if [each.state for each in replicas] == [deployment_pb2.REPLICA_STATE_READY] * REPLICAS:
+                return {each.name: each.engine_pid for each in replicas}
+
+
+async def killed_once(client: Client, name: str, kind: str, seed: int, at: int) -> Came:
+    """Runs a request whose engine is killed once it has told so many tokens; returns what came of it."""
+    pids = await ready(client, name)
+    generation = client.generate(name, PROMPT, **options(kind, seed))
+    came, is_killed = Came(), False
+    async for _ in reading(generation, came):
+        if not is_killed and came.told_count >= at and generation.started is not None:
+            is_killed = True
+            os.kill(pids[generation.started.replica], signal.SIGKILL)
+    return came
+
+
+async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    draws = random.Random(SEED)
+    gaps_s: list[float] = []
+    counts: Counter[str] = Counter()
+    async with cluster(tmp_path) as (_, client):
+        noise = await asyncio.to_thread(random_weights, tmp_path / "noise")
+        await client.deployments.create(deployment("demo", builtin="demo", replica_count=REPLICAS))
+        await client.deployments.create(deployment("noise", path=str(noise), replica_count=REPLICAS))
+        whole: dict[tuple[str, str, int], Came] = {}
+        for number in range(KILLS):
+            name, kind = ("demo", "noise")[number % 2], list(KINDS)[number // 2 % len(KINDS)]
+            seed = draws.randrange(4)
+            key = name, kind, seed
+            if key not in whole:
+                await ready(client, name)
+                whole[key] = await read(client.generate(name, PROMPT, **options(kind, seed)))
+                assert not whole[key].resumed
+            expected = whole[key]
+            came = await killed_once(client, name, kind, seed, draws.randrange(1, max(2, expected.told_count * 3 // 4)))
+            counts["killed"] += 1
+            if not came.resumed:  # it had ended before the kill reached its engine
+                counts["too late"] += 1
+                continue
+            assert [each.reason for each in came.resumed] == [generation_pb2.RESUME_REASON_ENGINE_LOST]
+            assert {each.exactness for each in came.resumed} == came.exactness == {generation_pb2.EXACTNESS_EXACT}
+            assert came.output == expected.output, (key, number)
+            counts["exact"] += 1
+            gaps_s += came.gaps_s
+    assert counts["exact"] + counts["too late"] == KILLS
+    assert counts["exact"] > 0.8 * KILLS
+    tell(counts, gaps_s)
+
+
+def tell(counts: Counter[str], gaps_s: list[float]) -> None:
+    """Appends a line of results, where one is wanted."""
+    result = {
+        "seed": SEED,
+        **counts,
+        "median_gap_ms": round(1000 * statistics.median(gaps_s), 1),
+        "longest_gap_ms": round(1000 * max(gaps_s), 1),
+    }
+    print(result)
+    if name := os.environ.get("ROUNDHOUSE_FAILOVER_RESULTS"):
+        commit = subprocess.run(["git", "rev-parse", "--short=8", "HEAD"], capture_output=True, text=True, check=True)
+        with Path(name).open("a") as file:
+            file.write(json.dumps({"commit": commit.stdout.strip(), **result}) + "\n")
