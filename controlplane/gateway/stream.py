@@ -70,7 +70,7 @@ class RequestStream:
         """Tells all of it; raises what ends it."""
         opened = self._opened = await open_()
         try:
-            await self._outlet.begin(opened.metadata)
+            self._outlet.begin(opened.metadata)
             await self._take_first(opened)
             while (lost := await self._pump(opened)) is not None:
                 await opened.close()
