@@ -23,6 +23,7 @@ class Outlet:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._writing: asyncio.Task[None] | None = None
+        self._metadata: Metadata | None = None  # that is yet to be sent
         self._has_begun = False
         self._is_closed = False
 
@@ -31,11 +32,11 @@ class Outlet:
         """Tells whether the client has been told anything."""
         return self._has_begun
 
-    async def begin(self, metadata: Metadata) -> None:
-        """Sends the initial metadata, once."""
+    def begin(self, metadata: Metadata) -> None:
+        """Sends the initial metadata, once, before all else. What comes meanwhile is joined behind it."""
         if not self._has_begun and not self._is_closed:
-            self._has_begun = True
-            await self._try(self._context.send_initial_metadata(metadata))
+            self._has_begun, self._metadata = True, metadata
+            self._start()
 
     async def put(self, message: bytes) -> None:
         """Sends a message, now or with the next. Waits only if much is waiting."""
@@ -44,7 +45,7 @@ class Outlet:
         self._waiting.append(message)
         self._size += len(message)
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write(), name="relay to the client")
+            self._start()
         elif self._size > HELD:
             await self.flush()
 
@@ -59,8 +60,14 @@ class Outlet:
         if self._writing is not None:
             self._writing.cancel()
 
+    def _start(self) -> None:
+        self._writing = asyncio.create_task(self._write(), name="relay to the client")
+
     async def _write(self) -> None:
         try:
+            if self._metadata is not None:
+                metadata, self._metadata = self._metadata, None
+                await self._try(self._context.send_initial_metadata(metadata))
             while self._waiting and not self._is_closed:
                 await self._try(self._context.write(self._next()))
         finally:

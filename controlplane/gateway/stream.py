@@ -75,7 +75,7 @@ class RequestStream:
         self._spent = spent
         opened = self._opened = await open_()
         try:
-            await self._outlet.begin(opened.metadata)
+            self._outlet.begin(opened.metadata)
             await self._take_first(opened)
             while (lost := await self._pump(opened)) is not None:
                 await opened.close()

@@ -49,6 +49,16 @@ async def test_what_comes_while_a_client_does_not_read_goes_joined_and_in_order(
     assert client.got == [b"0", b"123456789"]
 
 
+async def test_what_comes_before_the_metadata_is_sent_goes_joined_behind_it() -> None:
+    client = Client()
+    outlet = Outlet(client)
+    outlet.begin([("a", "b")])
+    await outlet.put(b"0")
+    await outlet.put(b"1")
+    await outlet.flush()
+    assert (client.metadata, client.got) == ([[("a", "b")]], [b"01"])
+
+
 async def test_whoever_writes_waits_for_a_client_that_is_far_behind() -> None:
     client = Client()
     outlet = Outlet(client)
@@ -75,8 +85,8 @@ async def test_whoever_writes_waits_for_a_client_that_is_far_behind() -> None:
 async def test_a_client_that_has_left_holds_nobody_up() -> None:
     client = Client()
     outlet = Outlet(client)
-    await outlet.begin([("a", "b")])
-    await outlet.begin([("a", "b")])
+    outlet.begin([("a", "b")])
+    outlet.begin([("a", "b")])
     client.has_left = True
     for _ in range(1000):
         await outlet.put(b"x" * 1000)
