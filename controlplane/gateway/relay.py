@@ -104,7 +104,7 @@ class Relay:
                     body = request.SerializeToString() if ticket.waited_s else body
                     await stream.run(lambda: placing.open(method, body, asked, None), continuing.find, ticket.spent)
             except Withdrawn as ended:
-                await outlet.begin([(REQUEST_ID_KEY, key.request_id)])
+                outlet.begin([(REQUEST_ID_KEY, key.request_id)])
                 await outlet.put(withdrawn(request, ended.receipt, ticket.waited_s))
                 await outlet.flush()
 
