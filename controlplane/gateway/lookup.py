@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import grpc
@@ -16,7 +15,7 @@ from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes
 from roundhouse.internal.hops import parse_location
-from roundhouse.internal.request_pages import format_page_token, place_of
+from roundhouse.internal.request_pages import format_page_token, parse_page_token, place_of
 from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError, Unreachable
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
@@ -71,7 +70,10 @@ class Lookup:
     async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
         """Returns what is known of a request; see `find`. One that is lost is told of as long as that is remembered."""
         if self._admission.is_waiting(key):
-            return _waiting(key)
+            return self._waiting(key)
+        unserved = self._admission.receipt(key)
+        if unserved is not None:
+            return self._ended(key, receipt=unserved)
         try:
             return (await self.find(key, location, timeout_s))[1]
         except Conflict as error:
@@ -99,15 +101,29 @@ class Lookup:
             lambda each: self._engines.list(each, request, Party(principal), timeout_s=answer_s(timeout_s)),
         )
         found = [each for _, answer in answers for each in answer.requests]
-        if not request.page_token and (not request.states or request_pb2.REQUEST_STATE_WAITING in request.states):
-            mine = (each for each in self._admission.waiting(request.deployment) if each.principal == principal)
-            found += [_waiting(each) for each in mine]
+        if not request.states or request_pb2.REQUEST_STATE_WAITING in request.states:
+            mine = [
+                self._waiting(each)
+                for each in self._admission.waiting(request.deployment)
+                if each.principal == principal
+            ]
+            end = parse_page_token(request.page_token) if request.page_token else None
+            found += [each for each in mine if end is None or place_of(each) < end]
         found.sort(key=place_of, reverse=True)
         page = found[: request.page_size or PAGE_SIZE]
         has_more = len(found) > len(page) or any(answer.next_page_token for _, answer in answers)
         token = format_page_token(place_of(page[-1])) if page and has_more else ""
         return inference_service_pb2.ListRequestsResponse(
             requests=page, next_page_token=token, unreachable=[*places.unreachable, *silent]
+        )
+
+    def _waiting(self, key: RequestKey) -> Found:
+        """Returns what is known of a request that waits here for its turn."""
+        return Found(
+            deployment=key.deployment,
+            request_id=key.request_id,
+            state=request_pb2.REQUEST_STATE_WAITING,
+            arrival_time=to_timestamp(self._admission.arrival_time_s(key)),
         )
 
     @staticmethod
@@ -119,17 +135,6 @@ class Lookup:
             **fields,  # type: ignore[arg-type]
         )
         return made
-
-
-def _waiting(key: RequestKey) -> Found:
-    """Returns what is known of a request that waits here for its turn."""
-    arrival_time = to_timestamp(time.time())
-    return Found(
-        deployment=key.deployment,
-        request_id=key.request_id,
-        state=request_pb2.REQUEST_STATE_WAITING,
-        arrival_time=arrival_time,
-    )
 
 
 def _rank(found: Found) -> tuple[bool, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,8 @@ class Opener:
     def __init__(self, engines: Engines, live: LiveRequests, router: Router, key: RequestKey, party: Party) -> None:
         self._engines, self._live = engines, live
         self.router, self.key, self.party = router, key, party
+        # Told of each engine at which the stream is opened from now on: that its client has left is news to each.
+        self.when_left: Callable[[Route], None] | None = None
 
     async def open(
         self,
@@ -73,6 +76,8 @@ class Opener:
                 self.judge(route, error)
                 raise
             self.router.succeeded(route)
+            if self.when_left is not None:
+                self.when_left(route)
             passed = [(name, value) for name, value in await call.initial_metadata() if name in _PASSED_BACK]
             first = None if message is grpc.aio.EOF else hop_pb2.KeptResponse.FromString(message)
             return Opened(route, call, attempt, passed, first, flight, stack.pop_all())

@@ -14,7 +14,7 @@ import structlog
 from controlplane.auth.caller import caller
 from controlplane.gateway.admission.admission import Admission, Withdrawn
 from controlplane.gateway.admission.costs import cost_of
-from controlplane.gateway.admission.ending import deadline_of, shorten, withdrawn
+from controlplane.gateway.admission.ending import deadline_of, shorten, ttl_of, withdrawn
 from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
 from controlplane.gateway.continuing import Continuing
@@ -28,7 +28,7 @@ from controlplane.gateway.placing import Placing
 from controlplane.gateway.record import Request
 from controlplane.gateway.router import Router
 from controlplane.gateway.stream import RequestStream
-from controlplane.model import Routes
+from controlplane.model import Route, Routes
 from roundhouse.internal.hops import REQUEST_ID_KEY
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import RoundhouseError
@@ -108,17 +108,21 @@ class Relay:
                 await outlet.put(withdrawn(request, ended.receipt, ticket.waited_s))
                 await outlet.flush()
 
-        await self._serve(opener, run, context, remaining_s, is_new=not has_others, is_detached=is_detached)
+        alone_s = ttl_of(request.options.on_disconnect) if is_detached else None
+        await self._serve(opener, run, context, remaining_s, is_new=not has_others, alone_s=alone_s)
 
     async def attach(self, key: RequestKey, request: inference_service_pb2.AttachRequest, context: Any) -> None:
         """Streams a request from where it is, behind what its client has."""
+        has_others = self._live.is_live(key)
         opener = self._opener(key, context)
         locating = Locating(opener, self._live, self._lookup, self._clock)
 
         async def run(stream: RequestStream, continuing: Continuing, _outlet: Outlet) -> None:
+            if has_others:
+                await self._live.placed(key)  # it may be waiting for its turn here
             await stream.run(lambda: locating.open(request), continuing.find)
 
-        await self._serve(opener, run, context, _unbounded, is_new=False, is_detached=False)
+        await self._serve(opener, run, context, _unbounded, is_new=False, alone_s=None)
 
     async def _serve(
         self,
@@ -128,8 +132,9 @@ class Relay:
         remaining_s: Callable[[], float | None],
         *,
         is_new: bool,
-        is_detached: bool,
+        alone_s: float | None,
     ) -> None:
+        """alone_s: how long the request may wait for its turn once its client has left; None if not at all."""
         key, outlet = opener.key, Outlet(context)
         stream = RequestStream(outlet, self._clock.monotonic, opener.judge)
         continuing = Continuing(self._routes, opener, self._clock, remaining_s)
@@ -141,14 +146,16 @@ class Relay:
                 await asyncio.wait([running])
             except asyncio.CancelledError:
                 outlet.close()
-                if (is_detached or stream.policy == _DETACH) and not self._is_ending:
-                    self._keeping.start(_kept(running, held.pop_all()), name=f"keep {key.request_id}")
-                    self._leave(opener)
+                if (alone_s is not None or stream.policy == _DETACH) and not self._is_ending:
+                    opener.when_left = lambda route: self._leave(opener, route)
+                    work = self._kept(key, running, held.pop_all(), alone_s)
+                    self._keeping.start(work, name=f"keep {key.request_id}")
+                    self._leave(opener, self._live.where(key))
                 else:
                     running.cancel()
                     bound_s = remaining_s()
                     if not self._is_ending and (bound_s is None or bound_s > DEADLINE_TOLERANCE_S):
-                        self._leave(opener)
+                        self._leave(opener, self._live.where(key))
                     await asyncio.wait([running])
                 raise
             running.result()
@@ -161,8 +168,25 @@ class Relay:
                 self._live.lose(key, stream.route)
             raise
 
-    def _leave(self, opener: Opener) -> None:
-        route = self._live.where(opener.key)
+    async def _kept(
+        self, key: RequestKey, running: asyncio.Task[None], held: contextlib.ExitStack, alone_s: float | None
+    ) -> None:
+        """Waits for the end of a request that its client has left, and holds what it holds until then.
+
+        Where it runs, its engine keeps the time that it has alone; where it waits, nobody else does.
+        """
+        with held:
+            try:
+                await asyncio.wait([running], timeout=alone_s)
+                if self._live.where(key) is not None or running.done():
+                    await running
+            except (grpc.RpcError, RoundhouseError) as error:
+                log.info("a request that was left by its client has failed", error=str(error))
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+    def _leave(self, opener: Opener, route: Route | None) -> None:
         if route is not None:
             work = self._canceller.leave(opener.key, route, opener.party)
             self._leaving.start(work, name=f"leave {opener.key.request_id}")
@@ -171,17 +195,6 @@ class Relay:
         passed = passed_on(context.invocation_metadata())
         party = Party(key.principal, caller().tenant, follower=uuid.uuid4().hex, passed=passed)
         return Opener(self._engines, self._live, self._router, key, party)
-
-
-async def _kept(running: asyncio.Task[None], held: contextlib.ExitStack) -> None:
-    """Waits for the end of a request that its client has left, and holds what it holds until then."""
-    with held:
-        try:
-            await running
-        except (grpc.RpcError, RoundhouseError) as error:
-            log.info("a request that was left by its client has failed", error=str(error))
-        finally:
-            running.cancel()
 
 
 def _unbounded() -> None:

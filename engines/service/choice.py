@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from engines.model import End, Logprobs, Tokens
 from engines.service import events
+from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.v1 import generation_pb2
 
 
@@ -26,7 +27,7 @@ class Choice:
         self.position = self.first_position
         self.end: End | None = None
         self.finished: generation_pb2.GenerationEvent | None = None
-        self.token_hash = events.chain(events.EMPTY_HASH, given)
+        self.token_hash = chain(EMPTY, given)
         self._has_logprobs = has_logprobs
         self._texts: list[str] = []
         self._logprobs: list[Logprobs] = []
@@ -47,7 +48,7 @@ class Choice:
     def write(self, tokens: Tokens) -> None:
         """Takes what is new."""
         assert tokens.first_position == len(self.ids) == self.position
-        self.token_hash = events.chain(self.token_hash, tokens.ids)
+        self.token_hash = chain(self.token_hash, tokens.ids)
         self.ids.extend(tokens.ids)
         self._texts.extend(tokens.texts)
         if tokens.logprobs:

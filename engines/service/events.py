@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from engines.model import Cause, End, FinishReason, Logprobs, TokenLogprob
 from engines.service.outcome import Outcome
 from roundhouse.kit.times import to_duration
 from roundhouse.v1 import generation_pb2, receipt_pb2
-
-EMPTY_HASH = bytes(32)
 
 CAUSES: Mapping[Cause, receipt_pb2.CancelCause] = {
     Cause.CLIENT: receipt_pb2.CANCEL_CAUSE_CLIENT,
@@ -76,13 +73,6 @@ def logprobs(told: Logprobs) -> generation_pb2.Logprobs:
 def cause_of(cause: Cause | None) -> receipt_pb2.CancelCause:
     """Returns who or what ended a sequence; UNSPECIFIED if it ended by itself."""
     return receipt_pb2.CANCEL_CAUSE_UNSPECIFIED if cause is None else CAUSES[cause]
-
-
-def chain(previous: bytes, ids: Iterable[int]) -> bytes:
-    """Returns the hash chain over `ids` behind `previous`; see `Finished.token_hash`."""
-    for each in ids:
-        previous = hashlib.sha256(previous + each.to_bytes(4, "little")).digest()
-    return previous
 
 
 def _logprob(told: TokenLogprob) -> generation_pb2.TokenLogprob:

@@ -87,13 +87,15 @@ class InferenceServiceServicer(object):
         """Streams the continuation of a prompt: one `started`, `prompt` if it was asked for, deltas of all choices as they come, one `finished` for each
         choice, one `usage`; `resumed` between them if another replica went on.
 
-        A call with the id of a request that runs or ended lately, and with the same words (`max_duration` aside), attaches to it from its beginning: a call that may or may not have
-        arrived can be repeated. With other words it is ALREADY_EXISTS.
+        A call with the id of a request that runs or ended lately, and with the same words (`max_duration` aside), attaches to it from its beginning: a call
+        that may or may not have arrived can be repeated. With other words it is ALREADY_EXISTS.
 
         Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range, and in mid-stream if the request forbids all that could
         come next; OUT_OF_RANGE for a prompt longer than the context; ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before
-        it arrived, and (DRAINING) in mid-stream when its engine had to stop and no other could go on; RESOURCE_EXHAUSTED with `RetryInfo` when the queue is full; FAILED_PRECONDITION while the deployment is being deleted; UNAVAILABLE
-        when no replica is ready, or when the engine is lost in mid-stream; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED
+        it arrived, and (DRAINING) in mid-stream when its engine had to stop and no other could go on; RESOURCE_EXHAUSTED with `RetryInfo` when the queue is
+        full (QUEUE_FULL), the tenant has used up what it may (QUOTA_EXCEEDED), or its turn comes only after its deadline (DEADLINE_TOO_NEAR);
+        FAILED_PRECONDITION while the deployment is being deleted, and (FINGERPRINT_DIFFERS) for a `resume` that this engine cannot go on with; UNAVAILABLE
+        when no replica is ready, or when the engine is lost in mid-stream and no other could go on; DEADLINE_EXCEEDED when the deadline or `max_duration` is over; UNIMPLEMENTED
         for fields that are not served, or not by this engine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -126,16 +128,19 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetRequest(self, request, context):
-        """Returns what is known of a request: where it runs and how far it is, and once it has ended how, with the receipt that `CancelRequest` gives. Cancelling
-        changes nothing. Errors: as for `Attach`; INVALID_ARGUMENT for a malformed id.
+        """Returns what is known of a request: where it runs and how far it is, and once it has ended how, with the receipt that `CancelRequest` gives. One whose
+        engine is gone has ended, with a receipt that says LOST. Cancelling changes nothing.
+
+        Errors: NOT_FOUND (REQUEST_NOT_FOUND) for a request that is not there or no more; UNAVAILABLE if not everybody who might have it could be asked;
+        INVALID_ARGUMENT for a malformed id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRequests(self, request, context):
-        """Lists the caller's requests that run or ended lately, newest first. Cancelling changes nothing. Errors: NOT_FOUND for an unknown deployment;
-        INVALID_ARGUMENT for a page size or token out of range.
+        """Lists the caller's requests that run or ended lately, newest first, and those that wait for their turn at this gateway. Those that ended while they
+        waited are not among them. Cancelling changes nothing. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a page size or token out of range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,7 @@ class Admission:
         """
         now_s = self._clock.monotonic()
         due_s = None if deadline_s is None else now_s + deadline_s
-        return Ticket(self, key, tenant, Request(cost, now_s, priority, due_s))
+        return Ticket(self, key, tenant, Request(cost, now_s, priority, due_s), self._clock.now())
 
     def cancel(self, key: RequestKey) -> CancelReceipt | None:
         """Ends a request that waits; returns its receipt, the same each time, or None if it does not, nor did so."""
@@ -70,6 +70,14 @@ class Admission:
     def is_waiting(self, key: RequestKey) -> bool:
         """Tells whether a request waits for its turn."""
         return key in self._waiting
+
+    def arrival_time_s(self, key: RequestKey) -> float:
+        """Returns when a request that waits came here, since 1970."""
+        return self._waiting[key].arrival_time_s
+
+    def receipt(self, key: RequestKey) -> CancelReceipt | None:
+        """Returns the receipt of a request that ended while it waited; None if it did not, or long ago."""
+        return self._unserved.get(key)
 
     def waiting(self, deployment: str) -> Sequence[RequestKey]:
         """Returns the requests that wait for a deployment."""
@@ -176,8 +184,11 @@ class Admission:
 class Ticket:
     """A place in a line, and then at an engine. A block, entered once."""
 
-    def __init__(self, admission: Admission, key: RequestKey, tenant: str, request: Request) -> None:
+    def __init__(
+        self, admission: Admission, key: RequestKey, tenant: str, request: Request, arrival_time_s: float
+    ) -> None:
         self._admission = admission
+        self.arrival_time_s = arrival_time_s
         self.key, self.tenant, self.request = key, tenant, request
         self.waited_s = 0.0  # for its turn
         self._woken: asyncio.Future[None] | None = None

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from roundhouse.kit.times import from_duration, to_duration
-from roundhouse.v1.generation_pb2 import EXACTNESS_EXACT, FINISH_REASON_CANCELLED, Finished, GenerationEvent, Usage
+from roundhouse.v1.generation_pb2 import (
+    EXACTNESS_EXACT,
+    FINISH_REASON_CANCELLED,
+    Finished,
+    GenerationEvent,
+    OnDisconnect,
+    Usage,
+)
 from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, GenerateResponse
 from roundhouse.v1.receipt_pb2 import CancelReceipt
 
+DETACH_TTL_S = 60.0  # as engines have it
 _NO_TOKENS = bytes(32)  # the hash of an empty output
 
 
@@ -19,6 +27,11 @@ def deadline_of(request: GenerateRequest | ChatRequest, remaining_s: float | Non
         return remaining_s
     longest_s = from_duration(request.options.max_duration)
     return longest_s if remaining_s is None else min(longest_s, remaining_s)
+
+
+def ttl_of(on_disconnect: OnDisconnect) -> float:
+    """Returns how long a request that detaches goes on while nobody follows it."""
+    return from_duration(on_disconnect.ttl) if on_disconnect.HasField("ttl") else DETACH_TTL_S
 
 
 def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:

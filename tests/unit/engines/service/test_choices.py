@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from engines.model import NothingAllowed
-from engines.service.events import EMPTY_HASH, chain
+from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.kit.channel import cancelling
 from roundhouse.v1 import generation_pb2, receipt_pb2
 from tests.support.scripted_engine import (
@@ -42,7 +42,7 @@ def outputs_of(events: Sequence[Any]) -> dict[int, list[int]]:
             ids[event.delta.choice] += event.delta.token_ids
         if event.HasField("finished"):
             ended.add(event.finished.choice)
-            assert event.finished.token_hash == chain(EMPTY_HASH, ids[event.finished.choice])
+            assert event.finished.token_hash == chain(EMPTY, ids[event.finished.choice])
             assert event.finished.output_token_count == len(ids[event.finished.choice])
     assert ended == set(ids)
     return ids

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
 from engines.model import Cause, End, FinishReason, Release, Reread, Tokens
-from engines.service.events import EMPTY_HASH, chain
 from engines.service.log import Asked, Log
 from engines.service.outcome import Outcome
 from engines.service.reader import Reader
+from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.kit.errors import TooLong
 from tests.support.scripted_model import logprobs_of
 
@@ -112,7 +112,7 @@ def test_each_reader_gets_the_whole_from_where_it_begins(data: DataObject) -> No
             first = told.first[choice]
             assert told.ids[choice] == list(range(first, length))
             assert told.texts[choice] == "".join(text_of(choice, each) for each in range(first, length))
-            assert told.finished[choice].token_hash == chain(EMPTY_HASH, range(length))
+            assert told.finished[choice].token_hash == chain(EMPTY, range(length))
         assert told.usage is not None
 
 
