@@ -22,6 +22,7 @@ from roundhouse.v1.inference_service_pb2 import CancelRequestRequest
 log = structlog.get_logger()
 
 Receipt = receipt_pb2.CancelReceipt
+GIVEN_UP = (receipt_pb2.CANCEL_CAUSE_HANDOVER, receipt_pb2.CANCEL_CAUSE_ORPHANED)  # by one engine, for another
 
 
 class Canceller:
@@ -41,21 +42,32 @@ class Canceller:
     async def cancel(self, key: RequestKey, location: str, timeout_s: float | None) -> Receipt:
         """Returns the receipt of the engine that has or had the request, else one that says what could be learned.
 
-        What waits here, or has ended while it did, was at no engine.
+        What waits here is at no engine. What an engine has given up may be at another one.
         """
-        unserved = self._admission.cancel(key)
-        if unserved is not None:
-            return unserved
+        waited = self._admission.cancel(key)
+        if waited is not None:
+            return self._tombstones.put(key, waited)  # it may be on its way once more
+        is_withdrawn = self._live.withdraw(key)
         said, known, routes = parse_location(location), self._live.where(key), self._routes()
         places = whereabouts(key.deployment, known, said, routes)
         unreachable = list(places.unreachable)
         party, cause = Party(key.principal), receipt_pb2.CANCEL_CAUSE_CLIENT
+        given_up: list[Receipt] = []
         for asking in (places.first, places.rest):
             receipts, silent = await self._ask(key, asking, party, cause, answer_s(timeout_s))
             unreachable += silent
-            found = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
+            came = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
+            given_up += [each for each in came if each.cause in GIVEN_UP]
+            found = [each for each in came if each.cause not in GIVEN_UP]
             if found:
                 return min(found, key=_rank)
+        if is_withdrawn:
+            return _withdrawn(key)
+        if given_up:
+            return min(given_up, key=_rank)
+        unserved = self._admission.receipt(key)
+        if unserved is not None:
+            return unserved
         present = routes.replicas.get(key.deployment, ())
         replica = gone(known, said, present, is_live=self._live.is_live(key))
         if replica is not None:
@@ -89,6 +101,13 @@ class Canceller:
 def lost(key: RequestKey, replica: str) -> Receipt:
     """Returns the receipt of a request whose engine is gone."""
     return _receipt(key, receipt_pb2.CANCEL_OUTCOME_LOST, replica=replica)
+
+
+def _withdrawn(key: RequestKey) -> Receipt:
+    """Returns the receipt of a request that had lost its engine, and was not to have another one."""
+    receipt = _receipt(key, receipt_pb2.CANCEL_OUTCOME_CANCELLED)
+    receipt.level, receipt.cause = receipt_pb2.CANCEL_LEVEL_STOPPED, receipt_pb2.CANCEL_CAUSE_CLIENT
+    return receipt
 
 
 def _rank(receipt: Receipt) -> tuple[int, int]:

@@ -28,7 +28,14 @@ class _Kept:
     def __init__(self) -> None:
         self.follower_count = 0
         self.route: Route | None = None
-        self.placed = asyncio.Event()
+        self.is_being_placed = False
+        self.changed = asyncio.Event()  # set, and replaced, when one of these changes
+        self.between_count = 0  # streams of it that look for another engine
+        self.withdrawn = asyncio.Event()
+
+    def change(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
 
 class LiveRequests:
@@ -51,21 +58,63 @@ class LiveRequests:
             kept.follower_count -= 1
             if not kept.follower_count:
                 del self._kept[key]
-            kept.placed.set()  # whoever waits for that learns that it is not
+
+    async def claim(self, key: RequestKey) -> Route | None:
+        """Returns where a kept request is; None if the caller, and nobody else, is to find it a place.
+
+        Who does that releases it when the request has one, or is not to have one. Until then others wait here.
+        """
+        kept = self._kept[key]
+        while kept.route is None:
+            if not kept.is_being_placed:
+                kept.is_being_placed = True
+                return None
+            await kept.changed.wait()
+        return kept.route
+
+    def release(self, key: RequestKey) -> None:
+        """Ends what `claim` began."""
+        kept = self._kept[key]
+        kept.is_being_placed = False
+        kept.change()
+
+    def is_being_placed(self, key: RequestKey) -> bool:
+        """Tells whether somebody looks for a place for a request."""
+        kept = self._kept.get(key)
+        return kept is not None and kept.is_being_placed and kept.route is None
 
     def move(self, key: RequestKey, route: Route) -> None:
         """Notes that a kept request is at `route` from now on."""
         kept = self._kept[key]
         kept.route = route
-        kept.placed.set()
+        kept.change()
 
-    async def placed(self, key: RequestKey) -> Route | None:
-        """Returns where a request is that others of this gateway follow; None if there is none."""
+    async def placed(self, key: RequestKey) -> None:
+        """Waits for as long as somebody looks for a place for a kept request."""
+        kept = self._kept[key]
+        while kept.route is None and kept.is_being_placed:
+            await kept.changed.wait()
+
+    @contextlib.contextmanager
+    def between(self, key: RequestKey) -> Iterator[asyncio.Event]:
+        """Notes, for the block, that a stream of a kept request looks for another engine.
+
+        Gives what is set if the request is withdrawn.
+        """
+        kept = self._kept[key]
+        kept.between_count += 1
+        try:
+            yield kept.withdrawn
+        finally:
+            kept.between_count -= 1
+
+    def withdraw(self, key: RequestKey) -> bool:
+        """Ends a request that has lost its engine and has no other yet; returns whether it is one."""
         kept = self._kept.get(key)
-        if kept is None:
-            return None
-        await kept.placed.wait()
-        return kept.route if key in self._kept else None
+        if kept is None or not kept.between_count:
+            return False
+        kept.withdrawn.set()
+        return True
 
     def where(self, key: RequestKey) -> Route | None:
         """Returns where a request is now, or was when its engine was lost."""

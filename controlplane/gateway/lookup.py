@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from controlplane.gateway.admission.admission import Admission
-from controlplane.gateway.cancel import lost
+from controlplane.gateway.cancel import GIVEN_UP, lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.polling import answer_s, ask
@@ -49,6 +49,7 @@ class Lookup:
         places = whereabouts(key.deployment, known, said, routes)
         unreachable = list(places.unreachable)
         request = inference_service_pb2.GetRequestRequest(deployment=key.deployment, request_id=key.request_id)
+        found: list[tuple[Route, Found]] = []
         for asking in (places.first, places.rest):
             answers, silent = await ask(
                 asking,
@@ -56,9 +57,11 @@ class Lookup:
                 no=_NO,
             )
             unreachable += silent
-            if answers:
-                route, answer = max(answers, key=lambda each: _rank(each[1].request))
-                return route, answer.request
+            found += [(route, answer.request) for route, answer in answers]
+            if any(not _is_given_up(each) for _, each in found):
+                break
+        if found:
+            return max(found, key=lambda each: _rank(each[1]))
         present = routes.replicas.get(key.deployment, ())
         replica = gone(known, said, present, is_live=self._live.is_live(key))
         if replica is not None:
@@ -135,6 +138,11 @@ class Lookup:
             **fields,  # type: ignore[arg-type]
         )
         return made
+
+
+def _is_given_up(found: Found) -> bool:
+    """Tells whether an engine has ended a request that another one may have by now."""
+    return found.HasField("receipt") and found.receipt.cause in GIVEN_UP
 
 
 def _rank(found: Found) -> tuple[bool, int, int]:

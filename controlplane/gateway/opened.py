@@ -36,6 +36,12 @@ class Opened:
     flight: Flight | None  # what it adds to the load there; None if it follows what was there
     stack: contextlib.AsyncExitStack = field(repr=False)
 
+    @property
+    def run_attempt(self) -> int:
+        """Which run it is, as its engine says: an attached client need not know."""
+        events = () if self.first is None else self.first.events
+        return next((each.started.attempt for each in events if each.WhichOneof("event") == "started"), self.attempt)
+
     async def close(self) -> None:
         """Lets go of it."""
         await self.stack.aclose()

@@ -7,19 +7,30 @@ from collections import deque
 from typing import Any
 
 from controlplane.gateway.engines import Metadata
+from roundhouse.kit.errors import Unreachable
 
 JOINED = 32 * 1024  # bytes of one message; more makes none cheaper
 HELD = 128 * 1024  # bytes that wait for the client before its engine has to
+STALLED_S = 60.0  # a client that has read nothing for so long holds up what others could use
+
+
+class Stalled(Unreachable):
+    """The client is there and does not read."""
+
+    def __init__(self, stalled_s: float) -> None:
+        super().__init__(f"nothing was read for {stalled_s:g} s: attach again, and read faster")
 
 
 class Outlet:
     """Takes serialized responses, which hold repeated fields alone, so that joining them joins their events.
 
-    Nothing raises when the client is gone: whoever relays learns that from the call, and may go on without it.
+    Nothing raises when the client is gone: whoever relays learns that from the call, and may go on without it. Stalled
+    is raised when it reads no more.
     """
 
-    def __init__(self, context: Any) -> None:
-        self._context = context
+    def __init__(self, context: Any, *, stalled_s: float = STALLED_S) -> None:
+        self._context, self._stalled_s = context, stalled_s
+        self._is_stalled = False
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._writing: asyncio.Task[None] | None = None
@@ -40,6 +51,7 @@ class Outlet:
 
     async def put(self, message: bytes) -> None:
         """Sends a message, now or with the next. Waits only if much is waiting."""
+        self._check()
         if self._is_closed or not message:
             return
         self._waiting.append(message)
@@ -53,6 +65,7 @@ class Outlet:
         """Waits until all is written."""
         if self._writing is not None:
             await asyncio.wait([self._writing])
+        self._check()
 
     def close(self) -> None:
         """Drops what is waiting and what is yet to come."""
@@ -84,9 +97,17 @@ class Outlet:
 
     async def _try(self, sending: Any) -> None:
         try:
-            await sending
+            async with asyncio.timeout(self._stalled_s):
+                await sending
+        except TimeoutError:
+            self._is_stalled = not self._is_closed
+            self._drop()
         except Exception:  # noqa: BLE001 - gRPC has many ways to say that nobody is there
             self._drop()
+
+    def _check(self) -> None:
+        if self._is_stalled:
+            raise Stalled(self._stalled_s)
 
     def _drop(self) -> None:
         self._is_closed = True

@@ -31,28 +31,26 @@ class Placing:
         opener: Opener,
         remaining_s: Callable[[], float | None],
     ) -> None:
-        self._routes, self._opener, self._remaining_s = routes, opener, remaining_s
+        self._routes, self.opener, self._remaining_s = routes, opener, remaining_s
 
-    async def open(self, method: str, body: bytes, asked: Asked, there: Route | None) -> Opened:
+    async def open(self, method: str, body: bytes, asked: Asked) -> Opened:
         """Returns the stream of a replica that took the request.
 
-        asked: what of `body` decides which. there: the one that has the request already, if one has. A replica that
-        turns out to be gone is replaced by another one, as far as retries are left. Raises what refuses the request
-        itself.
+        asked: what of `body` decides which. A replica that turns out to be gone is replaced by another one, as far as
+        retries are left. Raises what refuses the request itself.
         """
         tried: set[str] = set()
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            is_there, route = there is not None, there or self._pick(asked, tried)
-            there = None
+            route = self._pick(asked, tried)
             tried.add(route.engine_uuid)
             try:
-                return await self._opener.open(
+                return await self.opener.open(
                     route,
                     method,
                     body,
                     attempt=attempt,
                     timeout_s=self._remaining_s(),
-                    asked=None if is_there else asked,
+                    asked=asked,
                 )
             except grpc.RpcError as error:
                 if not is_lost(error, error_of(error)):
@@ -61,15 +59,15 @@ class Placing:
                     "engine takes no requests",
                     replica=name(route.deployment, route.index),
                     engine=route.engine_uuid,
-                    request_id=self._opener.key.request_id,
+                    request_id=self.opener.key.request_id,
                 )
-                if attempt == MAX_ATTEMPTS or not self._opener.router.may_retry(route.deployment):
-                    raise _untaken(self._opener.key) from error
+                if attempt == MAX_ATTEMPTS or not self.opener.router.may_retry(route.deployment):
+                    raise _untaken(self.opener.key) from error
         raise AssertionError("unreachable")
 
     def require(self) -> None:
         """Raises unless a replica of the deployment is ready: else there is nothing to wait for."""
-        deployment, routes = self._opener.key.deployment, self._routes()
+        deployment, routes = self.opener.key.deployment, self._routes()
         found = routes.replicas.get(deployment)
         if found is None:
             raise not_found(routes, deployment)
@@ -83,8 +81,8 @@ class Placing:
 
     def _pick(self, asked: Asked, tried: set[str]) -> Route:
         self.require()
-        deployment = self._opener.key.deployment
-        route = self._opener.router.pick(deployment, asked, tried)
+        deployment = self.opener.key.deployment
+        route = self.opener.router.pick(deployment, asked, tried)
         if route is None:
             raise _unready(deployment)
         return route

@@ -32,9 +32,11 @@ class Record:
         self._unread_size = 0
         self._outputs: dict[int, array[int]] = {}
         self._finished: set[int] = set()
-        self._prompt_count = 0  # tokens of it that were told
+        self._piece_count = 0  # of the prompt, that were told; before all else
+        self._piece_count_again = 0  # by the engine that goes on
         self._has_usage = False
         self.renew(kept, now_s)
+        self._first_fingerprint = self.fingerprint
         for each in self._request.options.resume.choices:
             self._outputs[each.choice] = array("i", each.output_token_ids.ids)
 
@@ -44,6 +46,24 @@ class Record:
         self.method = "Chat" if is_chat else "Generate"
         self._request: Request = kept.chat if is_chat else kept.generate
         self._kept_s = now_s
+        self._piece_count_again = 0
+
+    def is_of(self, kept: hop_pb2.Kept) -> bool:
+        """Tells whether an engine runs this very request, and not another one of the same name."""
+        other = (kept.chat if kept.WhichOneof("request") == "chat" else kept.generate).options.resume
+        own = self._request.options.resume
+        return other.seed == own.seed and other.prompt_token_ids == own.prompt_token_ids
+
+    def left_s(self, now_s: float) -> float | None:
+        """Returns for how long the request may go on; None if nothing bounds it."""
+        if not self.options.HasField("max_duration"):
+            return None
+        return from_duration(self.options.max_duration) - (now_s - self._kept_s)
+
+    @property
+    def is_exact(self) -> bool:
+        """Tells whether what goes on is what the first run would have given."""
+        return self.fingerprint == self._first_fingerprint
 
     @property
     def options(self) -> generation_pb2.RequestOptions:
@@ -71,8 +91,11 @@ class Record:
     def unseen(self, events: Iterable[Event]) -> list[Event]:
         """Takes events of an engine that goes on, and returns those that were not told before. Raises Gap."""
         self._read()
-        told = [each for each in events if self._is_new(each)]
-        self._take(told)
+        told = []
+        for each in events:
+            if self._is_new(each):
+                self._take([each])
+                told.append(each)
         return told
 
     def positions(self) -> list[receipt_pb2.ChoicePosition]:
@@ -89,14 +112,14 @@ class Record:
         request = copy.deepcopy(self._request)
         options, sampling = request.options, request.sampling
         options.failover = failover
-        if options.HasField("max_duration"):
-            left_s = from_duration(options.max_duration) - (now_s - self._kept_s)
+        left_s = self.left_s(now_s)
+        if left_s is not None:
             options.max_duration.CopyFrom(to_duration(max(LEAST_S, left_s)))
         del options.resume.choices[:]
         if not self._is_ranked:  # of which nothing is told before all is known: it is made again
             for choice, ids in sorted(self._outputs.items()):
                 options.resume.choices.add(choice=choice, output_token_ids={"ids": ids})
-        if self._prompt_count == len(options.resume.prompt_token_ids.ids):
+        if self._outputs or self._finished:  # else some of the prompt may not have been told
             sampling.ClearField("prompt_logprobs")
             if isinstance(request, inference_service_pb2.GenerateRequest):
                 request.echo = False
@@ -125,7 +148,7 @@ class Record:
             reason=generation_pb2.FINISH_REASON_CANCELLED,
             output_token_count=len(ids),
             token_hash=chain(EMPTY, ids),
-            exactness=generation_pb2.EXACTNESS_EXACT,
+            exactness=(generation_pb2.EXACTNESS_EXACT if self.is_exact else generation_pb2.EXACTNESS_APPROXIMATE),
             cancel_cause=cause,
         )
 
@@ -146,7 +169,7 @@ class Record:
                 case "finished":
                     self._finished.add(event.finished.choice)
                 case "prompt":
-                    self._prompt_count = event.prompt.first_position + len(event.prompt.token_ids)
+                    self._piece_count += 1
                 case "usage":
                     self._has_usage = True
 
@@ -158,7 +181,8 @@ class Record:
             case "finished":
                 return event.finished.choice not in self._finished
             case "prompt":
-                return event.prompt.first_position >= self._prompt_count
+                self._piece_count_again += 1  # prompts are cut alike everywhere
+                return self._piece_count_again > self._piece_count
             case "usage":
                 return not self._has_usage
             case _:

@@ -17,13 +17,13 @@ from controlplane.gateway.admission.costs import cost_of
 from controlplane.gateway.admission.ending import deadline_of, shorten, ttl_of, withdrawn
 from controlplane.gateway.asking import asked_of
 from controlplane.gateway.cancel import Canceller
-from controlplane.gateway.continuing import Continuing
+from controlplane.gateway.continuing import Continuing, Remaining
 from controlplane.gateway.engines import Engines, Party, passed_on
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.locating import Locating
 from controlplane.gateway.lookup import Lookup
-from controlplane.gateway.opened import Opener
-from controlplane.gateway.outlet import Outlet
+from controlplane.gateway.opened import Opened, Opener, is_lost
+from controlplane.gateway.outlet import Outlet, Stalled
 from controlplane.gateway.placing import Placing
 from controlplane.gateway.record import Request
 from controlplane.gateway.router import Router
@@ -33,8 +33,9 @@ from roundhouse.internal.hops import REQUEST_ID_KEY
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import RoundhouseError
 from roundhouse.kit.latest import Latest
+from roundhouse.kit.status import error_of
 from roundhouse.kit.tasks import Background
-from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
+from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, receipt_pb2
 
 log = structlog.get_logger()
 
@@ -80,46 +81,75 @@ class Relay:
         """
         is_detached = request.options.on_disconnect.policy == _DETACH
         remaining_s = _unbounded if is_detached else context.time_remaining
-        has_others = self._live.is_live(key)
         opener = self._opener(key, context)
         placing = Placing(self._routes.get, opener, remaining_s)
 
         async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
-            body, asked = request.SerializeToString(), asked_of(request)
-            there = await self._live.placed(key) if has_others else None
+            is_placed_by_another = self._live.is_being_placed(key)
+            there = await self._live.claim(key)
             if there is not None:
-                await stream.run(lambda: placing.open(method, body, asked, there), continuing.find)
+                await stream.run(lambda: self._join(opener, there, method, request, remaining_s), continuing.find)
                 return
-            placing.require()
-            ticket = self._admission.admitted(
-                key,
-                cost_of(request),
-                tenant=opener.party.tenant,
-                priority=request.options.priority,
-                deadline_s=deadline_of(request, remaining_s()),
-            )
             try:
-                async with ticket:
-                    shorten(request, ticket.waited_s)
-                    body = request.SerializeToString() if ticket.waited_s else body
-                    await stream.run(lambda: placing.open(method, body, asked, None), continuing.find, ticket.spent)
-            except Withdrawn as ended:
-                outlet.begin([(REQUEST_ID_KEY, key.request_id)])
-                await outlet.put(withdrawn(request, ended.receipt, ticket.waited_s))
-                await outlet.flush()
+                unserved = self._admission.receipt(key) if is_placed_by_another else None
+                if unserved is not None and unserved.cause == receipt_pb2.CANCEL_CAUSE_CLIENT:
+                    await _tell_withdrawn(outlet, request, unserved, 0.0)
+                else:
+                    await self._start(placing, request, method, stream, continuing, outlet, remaining_s)
+            finally:
+                self._live.release(key)
 
         alone_s = ttl_of(request.options.on_disconnect) if is_detached else None
-        await self._serve(opener, run, context, remaining_s, is_new=not has_others, alone_s=alone_s)
+        is_new = not self._live.is_live(key)
+        await self._serve(opener, run, context, remaining_s, is_new=is_new, alone_s=alone_s)
+
+    async def _start(
+        self,
+        placing: Placing,
+        request: Request,
+        method: str,
+        stream: RequestStream,
+        continuing: Continuing,
+        outlet: Outlet,
+        remaining_s: Remaining,
+    ) -> None:
+        """Streams a request that no engine has, once it is its turn."""
+        placing.require()
+        key, asked = placing.opener.key, asked_of(request)
+        ticket = self._admission.admitted(
+            key,
+            cost_of(request),
+            tenant=placing.opener.party.tenant,
+            priority=request.options.priority,
+            deadline_s=deadline_of(request, remaining_s()),
+        )
+        try:
+            async with ticket:
+                shorten(request, ticket.waited_s)
+                body = request.SerializeToString()
+                await stream.run(lambda: placing.open(method, body, asked), continuing.find, ticket.spent)
+        except Withdrawn as ended:
+            await _tell_withdrawn(outlet, request, ended.receipt, ticket.waited_s)
+
+    async def _join(
+        self, opener: Opener, route: Route, method: str, request: Request, remaining_s: Remaining
+    ) -> Opened:
+        """Has the engine that has a request say whether it is this one, and follows it there or where it has gone."""
+        try:
+            return await opener.open(route, method, request.SerializeToString(), attempt=1, timeout_s=remaining_s())
+        except grpc.RpcError as error:
+            if not is_lost(error, error_of(error)):
+                raise
+        target = inference_service_pb2.AttachRequest(deployment=opener.key.deployment, request_id=opener.key.request_id)
+        return await Locating(opener, self._live, self._lookup, self._clock).open(target)
 
     async def attach(self, key: RequestKey, request: inference_service_pb2.AttachRequest, context: Any) -> None:
         """Streams a request from where it is, behind what its client has."""
-        has_others = self._live.is_live(key)
         opener = self._opener(key, context)
         locating = Locating(opener, self._live, self._lookup, self._clock)
 
         async def run(stream: RequestStream, continuing: Continuing, _outlet: Outlet) -> None:
-            if has_others:
-                await self._live.placed(key)  # it may be waiting for its turn here
+            await self._live.placed(key)  # it may be waiting for its turn here
             await stream.run(lambda: locating.open(request), continuing.find)
 
         await self._serve(opener, run, context, _unbounded, is_new=False, alone_s=None)
@@ -129,7 +159,7 @@ class Relay:
         opener: Opener,
         run: Run,
         context: Any,
-        remaining_s: Callable[[], float | None],
+        remaining_s: Remaining,
         *,
         is_new: bool,
         alone_s: float | None,
@@ -137,10 +167,10 @@ class Relay:
         """alone_s: how long the request may wait for its turn once its client has left; None if not at all."""
         key, outlet = opener.key, Outlet(context)
         stream = RequestStream(outlet, self._clock.monotonic, opener.judge)
-        continuing = Continuing(self._routes, opener, self._clock, remaining_s)
+        continuing = Continuing(self._routes, self._live, opener, self._clock, remaining_s)
         with contextlib.ExitStack() as held:
             held.enter_context(self._live.keep(key, is_new=is_new))
-            work = self._run(key, stream, run(stream, continuing, outlet))
+            work = self._run(key, stream, outlet, run(stream, continuing, outlet))
             running = asyncio.create_task(work, name=f"relay {key.request_id}")
             try:
                 await asyncio.wait([running])
@@ -158,11 +188,18 @@ class Relay:
                         self._leave(opener, self._live.where(key))
                     await asyncio.wait([running])
                 raise
-            running.result()
+            try:
+                running.result()
+            except Stalled:
+                self._leave(opener, self._live.where(key))
+                raise
 
-    async def _run(self, key: RequestKey, stream: RequestStream, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(
+        self, key: RequestKey, stream: RequestStream, outlet: Outlet, work: Coroutine[Any, Any, None]
+    ) -> None:
         try:
             await work
+            await outlet.flush()
         except RoundhouseError as error:
             if error.own_reason in _LOST and stream.route is not None:
                 self._live.lose(key, stream.route)
@@ -195,6 +232,13 @@ class Relay:
         passed = passed_on(context.invocation_metadata())
         party = Party(key.principal, caller().tenant, follower=uuid.uuid4().hex, passed=passed)
         return Opener(self._engines, self._live, self._router, key, party)
+
+
+async def _tell_withdrawn(
+    outlet: Outlet, request: Request, receipt: receipt_pb2.CancelReceipt, waited_s: float
+) -> None:
+    outlet.begin([(REQUEST_ID_KEY, receipt.request_id)])
+    await outlet.put(withdrawn(request, receipt, waited_s))
 
 
 def _unbounded() -> None:

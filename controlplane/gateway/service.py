@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import re
@@ -26,7 +25,7 @@ from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.fields import FieldCheck
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.names import ID_RULE, is_id
-from roundhouse.kit.tasks import Background
+from roundhouse.kit.tasks import Background, looping
 from roundhouse.v1 import inference_service_pb2 as pb
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
@@ -130,7 +129,6 @@ async def open_gateway(
     lookup = Lookup(routes.get, engines, live, tombstones, admission)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving, Background() as keeping:
-            following = asyncio.create_task(_follow(routes, engines, live, router, admission), name="gateway routes")
             relay = Relay(
                 routes,
                 engines,
@@ -143,11 +141,9 @@ async def open_gateway(
                 leaving=leaving,
                 keeping=keeping,
             )
-            try:
+            following = {"gateway routes": lambda: _follow(routes, engines, live, router, admission)}
+            async with looping(following):
                 yield Gateway(routes, relay, canceller, lookup, tombstones, admission)
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
     finally:
         await engines.keep_only(frozenset())
 

@@ -71,7 +71,10 @@ class RequestStream:
         return None if self._record is None else self._record.options.on_disconnect.policy
 
     async def run(self, open_: Callable[[], Awaitable[Opened]], continue_: Continue, spent: Spent = _ignore) -> None:
-        """Tells all of it; raises what ends it. spent: is told now and then what it has taken so far."""
+        """Tells all of it, though some may not be written yet; raises what ends it.
+
+        spent: is told now and then what it has taken so far.
+        """
         self._spent = spent
         opened = self._opened = await open_()
         try:
@@ -90,7 +93,6 @@ class RequestStream:
         finally:
             self._settle(opened)
             await opened.close()
-        await self._outlet.flush()
 
     def _settle(self, opened: Opened) -> None:
         """Tells those who count what it took, if its engine has said so."""
@@ -144,10 +146,9 @@ class RequestStream:
         first = opened.first
         if first is None:
             return
-        before = lost.record.fingerprint
         if first.HasField("kept"):
             lost.record.renew(first.kept, self._now_s())
-        is_exact = lost.record.fingerprint == before
+        is_exact = lost.record.is_exact
         told = [
             _resumed(each.started, lost, is_exact=is_exact) if each.WhichOneof("event") == "started" else each
             for each in first.events
@@ -179,7 +180,7 @@ class RequestStream:
         gone = _drained(route) if is_drained else _gone(route)
         if record is None or record.options.failover == generation_pb2.FAILOVER_POLICY_NEVER:
             raise gone from error
-        return Lost(route, _attempt(opened), record, is_drained, gone)
+        return Lost(route, opened.run_attempt, record, is_drained, gone)
 
 
 def _resumed(started: generation_pb2.Started, lost: Lost, *, is_exact: bool) -> Event:
@@ -194,12 +195,6 @@ def _resumed(started: generation_pb2.Started, lost: Lost, *, is_exact: bool) -> 
         positions=lost.record.positions(),
     )
     return Event(resumed=resumed)
-
-
-def _attempt(opened: Opened) -> int:
-    """Returns which run it is, as its engine says: an attached client need not know."""
-    events = () if opened.first is None else opened.first.events
-    return next((each.started.attempt for each in events if each.WhichOneof("event") == "started"), opened.attempt)
 
 
 def _gone(route: Route) -> Unreachable:

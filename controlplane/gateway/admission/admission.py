@@ -59,10 +59,10 @@ class Admission:
         return Ticket(self, key, tenant, Request(cost, now_s, priority, due_s), self._clock.now())
 
     def cancel(self, key: RequestKey) -> CancelReceipt | None:
-        """Ends a request that waits; returns its receipt, the same each time, or None if it does not, nor did so."""
+        """Ends a request that waits; returns its receipt, or None if it does not."""
         ticket = self._waiting.get(key)
         if ticket is None:
-            return self._unserved.get(key)
+            return None
         receipt = self._withdraw(ticket, receipt_pb2.CANCEL_CAUSE_CLIENT)
         ticket.wake(Withdrawn(receipt))
         return receipt
@@ -135,7 +135,9 @@ class Admission:
     # Within.
 
     def _withdraw(self, ticket: Ticket, cause: receipt_pb2.CancelCause) -> CancelReceipt:
-        del self._waiting[ticket.key], self._tickets[ticket.request]
+        del self._tickets[ticket.request]
+        if self._waiting.get(ticket.key) is ticket:
+            del self._waiting[ticket.key]
         receipt = self._unserved.put(ticket.key, cause, ticket.request.cost.sequences)
         self.leave(ticket)
         return receipt
@@ -144,7 +146,8 @@ class Admission:
         """Wakes those who wait no more."""
         for request in changed:
             ticket = self._tickets.pop(request)
-            del self._waiting[ticket.key]
+            if self._waiting.get(ticket.key) is ticket:
+                del self._waiting[ticket.key]
             if request.stage is Stage.GOING:
                 ticket.wake(None)
             else:

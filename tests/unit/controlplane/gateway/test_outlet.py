@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from controlplane.gateway.outlet import HELD, JOINED, Outlet
+import pytest
+
+from controlplane.gateway.outlet import HELD, JOINED, Outlet, Stalled
 
 
 class Client:
@@ -106,4 +108,16 @@ async def test_closing_drops_what_waits() -> None:
     client.reads.set()
     await outlet.put(b"c")
     await outlet.flush()
+    assert client.got == []
+
+
+async def test_a_client_that_reads_nothing_for_long_is_told_to_come_back() -> None:
+    client = Client()
+    outlet = Outlet(client, stalled_s=0.01)
+    client.reads.clear()
+    await outlet.put(b"a")
+    with pytest.raises(Stalled, match="attach again"):
+        await outlet.flush()
+    with pytest.raises(Stalled):
+        await outlet.put(b"b")
     assert client.got == []

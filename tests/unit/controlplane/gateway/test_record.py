@@ -121,13 +121,50 @@ def test_the_time_that_is_left_grows_shorter() -> None:
     assert from_duration(record.resuming(NEVER, 200.0).options.max_duration) > 0
 
 
-@pytest.mark.parametrize(("told", "wants_echo"), [(0, True), (2, True), (3, False)])
-def test_a_prompt_that_was_told_whole_is_not_asked_for_again(told: int, *, wants_echo: bool) -> None:
+def piece(first: int, ids: list[int], text: str = "") -> Event:
+    return Event(prompt=generation_pb2.Prompt(first_position=first, token_ids=ids, text=text))
+
+
+PIECES = [piece(0, PROMPT, "one "), piece(3, [], "and text that is left")]
+
+
+@pytest.mark.parametrize("told", [0, 1, 2])
+def test_a_prompt_is_told_once_and_whole(told: int) -> None:
     record = Record(kept(), 0.0)
-    record.add(message(Event(prompt=generation_pb2.Prompt(token_ids=PROMPT[:told]))))
+    for each in PIECES[:told]:
+        record.add(message(each))
     request = record.resuming(NEVER, 0.0)
     assert isinstance(request, inference_service_pb2.GenerateRequest)
-    assert request.echo == wants_echo
+    assert request.echo
+    record.renew(kept(), 0.0)
+    assert record.unseen([*PIECES, delta(0, 0, [1])]) == [*PIECES[told:], delta(0, 0, [1])]
+
+
+def test_a_prompt_is_not_asked_for_again_behind_the_first_output() -> None:
+    record = Record(kept(), 0.0)
+    for each in (*PIECES, delta(0, 0, [1])):
+        record.add(message(each))
+    request = record.resuming(NEVER, 0.0)
+    assert isinstance(request, inference_service_pb2.GenerateRequest)
+    assert not request.echo
+
+
+def test_a_run_of_the_same_name_with_another_seed_or_prompt_is_another_request() -> None:
+    record, other, longer = Record(kept(), 0.0), kept(), kept()
+    other.generate.options.resume.seed = 5
+    longer.generate.options.resume.prompt_token_ids.ids.append(1)
+    assert [record.is_of(each) for each in (kept(), other, longer, hop_pb2.Kept())] == [True, False, False, False]
+
+
+def test_what_goes_on_behind_what_may_differ_is_not_exact() -> None:
+    record, approximate = Record(kept(), 0.0), kept()
+    assert record.is_exact
+    approximate.generate.options.resume.fingerprint = "approximate:f"
+    record.renew(approximate, 0.0)
+    assert not record.is_exact
+    assert record.cancelled(receipt_pb2.CANCEL_CAUSE_CLIENT)[0].finished.exactness == (
+        generation_pb2.EXACTNESS_APPROXIMATE
+    )
 
 
 def test_the_best_of_several_are_made_again_from_the_beginning() -> None:

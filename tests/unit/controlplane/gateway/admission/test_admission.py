@@ -132,18 +132,19 @@ async def test_a_place_that_came_at_the_moment_of_leaving_is_used_by_the_next(de
     assert desk.going == ["a", "b", "d"]
 
 
-async def test_a_cancel_ends_the_wait_and_gives_the_same_receipt_each_time(desk: Desk) -> None:
+async def test_a_cancel_ends_the_wait_and_its_receipt_is_kept(desk: Desk) -> None:
     for name in "abc":
         await desk.start(name)
     key = RequestKey("me", "chat", "c")
     receipt = desk.admission.cancel(key)
     with pytest.raises(Withdrawn) as withdrawn:
         await desk.tasks["c"]
-    assert receipt == withdrawn.value.receipt == desk.admission.cancel(key)
-    assert desk.admission.cancel(RequestKey("you", "chat", "c")) is None
+    assert receipt == withdrawn.value.receipt == desk.admission.receipt(key)
+    assert desk.admission.cancel(key) is None  # it waits no more
+    assert desk.admission.receipt(RequestKey("you", "chat", "c")) is None
     assert desk.admission.cancel(RequestKey("me", "chat", "a")) is None  # it is at its engine
     desk.clock.advance(601)
-    assert desk.admission.cancel(key) is None
+    assert desk.admission.receipt(key) is None
 
 
 async def test_an_id_that_comes_again_has_no_receipt_of_before(desk: Desk) -> None:
@@ -152,13 +153,13 @@ async def test_an_id_that_comes_again_has_no_receipt_of_before(desk: Desk) -> No
     desk.tasks["c"].cancel()
     await asyncio.wait([desk.tasks["c"]])
     key = RequestKey("me", "chat", "c")
-    receipt = desk.admission.cancel(key)
+    receipt = desk.admission.receipt(key)
     assert receipt is not None
     assert receipt.cause == receipt_pb2.CANCEL_CAUSE_DISCONNECT
     await desk.end("a")
     await desk.start("c")
     assert desk.going == ["a", "b", "c"]
-    assert desk.admission.cancel(key) is None
+    assert desk.admission.receipt(key) is None
 
 
 async def test_a_deadline_ends_the_wait(desk: Desk) -> None:
@@ -167,7 +168,7 @@ async def test_a_deadline_ends_the_wait(desk: Desk) -> None:
     with pytest.raises(DeadlineExceeded):
         async with desk.ticket("c", deadline_s=0.01):
             raise AssertionError("it was let in")
-    receipt = desk.admission.cancel(RequestKey("me", "chat", "c"))
+    receipt = desk.admission.receipt(RequestKey("me", "chat", "c"))
     assert receipt is not None
     assert receipt.cause == receipt_pb2.CANCEL_CAUSE_DEADLINE
 
