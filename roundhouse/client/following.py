@@ -106,7 +106,7 @@ class Following:
         left_s = self._patience.left_s
         stub = self._connection.stub(InferenceServiceStub)
         if self._step is not Step.ATTACH and self._submission is not None:
-            elapsed_s = self._patience.elapsed_s
+            elapsed_s = 0.0 if self._step is Step.SEND else self._patience.elapsed_s
             self._call = self._submission.start(stub, self._seen, elapsed_s=elapsed_s, timeout_s=left_s())
         else:
             del self._target.after[:]

@@ -121,9 +121,17 @@ async def test_a_request_that_nobody_has_any_more_goes_on_behind_what_was_seen(w
     assert [each.choice for each in last.choices] == [0, 1][: len(last.choices)]
 
 
-async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_as_it_was(world: World) -> None:
-    world.proxy.limits.append(60)  # a connection, and nothing of an answer
+async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_with_what_is_left_of_its_time(
+    world: World,
+) -> None:
+    world.proxy.limits.extend([60, 60])  # a connection, and nothing of an answer
     await whole(world.client.generate("demo", WORDS, timeout_s=60))
+    bounds = [each.options.max_duration.ToNanoseconds() for each in world.inference.requests]
+    assert bounds[0] == 60 * 10**9
+    assert bounds == sorted(bounds, reverse=True)
+    assert len(set(bounds)) == len(bounds) > 1
+    for each in world.inference.requests:
+        each.options.ClearField("max_duration")
     assert len({each.SerializeToString(deterministic=True) for each in world.inference.requests}) == 1
     assert world.inference.attached == []
 
@@ -176,17 +184,19 @@ async def test_streams_that_break_together_move_on_together(world: World) -> Non
 
 
 async def test_a_cancel_goes_to_where_the_request_was_sent_though_others_have_moved_on(world: World) -> None:
-    async with scripted_cluster() as (serving, _, there):
+    async with (
+        scripted_cluster() as (serving, _, there),
         # The other is asked at one place whether it has what was lost, and at the next to begin it again.
-        async with Client([world.address, serving.address, serving.address]) as client:
-            generation = client.generate("demo", "on and on", ignore_eos=True)
-            deltas = aiter(generation)
-            await anext(deltas)
-            other = client.chat("demo", WORDS, request_id="other")
-            await read(other, losing(world.inference, "other"))
-            assert client.address == serving.address
-            generation.cancel()
-            await generation.left()
+        Client([world.address, serving.address, serving.address]) as client,
+    ):
+        generation = client.generate("demo", "on and on", ignore_eos=True)
+        deltas = aiter(generation)
+        await anext(deltas)
+        other = client.chat("demo", WORDS, request_id="other")
+        await read(other, losing(world.inference, "other"))
+        assert client.address == serving.address
+        generation.cancel()
+        await generation.left()
     assert world.inference.cancelled.get_nowait() == generation.request_id
     assert there.cancelled.empty()
 
