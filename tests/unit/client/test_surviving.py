@@ -7,13 +7,13 @@ import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
-from roundhouse.kit.errors import Conflict, DeadlineExceeded, NotFound, NotReady
+from roundhouse.kit.errors import Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_cluster import scripted_cluster
 from tests.support.scripted_inference import ScriptedInference
@@ -391,6 +391,15 @@ async def test_an_attached_stream_survives_as_well_and_a_request_that_is_not_the
             await whole(other.attach("demo", "mine"))
             with pytest.raises(NotFound):
                 await other.attach("demo", "never").text()
+
+
+@pytest.mark.parametrize("after", [{0: 2**31}, {2**31: 1}, {0: -(2**31) - 1}], ids=str)
+async def test_a_position_that_the_contract_cannot_hold_is_refused_by_name(
+    world: World, after: Mapping[int, int]
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        world.client.attach("demo", "mine", after=after)
+    assert [each.field for each in caught.value.fields] == ["after"]
 
 
 async def test_requests_are_listed_and_looked_up(world: World) -> None:
