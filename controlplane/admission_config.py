@@ -41,7 +41,8 @@ def add_admission(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=REQUESTS/S,TOKENS/MIN",
         help="what a tenant may use at this gateway, for example search=10,200000; leave out what is not bounded; "
-        "* for each that is not named; may be repeated",
+        "* for each that is not named; may be repeated. Each of several gateways counts for itself, and lets as much "
+        "wait: nothing is divided among those of --gateways",
     )
 
 

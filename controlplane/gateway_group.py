@@ -41,11 +41,14 @@ async def run(config: GatewayConfig, arguments: Sequence[str], stop: asyncio.Eve
                 _Gateway(number, [*arguments, "--listen", address], Path(folder))
                 for number in range(config.gateway_count)
             ]
-            async with _running(gateways), _announced(config, address):
-                log.info("gateways serving", address=address, count=len(gateways))
-                async with looping({f"gateway {each.number}": each.keep for each in gateways}):
-                    await stop.wait()
-                log.info("gateways stop")
+            async with _running(gateways, stop):
+                if stop.is_set():  # before all served
+                    return
+                async with _announced(config, address):
+                    log.info("gateways serving", address=address, count=len(gateways))
+                    async with looping({f"gateway {each.number}": each.keep for each in gateways}):
+                        await stop.wait()
+                    log.info("gateways stop")
 
 
 class _Gateway:
@@ -62,13 +65,14 @@ class _Gateway:
     async def spawn(self) -> None:
         """Starts a life of it."""
         self._address.unlink(missing_ok=True)
-        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE)
+        # In a session of its own: Ctrl-C is for this process to hear, which then ends all in order.
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, start_new_session=True)
 
-    async def serving(self) -> None:
-        """Waits until it serves. Raises Usage if it ends before, having said why."""
+    async def serving(self, stop: asyncio.Event) -> None:
+        """Waits until it serves, or `stop` is set. Raises Usage if it ends before, having said why."""
         process = self._process
         assert process is not None
-        while not self._address.exists():
+        while not (self._address.exists() or stop.is_set()):
             if process.returncode is not None:
                 raise Usage(f"gateway {self.number} cannot start: mend what it says above")
             await asyncio.sleep(_LOOK_S)
@@ -82,9 +86,19 @@ class _Gateway:
             status = await self._process.wait()
             failures = 0 if time.monotonic() - began_s > STEADY_S else failures
             log.warning("gateway ended; it is started again", number=self.number, status=status)
-            await asyncio.sleep(RESTART.delay_s(failures))
-            failures += 1
+            has_begun = False
+            while not has_begun:
+                await asyncio.sleep(RESTART.delay_s(failures))
+                failures += 1
+                has_begun = await self._respawn()
+
+    async def _respawn(self) -> bool:
+        try:
             await self.spawn()
+        except OSError as error:  # the system has no process or no memory left: the other gateways go on
+            log.warning("gateway cannot be started; it is tried again", number=self.number, error=str(error))
+            return False
+        return True
 
     async def end(self) -> None:
         """Asks it to end, and ends it if that takes too long."""
@@ -102,15 +116,18 @@ class _Gateway:
 
 
 @contextlib.asynccontextmanager
-async def _running(gateways: Sequence[_Gateway]) -> AsyncIterator[None]:
-    """Runs them for the block, from the moment when all serve."""
+async def _running(gateways: Sequence[_Gateway], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Runs them for the block, from the moment when all serve, or when `stop` is set."""
     try:
-        for each in gateways:
-            await each.spawn()
+        try:
+            for each in gateways:
+                await each.spawn()
+        except OSError as error:
+            raise Usage(f"the gateways cannot be started ({error}): give this user more, or use fewer") from error
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 for each in gateways:
-                    await each.serving()
+                    await each.serving(stop)
         except TimeoutError as error:
             raise Usage(f"the gateways do not serve after {START_WITHIN_S:g} s: see what they say above") from error
         yield

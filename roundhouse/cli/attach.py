@@ -9,6 +9,8 @@ import click
 from roundhouse.cli.answers import show_answer
 from roundhouse.cli.session import Session, asynchronous, json_option
 
+_MOST_DIGITS = 9  # all such numbers fit into the contract's, and no context nor number of choices needs more
+
 
 def _positions(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[int, int]:
     """Reads counts such as `132`, or `1=132` for another choice than the first, as the callback of a flag."""
@@ -17,6 +19,8 @@ def _positions(context: click.Context, parameter: click.Parameter, values: Seque
         choice, equals, count = each.rpartition("=")
         if not (count.isdecimal() and (choice.isdecimal() if equals else True)):
             raise click.UsageError(f'{parameter.opts[-1]} is "{each}": write N, or CHOICE=N', context)
+        if max(len(choice), len(count)) > _MOST_DIGITS:
+            raise click.UsageError(f'{parameter.opts[-1]} is "{each[:100]}": no request is that long', context)
         after[int(choice or 0)] = int(count)
     return after
 

@@ -18,6 +18,8 @@ from roundhouse.client.names import enum_name, replica_label
 from roundhouse.kit.times import from_duration, from_timestamp
 from roundhouse.v1 import generation_pb2, request_pb2
 
+DETACH_TTL_S = 60.0  # by the contract, of who detaches and does not say for how long
+
 
 @click.command(short_help="Shows the requests of a deployment, or one of them.")
 @click.argument("name")
@@ -90,7 +92,9 @@ def request_facts(request: request_pb2.InferenceRequest, now_s: float) -> Group:
         grid.add_row("labels", ", ".join(f"{key}={value}" for key, value in sorted(request.labels.items())))
     grid.add_row("followers", str(request.follower_count))
     if request.on_disconnect.policy == generation_pb2.DISCONNECT_POLICY_DETACH:
-        grid.add_row("without any", f"goes on for {format_age(from_duration(request.on_disconnect.ttl))}")
+        given = request.on_disconnect
+        ttl_s = from_duration(given.ttl) if given.HasField("ttl") else DETACH_TTL_S
+        grid.add_row("without any", f"goes on for {format_age(ttl_s)}")
     for each in request.finishes:
         grid.add_row(f"choice {each.choice}", _ending(each))
     if not request.HasField("receipt"):

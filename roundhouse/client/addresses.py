@@ -26,11 +26,11 @@ def addresses_of(addresses: str | Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-async def is_ready(channel: grpc.aio.Channel) -> bool:
-    """Connects, and tells whether that went well. One that failed just now is not tried again before its backoff."""
+async def is_ready(channel: grpc.aio.Channel, most_s: float) -> bool:
+    """Connects, and tells whether that went well. One that failed just now is not tried before its backoff."""
     state = channel.get_state(try_to_connect=True)
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(most_s):
             while state in _UNSETTLED:
                 await channel.wait_for_state_change(state)
                 state = channel.get_state(try_to_connect=True)

@@ -24,6 +24,7 @@ from roundhouse.client.requests import (
     GenerationOptions,
     Messages,
     Prompt,
+    checked,
     messages,
     prompt_parts,
     request_options,
@@ -125,11 +126,14 @@ class Client:
 
         after: tokens of each choice that are known already; those that are not named are told from the beginning.
         Leaving it ends the request only if nobody else follows it and it was sent so; `cancel` does in any case.
+        Raises InvalidArgument for an `after` that the contract cannot hold.
         """
         target = inference_service_pb2.AttachRequest(
             deployment=deployment_id(deployment), request_id=request_id, location=location
         )
-        return self._generation(target, Seen(after=after), timeout_s=timeout_s)
+        seen = Seen(after=after)
+        target.after.extend(checked("after", seen.after))
+        return self._generation(target, seen, timeout_s=timeout_s)
 
     async def cancel(self, deployment: str, request_id: str, location: str = "") -> receipt_pb2.CancelReceipt:
         """Ends a request, whoever started it, and returns what that proved. `location` makes the search shorter."""

@@ -37,6 +37,7 @@ class Following:
         self._patience = Patience(timeout_s)
         self._step = Step.ATTACH if submission is None else Step.SEND
         self._call: Any = None
+        self.place = 0  # of the address that was called last
         self._is_first = True
         self._is_reached = False  # somebody was, so that the request may have arrived
         self._left = asyncio.Event()
@@ -82,7 +83,7 @@ class Following:
                                 yield new
                 error = Unreachable("the answer broke off: try again")
             except grpc.RpcError as failure:
-                error = self._connection.error_of(failure)
+                error = self._connection.error_of(failure, self.place)
                 error.__cause__ = failure
             except asyncio.CancelledError:
                 if not was_left(self._left.is_set()):
@@ -93,13 +94,19 @@ class Following:
 
     async def _make_call(self) -> None:
         left_s = self._patience.left_s
-        is_reached = await self._connection.settle(left_s())
-        self._is_reached = self._is_reached or is_reached
+        place = await self._connection.settle(left_s())
+        self._is_reached = self._is_reached or place is not None
         if self._left.is_set():  # since then
             return
+        self.place = self._connection.in_use if place is None else place
+        with self._connection.at(self.place):
+            self._start()
+
+    def _start(self) -> None:
+        left_s = self._patience.left_s
         stub = self._connection.stub(InferenceServiceStub)
         if self._step is not Step.ATTACH and self._submission is not None:
-            elapsed_s = self._patience.elapsed_s
+            elapsed_s = 0.0 if self._step is Step.SEND else self._patience.elapsed_s
             self._call = self._submission.start(stub, self._seen, elapsed_s=elapsed_s, timeout_s=left_s())
         else:
             del self._target.after[:]
@@ -119,7 +126,7 @@ class Following:
             self.has_ended = not goes_on
             raise
         if not self._left.is_set():
-            self._connection.move_on()
+            self._connection.move_on(self.place)
             await self._make_call()
 
     def _next(self, error: RoundhouseError) -> Step:

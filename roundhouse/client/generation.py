@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from roundhouse.client.following import Following
-from roundhouse.client.leaving import Leaving, Told
+from roundhouse.client.leaving import ComingReceipt, Leaving
 from roundhouse.client.seen import Seen
 from roundhouse.v1 import generation_pb2, inference_service_pb2, receipt_pb2
 
@@ -44,7 +44,7 @@ class Generation:
         """opened: holds those that may have to be left. is_ours: the request was sent here, not attached to."""
         self._following, self._seen, self._leaving, self._opened = following, seen, leaving, opened
         self._target, self._is_ours = target, is_ours
-        self._told: Told | None = None
+        self._coming: ComingReceipt | None = None
         self.request_id = target.request_id
 
     @property
@@ -85,11 +85,10 @@ class Generation:
     def cancel(self) -> None:
         """Ends the request, unless it has ended; a loop over it then ends as if nothing more had come."""
         if self._leave():
-            self._told = self._leaving.cancel(
-                inference_service_pb2.CancelRequestRequest(
-                    deployment=self._target.deployment, request_id=self.request_id, location=self.location
-                )
+            request = inference_service_pb2.CancelRequestRequest(
+                deployment=self._target.deployment, request_id=self.request_id, location=self.location
             )
+            self._coming = self._leaving.cancel(request, self._following.place)
 
     def detach(self) -> None:
         """Leaves the request to go on by itself, for as long as `detach_s` said, or to others that follow it.
@@ -110,7 +109,7 @@ class Generation:
 
         A program need not wait for that: closing the client does, for two seconds at most.
         """
-        return None if self._told is None else await asyncio.shield(self._told)
+        return None if self._coming is None else await asyncio.shield(self._coming)
 
     async def events(self) -> AsyncGenerator[generation_pb2.GenerationEvent]:
         """Yields every event as the contract has it; `resumed` among them if another engine went on."""

@@ -96,7 +96,7 @@ def sampling(options: GenerationOptions) -> generation_pb2.SamplingParams:
     if forms:
         fields["constraint"] = _constraint(forms[0], given[forms[0]])
     # A name that is none of the contract's is a ValueError here.
-    return _checked("sampling", lambda: generation_pb2.SamplingParams(**fields))
+    return checked("sampling", lambda: generation_pb2.SamplingParams(**fields))
 
 
 def request_options(options: GenerationOptions) -> generation_pb2.RequestOptions:
@@ -107,7 +107,7 @@ def request_options(options: GenerationOptions) -> generation_pb2.RequestOptions
         raise invalid("options.failover", f'"{failover}" is unknown: use one of {", ".join(POLICIES)}')
     # The deadline of a call does not bound a request that goes on without it.
     bound_s = options.get("max_duration_s") if detach_s == 0 else _first(options, "max_duration_s", "timeout_s")
-    return _checked(
+    return checked(
         "options",
         lambda: generation_pb2.RequestOptions(
             on_disconnect=None if detach_s == 0 else _detaching(detach_s),
@@ -141,7 +141,7 @@ def prompt_parts(prompt: Prompt) -> list[generation_pb2.ContentPart]:
     """Returns a prompt of text or of token ids as content."""
     if isinstance(prompt, str):
         return [_text("prompt", prompt)]
-    ids = _checked("prompt", lambda: generation_pb2.TokenIds(ids=prompt))
+    ids = checked("prompt", lambda: generation_pb2.TokenIds(ids=prompt))
     return [generation_pb2.ContentPart(token_ids=ids)]
 
 
@@ -162,12 +162,12 @@ def _message(index: int, turn: Turn) -> generation_pb2.Message:
 
 
 def _text(field: str, text: str) -> generation_pb2.ContentPart:
-    return _checked(field, lambda: generation_pb2.ContentPart(text=text))
+    return checked(field, lambda: generation_pb2.ContentPart(text=text))
 
 
-def _checked(field: str, build: Callable[[], Built]) -> Built:
-    """Builds a message; protobuf raises ValueError for a number that does not fit and for text that is not Unicode."""
-    try:
+def checked(field: str, build: Callable[[], Built]) -> Built:
+    """Returns what `build` does; raises InvalidArgument that names the field if the contract cannot hold it."""
+    try:  # protobuf raises ValueError for a number that does not fit and for text that is not Unicode
         return build()
     except (ValueError, TypeError, OverflowError) as error:
         raise invalid(field, f"{error}: the contract cannot carry it") from error

@@ -27,6 +27,7 @@ class Watch(Generic[Event]):
         self._start = start
         self._field = field
         self._call: Any = None
+        self._place = 0  # of the address that was called
         self._is_over = False
 
     def cancel(self) -> None:
@@ -54,7 +55,7 @@ class Watch(Generic[Event]):
                     for event in getattr(response, self._field):
                         yield event
         except grpc.RpcError as error:
-            raise self._connection.error_of(error) from error
+            raise self._connection.error_of(error, self._place) from error
         except asyncio.CancelledError:
             if not was_left(self._is_over):
                 raise
@@ -63,8 +64,9 @@ class Watch(Generic[Event]):
 
     async def _begin(self) -> Any:
         if self._call is None:
-            await self._connection.choose()
-            self._call = self._start()
+            self._place = await self._connection.choose()
+            with self._connection.at(self._place):
+                self._call = self._start()
             if self._is_over:  # since then
                 self._call.cancel()
         return self._call

@@ -40,25 +40,30 @@ class Submission:
     def start(self, stub: InferenceServiceStub, seen: Seen, *, elapsed_s: float, timeout_s: float | None) -> Any:
         """Returns the call that sends the request, to go on behind what was seen.
 
-        Before anything was, the same words under the same id: if they did arrive, that attaches to the request.
-        elapsed_s: since it was sent first.
+        Before anything was, the same words under the same id: if they did arrive, that attaches to the request. What is
+        left of its `max_duration` is not of the words. elapsed_s: since it was sent first; 0 the first time.
         """
-        request = self.request if seen.started is None else self._resuming(seen, seen.started, elapsed_s)
+        request = self._again(seen, elapsed_s) if elapsed_s else self.request
         is_chat = isinstance(request, inference_service_pb2.ChatRequest)
         return (stub.Chat if is_chat else stub.Generate)(request, timeout=timeout_s)
 
-    def _resuming(self, seen: Seen, started: generation_pb2.Started, elapsed_s: float) -> Request:
+    def _again(self, seen: Seen, elapsed_s: float) -> Request:
         request = copy.deepcopy(self.request)
+        if request.options.HasField("max_duration"):
+            left_s = from_duration(request.options.max_duration) - elapsed_s
+            request.options.max_duration.CopyFrom(to_duration(max(_LEAST_S, left_s)))
+        if seen.started is not None:
+            self._resume(request, seen, seen.started)
+        return request
+
+    @staticmethod
+    def _resume(request: Request, seen: Seen, started: generation_pb2.Started) -> None:
         options, sampling = request.options, request.sampling
-        if options.HasField("max_duration"):
-            left_s = from_duration(options.max_duration) - elapsed_s
-            options.max_duration.CopyFrom(to_duration(max(_LEAST_S, left_s)))
         if sampling.best_of > max(1, sampling.n):  # of which nothing is told before all is known: it is made again
             sampling.seed = started.seed
-            return request
+            return
         options.resume.CopyFrom(seen.resume())
         if seen.has_output:
             sampling.ClearField("prompt_logprobs")
             if isinstance(request, inference_service_pb2.GenerateRequest):
                 request.echo = False
-        return request

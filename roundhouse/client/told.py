@@ -31,8 +31,8 @@ class Told:
         self._name = name
         self._unknown = count
         self.ids = array("i", ids)
-        # Of each position behind the unknown ones, the signs told before it; the end included.
-        self._signs = array("q", [_INSIDE] * len(self.ids) + [0])
+        # Of each position behind the unknown ones, the characters told before it; the end included.
+        self._text_ends = array("q", [_INSIDE] * len(self.ids) + [0])
         self._chain = chain(EMPTY, self.ids) if is_chained and not count else None
         self._has_rest = False  # text without tokens, behind all that has some
 
@@ -66,19 +66,19 @@ class Told:
                 "send the request again, and report it"
             )
 
-    def _add(self, ids: Iterable[int], signs: int) -> None:
+    def _add(self, ids: Iterable[int], text_size: int) -> None:
         before = len(self.ids)
-        end = self._signs[-1] + signs
+        end = self._text_ends[-1] + text_size
         self.ids.extend(ids)
-        self._signs.extend([_INSIDE] * (len(self.ids) - before))
-        self._signs[-1] = end
+        self._text_ends.extend([_INSIDE] * (len(self.ids) - before))
+        self._text_ends[-1] = end
         if self._chain is not None:
             self._chain = chain(self._chain, self.ids[before:])
 
     def _cut(self, piece: Piece, skipped: int) -> Piece:
         """Returns the end of a piece. Its text begins with what was told since its first position."""
         start = piece.first_position - self._unknown
-        before = self._signs[start] if start >= 0 else _INSIDE
+        before = self._text_ends[start] if start >= 0 else _INSIDE
         if before == _INSIDE:
             raise OutOfOrder(
                 f"{self._name} was told up to position {self.count}, and a piece from {piece.first_position} on cannot "
@@ -87,6 +87,6 @@ class Told:
         new = type(piece)()
         new.CopyFrom(piece)
         new.first_position = self.count
-        new.text = piece.text[self._signs[-1] - before :]
+        new.text = piece.text[self._text_ends[-1] - before :]
         del new.token_ids[:skipped], new.logprobs[:skipped]
         return new

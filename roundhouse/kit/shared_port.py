@@ -31,17 +31,26 @@ async def shared_port(host: str, port: int) -> AsyncIterator[int]:
 def _held(address: str, port: int, stack: contextlib.ExitStack) -> int:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:  # shares with nobody, so it sees who is there
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, port))
-            port = int(probe.getsockname()[1])
+        probed = _probed(family, address, port)
+        # Until somebody listens, a probe sees nobody. So whoever starts at the same time is seen by this name, which no
+        # file stands for and which ends with its holder.
+        name = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        name.bind(f"\0roundhouse-port-{address}-{probed}")
         held = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((address, port))
+        held.bind((address, probed))
     except OSError as error:
         raise Usage(
             f"cannot listen on {address}:{port}: the port is in use or the address is not of this machine: "
             "choose another"
         ) from error
-    return port
+    return probed
+
+
+def _probed(family: socket.AddressFamily, address: str, port: int) -> int:
+    """Returns the port, or a free one for 0; raises OSError if somebody listens there."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:  # shares with nobody, so it sees who is there
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((address, port))
+        return int(probe.getsockname()[1])

@@ -106,7 +106,7 @@ class ScriptedInference:
         run = self.runs.get(request.request_id)
         if run is None or run.is_lost:
             run = self._begin(request, prompt, 1 if run is None else run.attempt + 1)
-        elif run.request != request:
+        elif _words(run.request) != _words(request):
             raise AlreadyExists("other words", reason=errors_pb2.ERROR_REASON_REQUEST_EXISTS)
         await self._follow(run, {}, response, context)
 
@@ -207,6 +207,13 @@ class ScriptedInference:
             raise Unreachable('deployment "asleep" has no replica that is READY: wait for one', retry_after_s=1.0)
         if deployment != "demo":
             raise NotFound(f'deployment "{deployment}" is unknown: list them, or create it')
+
+
+def _words(request: Request) -> bytes:
+    said = type(request)()
+    said.CopyFrom(request)
+    said.options.ClearField("max_duration")  # whose rest is written down at each hop
+    return said.SerializeToString(deterministic=True)
 
 
 def _is_known(event: Event, after: dict[int, int]) -> bool:

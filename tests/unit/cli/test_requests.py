@@ -89,6 +89,11 @@ def test_one_request_is_a_fact_a_line_with_its_receipt_below() -> None:
     ]
 
 
+def test_who_detaches_and_does_not_say_for_how_long_does_so_for_a_minute() -> None:
+    detached = request_pb2.InferenceRequest(on_disconnect={"policy": generation_pb2.DISCONNECT_POLICY_DETACH})
+    assert ["without", "any", "goes", "on", "for", "1", "m", "00", "s"] in drawn(request_facts(detached, NOW_S))
+
+
 def test_what_runs_is_listed_followed_and_ended(cli: Cli) -> None:
     with cli.start("generate", "demo", "on and on", "--ignore-eos", "--request-id", "long") as generating:
         assert generating.stdout is not None
@@ -124,6 +129,8 @@ def test_what_has_ended_can_be_shown_again(cli: Cli) -> None:
         (("requests", "demo", "never"), 1, 'request "never" is unknown'),
         (("attach", "demo", "never"), 1, 'request "never" is unknown'),
         (("attach", "demo", "never", "--after", "x"), 2, '--after is "x": write N, or CHOICE=N'),
+        (("attach", "demo", "never", "--after", "2147483648"), 2, "no request is that long"),
+        (("attach", "demo", "never", "--after", "2147483648=1"), 2, "no request is that long"),
         (("--address", "127.0.0.1:1", "attach", "demo", "never"), 3, "does not answer"),
         (("--address", "127.0.0.1:1,nonsense", "requests", "demo"), 2, "write HOST:PORT"),
         (("generate", "demo", "x", "--failover", "perhaps"), 2, "is not one of"),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
-from roundhouse.kit.errors import Conflict, DeadlineExceeded, NotFound, NotReady
+from roundhouse.kit.errors import Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_cluster import scripted_cluster
 from tests.support.scripted_inference import ScriptedInference
@@ -120,9 +121,17 @@ async def test_a_request_that_nobody_has_any_more_goes_on_behind_what_was_seen(w
     assert [each.choice for each in last.choices] == [0, 1][: len(last.choices)]
 
 
-async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_as_it_was(world: World) -> None:
-    world.proxy.limits.append(60)  # a connection, and nothing of an answer
+async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_with_what_is_left_of_its_time(
+    world: World,
+) -> None:
+    world.proxy.limits.extend([60, 60])  # a connection, and nothing of an answer
     await whole(world.client.generate("demo", WORDS, timeout_s=60))
+    bounds = [each.options.max_duration.ToNanoseconds() for each in world.inference.requests]
+    assert bounds[0] == 60 * 10**9
+    assert bounds == sorted(bounds, reverse=True)
+    assert len(set(bounds)) == len(bounds) > 1
+    for each in world.inference.requests:
+        each.options.ClearField("max_duration")
     assert len({each.SerializeToString(deterministic=True) for each in world.inference.requests}) == 1
     assert world.inference.attached == []
 
@@ -159,6 +168,53 @@ async def test_of_several_addresses_the_first_that_answers_is_used_and_the_next_
         assert (await client.deployments.list()).deployments
         async with client.nodes.watch() as watch:
             assert await anext(aiter(watch))
+
+
+async def test_streams_that_break_together_move_on_together(world: World) -> None:
+    async with (
+        TcpProxy(world.address).serving() as other,
+        Client([world.proxy.address, other.address, "127.0.0.1:1"]) as client,
+    ):
+        streams = [aiter(client.chat("demo", WORDS, timeout_s=60)) for _ in range(6)]
+        texts = [(await anext(each)).text for each in streams]
+        world.proxy.cut()
+        for first, each in zip(texts, streams, strict=True):
+            assert "".join([first, *[delta.text async for delta in each]]) == WORDS
+        assert client.address == other.address
+
+
+async def test_a_cancel_goes_to_where_the_request_was_sent_though_others_have_moved_on(world: World) -> None:
+    async with (
+        scripted_cluster() as (serving, _, there),
+        # The other is asked at one place whether it has what was lost, and at the next to begin it again.
+        Client([world.address, serving.address, serving.address]) as client,
+    ):
+        generation = client.generate("demo", "on and on", ignore_eos=True)
+        deltas = aiter(generation)
+        await anext(deltas)
+        other = client.chat("demo", WORDS, request_id="other")
+        await read(other, losing(world.inference, "other"))
+        assert client.address == serving.address
+        generation.cancel()
+        await generation.left()
+    assert world.inference.cancelled.get_nowait() == generation.request_id
+    assert there.cancelled.empty()
+
+
+async def test_an_address_that_says_nothing_leaves_time_for_the_next(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with Client([address, world.address], timeout_s=2.0) as client:
+            assert (await client.deployments.list()).deployments
+            assert client.address == world.address
+
+
+async def test_the_bound_of_a_call_holds_for_finding_an_address_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with Client([address, address], timeout_s=0.2) as client, asyncio.timeout(3.0):  # what one may take else
+            with pytest.raises(DeadlineExceeded, match="did not finish in time"):
+                await client.deployments.list()
 
 
 async def test_addresses_may_be_one_text(world: World) -> None:
@@ -335,6 +391,15 @@ async def test_an_attached_stream_survives_as_well_and_a_request_that_is_not_the
             await whole(other.attach("demo", "mine"))
             with pytest.raises(NotFound):
                 await other.attach("demo", "never").text()
+
+
+@pytest.mark.parametrize("after", [{0: 2**31}, {2**31: 1}, {0: -(2**31) - 1}], ids=str)
+async def test_a_position_that_the_contract_cannot_hold_is_refused_by_name(
+    world: World, after: Mapping[int, int]
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        world.client.attach("demo", "mine", after=after)
+    assert [each.field for each in caught.value.fields] == ["after"]
 
 
 async def test_requests_are_listed_and_looked_up(world: World) -> None:
