@@ -25,6 +25,9 @@ from roundhouse.v1 import errors_pb2, receipt_pb2, request_pb2
 
 log = structlog.get_logger()
 
+# Whoever kept a request that ended so may go on with it.
+_GOES_ON = (receipt_pb2.CANCEL_CAUSE_HANDOVER, receipt_pb2.CANCEL_CAUSE_ORPHANED)
+
 RETRY_AFTER_S = 1.0  # a guess: how long the queue takes depends on outputs that nobody knows yet
 
 
@@ -165,11 +168,11 @@ class Requests:
                 return receipts.unproven(self._identity, run, self._clock.now(), is_told=True)
         ended = self._ended.get(key)
         if ended is not None:
+            if cause is Cause.CLIENT and ended.receipt.cause in _GOES_ON:
+                self._refuse_later(key, request_id)
             return ended.receipt
         # A request that was refused has left nothing behind, so it counts as one that never came.
-        receipt = self._tombstones.get(key) or receipts.not_arrived(self._identity, request_id, self._clock.now())
-        self._tombstones.put(key, receipt)
-        return receipt
+        return self._refuse_later(key, request_id)
 
     def view(self, principal: str, request_id: str) -> request_pb2.InferenceRequest:
         """Returns what is known of a request; raises NotFound if nothing is."""
@@ -195,9 +198,19 @@ class Requests:
             if key.startswith(prefix) and key not in self._live:
                 yield ended
 
+    def _refuse_later(self, key: str, request_id: str) -> receipt_pb2.CancelReceipt:
+        """Has any run of a request that comes from now on refused; returns what there is to say where none ever came."""
+        receipt = self._tombstones.get(key) or receipts.not_arrived(self._identity, request_id, self._clock.now())
+        self._tombstones.put(key, receipt)
+        return receipt
+
     def _close(self, run: Run, outcome: Outcome | None) -> None:
         del self._live[run.key]
         self._live_sequence_count -= run.choice_count
+        # Here, since a higher attempt that waits for this end may be the first to learn of it. What has ended by the
+        # cancel is refused for as long as its receipt is kept.
+        if run.is_unwanted and (outcome is None or outcome.cause is not Cause.CLIENT):
+            self._refuse_later(run.key, run.arrival.request_id)
         if outcome is None:
             if run.refusal is not None and not isinstance(run.refusal, RoundhouseError) and not run.followers.count:
                 log.error("request failed", request_id=run.arrival.request_id, exc_info=run.refusal)

@@ -55,6 +55,7 @@ class Run:
         self._preparing: asyncio.Task[None] | None = None
         self._is_settled = asyncio.Event()  # it has started, or never will
         self._refusal: Exception | None = None
+        self.is_unwanted = False  # its client has cancelled it, whatever ends it
         self._early_cause: Cause | None = None  # of a cancel that came before the choices were submitted
         self._early_cancel_s = 0.0
         self._is_cancelled_early = asyncio.Event()
@@ -114,6 +115,7 @@ class Run:
         """Has all choices leave the batch. The first cancel counts; after the end it is nothing."""
         if self.ended.done():
             return  # its key may be that of another attempt by now
+        self.is_unwanted = self.is_unwanted or cause is Cause.CLIENT
         if self._steps is not None:
             self._steps.cancel(self.key, cause)
         elif self._early_cause is None:
