@@ -211,7 +211,7 @@ class Requests:
                 yield ended
 
     def _refuse_later(self, key: str, request_id: str) -> receipt_pb2.CancelReceipt:
-        """Has any run of a request that comes from now on refused; returns what there is to say where none ever came."""
+        """Has all runs of a request that come from now on refused; returns what to say if none ever came."""
         receipt = self._not_arrived(key, request_id)
         self._tombstones.put(key, receipt)
         return receipt

@@ -61,7 +61,7 @@ class Run:
         self._is_cancelled_early = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
         ttl_s = arrival.ttl_s if arrival.detaches else None
-        self.followers = Followers(self._forsake, orphan_s=orphan_s, ttl_s=ttl_s)
+        self.followers = Followers(self._forsake, orphan_s=orphan_s, ttl_s=ttl_s, goes_on=arrival.attempt > 1)
 
     @property
     def key(self) -> str:

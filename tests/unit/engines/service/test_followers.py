@@ -14,6 +14,7 @@ from roundhouse.kit.channel import cancelling
 from roundhouse.v1 import receipt_pb2
 from tests.support.clock import FakeClock
 from tests.support.scripted_engine import ScriptedEngine, events_of, refusal_of, scripted_engine, text_of
+from tests.support.scripted_model import PATIENCE_S
 
 KEY = "local/mine"
 SOON_S = 0.05
@@ -140,6 +141,40 @@ async def test_a_gateway_may_say_it_before_the_call_has_ended_or_come(engine: Sc
         assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
         engine.runner.go()
         assert await text_of(call) == "bcdefgh"
+
+
+async def test_what_goes_on_here_waits_for_its_other_followers_when_the_first_has_left() -> None:
+    async with scripted_engine(orphan_s=PATIENCE_S) as engine:
+        first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+        receipt = await engine.cancel("mine", follower="one", **LEFT)
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        first.cancel()
+        second = engine.attach("mine", {0: 1}, keeper="gateway-2", follower="two")
+        await second.read()
+        engine.runner.go()
+        assert await text_of(second) == "bcdefgh"
+
+
+async def test_what_goes_on_here_is_an_orphan_when_none_of_its_followers_comes() -> None:
+    async with scripted_engine(orphan_s=2.0) as engine:
+        first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+        await engine.cancel("mine", follower="one", **LEFT)
+        await engine.cancelled(KEY)
+        assert (await ended(engine)).cause == receipt_pb2.CANCEL_CAUSE_ORPHANED
+        first.cancel()
+
+
+async def test_what_has_gone_on_here_for_long_ends_with_its_last_client(engine: ScriptedEngine) -> None:
+    first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(SOON_S, passed.set_result, None)
+    await passed  # its youth
+    asking = asyncio.ensure_future(engine.cancel("mine", follower="one", **LEFT))
+    await engine.cancelled(KEY)
+    engine.runner.go()
+    assert (await asking).cause == receipt_pb2.CANCEL_CAUSE_DISCONNECT
+    first.cancel()
 
 
 async def test_a_client_that_leaves_before_its_call_comes_keeps_that_call_out_and_no_other() -> None:
