@@ -122,8 +122,7 @@ class Inference:
         arrival = submission.arrival(request.request_id or uuid.uuid4().hex, self._requests.now())
         run = self._requests.admit(arrival)
         # From here on the request can be cancelled, also while its prompt is being tokenized.
-        for bound_s in submission.bounds_s():
-            run.cancel_in(bound_s, Cause.DEADLINE)
+        run.end_within(submission.bounds_s())
         run.prepare(partial(self._start, submission, run, served, encode, line))
         return run
 
