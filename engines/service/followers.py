@@ -23,14 +23,19 @@ class Followers:
     """Ends a run that nobody follows: at once if its last client has left, or when its time alone is over.
 
     The end of a gateway's call says nothing of its client; a run that such a one leaves is an orphan, and whoever takes
-    the gateway's place may take it up. A run that detaches goes on alone for as long as it was asked to.
+    the gateway's place may take it up. A young run that goes on behind another one is an orphan as well, even if its
+    client has left: those of other gateways may be on their way to it. A run that detaches goes on alone for as long as
+    it was asked to.
     """
 
-    def __init__(self, cancel: Callable[[Cause], None], *, orphan_s: float, ttl_s: float | None) -> None:
-        """ttl_s: how long the run goes on alone; None if it does not."""
+    def __init__(
+        self, cancel: Callable[[Cause], None], *, orphan_s: float, ttl_s: float | None, goes_on: bool = False
+    ) -> None:
+        """ttl_s: how long the run goes on alone; None if it does not. goes_on: whether it is behind another one."""
         self._cancel = cancel
         self._orphan_s = orphan_s
         self._ttl_s = ttl_s
+        self._young_until_s = asyncio.get_running_loop().time() + orphan_s if goes_on else 0.0
         self._present: list[Follower] = []
         self._timer: asyncio.TimerHandle | None = None
         self._last_keeper = ""
@@ -74,7 +79,11 @@ class Followers:
             return False
         if self._ttl_s is not None:
             self._cancel_in(self._ttl_s, Cause.DISCONNECT)
-        return self._ttl_s is None
+            return False
+        if asyncio.get_running_loop().time() < self._young_until_s:
+            self._cancel_in(self._orphan_s, Cause.ORPHANED)
+            return False
+        return True
 
     def close(self) -> None:
         """Stops the clock of a run that is alone."""

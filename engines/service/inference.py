@@ -9,7 +9,7 @@ from functools import partial
 from engines.loop import QueueFull, Stopped
 from engines.model import Cause, Work
 from engines.service import checks, prompts, views
-from engines.service.arrival import Request
+from engines.service.arrival import Request, detaches
 from engines.service.call import Call, Submission
 from engines.service.exactness import Lineage, lineage
 from engines.service.following import follow
@@ -62,6 +62,8 @@ class Inference:
         checks.check_named(request)
         self._require_deployment(request.deployment)
         run = self._requests.find(hop.principal, request.request_id)
+        if not run.arrival.detaches:
+            self._requests.require_client(hop.principal, request.request_id, hop.follower)
         checks.check_attach(request, run.arrival.request.sampling)
         after = {each.choice: each.output_token_count for each in request.after}
         await follow(Call(inference_service_pb2.AttachResponse, context, hop), run, after)
@@ -96,6 +98,8 @@ class Inference:
 
     async def _serve(self, request: Request, call: Call, begin: Begin) -> None:
         submission = Submission(request, call)
+        if not detaches(request.options):  # else it is begun for whoever comes for it
+            self._requests.require_client(call.hop.principal, request.request_id, call.hop.follower)
         await follow(call, self._known(submission) or await self._begun(submission, begin))
 
     def _known(self, submission: Submission) -> Run | None:
@@ -118,8 +122,7 @@ class Inference:
         arrival = submission.arrival(request.request_id or uuid.uuid4().hex, self._requests.now())
         run = self._requests.admit(arrival)
         # From here on the request can be cancelled, also while its prompt is being tokenized.
-        for bound_s in submission.bounds_s():
-            run.cancel_in(bound_s, Cause.DEADLINE)
+        run.end_within(submission.bounds_s())
         run.prepare(partial(self._start, submission, run, served, encode, line))
         return run
 

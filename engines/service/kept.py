@@ -5,7 +5,7 @@ from __future__ import annotations
 from engines.service.reader import Reader
 from engines.service.run import Run
 from roundhouse.internal.v1 import hop_pb2
-from roundhouse.kit.times import from_duration, to_duration
+from roundhouse.kit.times import to_duration
 from roundhouse.v1 import inference_service_pb2
 
 LEAST_S = 0.001  # a duration of 0 would be refused; so little ends the request soon enough
@@ -20,9 +20,8 @@ def kept(run: Run, reader: Reader) -> hop_pb2.Kept:
     request = written.chat if is_chat else written.generate
     request.CopyFrom(arrival.request)  # type: ignore[arg-type]
     request.request_id = arrival.request_id
-    if request.options.HasField("max_duration"):
-        left_s = from_duration(request.options.max_duration) - run.age_s()
-        request.options.max_duration.CopyFrom(to_duration(max(left_s, LEAST_S)))
+    if run.bound_s is not None:  # also that of its first call, which another keeper's need not have
+        request.options.max_duration.CopyFrom(to_duration(max(run.bound_s - run.age_s(), LEAST_S)))
     resume = request.options.resume
     resume.prompt_token_ids.ids.extend(log.prompt)
     resume.seed = run.started.seed

@@ -28,14 +28,13 @@ async def prepared(
     has_own_prompt = options.resume.HasField("prompt_token_ids")
     prompt = tuple(options.resume.prompt_token_ids.ids) if has_own_prompt else await encode()
     outputs = resumed(options, run.choice_count)
-    bounds_s = submission.bounds_s()
     given = Given(
         key=run.key,
         prompt=prompt,
         prompt_field="options.resume.prompt_token_ids" if has_own_prompt else submission.prompt_field,
         bad_runs=await prompts.bad_runs(served.tokenizer, sampling),
         tenant=hop.tenant,
-        deadline_s=run.arrival_s + min(bounds_s) if bounds_s else None,
+        deadline_s=None if run.bound_s is None else run.arrival_s + run.bound_s,
     )
     made = works(given, sampling, options, served.description)
     if sampling.HasField("constraint"):  # last, because it takes longest

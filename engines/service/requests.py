@@ -25,6 +25,9 @@ from roundhouse.v1 import errors_pb2, receipt_pb2, request_pb2
 
 log = structlog.get_logger()
 
+# Whoever kept a request that ended so may go on with it.
+_GOES_ON = (receipt_pb2.CANCEL_CAUSE_HANDOVER, receipt_pb2.CANCEL_CAUSE_ORPHANED)
+
 RETRY_AFTER_S = 1.0  # a guess: how long the queue takes depends on outputs that nobody knows yet
 
 
@@ -77,6 +80,9 @@ class Requests:
         self._tombstones: Expiring[receipt_pb2.CancelReceipt] = Expiring(
             clock, ttl_s=memory.tombstone_ttl_s, limit=memory.tombstone_limit
         )
+        self._departed: Expiring[bool] = Expiring(  # calls whose clients had left when they had not come yet
+            clock, ttl_s=memory.tombstone_ttl_s, limit=memory.tombstone_limit
+        )
 
     @property
     def live(self) -> Sequence[Run]:
@@ -107,6 +113,12 @@ class Requests:
         if not words or words != run.arrival.words:
             raise _exists(request_id)
         return run
+
+    def require_client(self, principal: str, request_id: str, follower: str) -> None:
+        """Raises Conflict if a call comes whose client had left before."""
+        if follower and self._departed.get(_of_follower(key_of(principal, request_id), follower)):
+            message = f'the client of this call for request "{request_id}" has left before the call arrived'
+            raise Conflict(message, reason=errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED)
 
     async def supersede(self, principal: str, request_id: str, attempt: int) -> bool:
         """Ends a lower attempt at a request that runs here, so that a higher one may; returns whether there was one.
@@ -153,6 +165,7 @@ class Requests:
         """Ends a request, waits until its blocks are free, and returns the receipt: the same one at every call.
 
         With DISCONNECT, says that the client of that follower has left; the receipt of a run that goes on is UNPROVEN.
+        Where none is there, only calls of that follower are refused from now on: others may want it.
         """
         key = key_of(principal, request_id)
         run = self._live.get(key)
@@ -163,13 +176,15 @@ class Requests:
             await asyncio.wait([run.ended], timeout=self.memory.receipt_wait_s)
             if not run.ended.done():
                 return receipts.unproven(self._identity, run, self._clock.now(), is_told=True)
+        elif cause is Cause.DISCONNECT and follower:
+            self._departed.put(_of_follower(key, follower), True)
         ended = self._ended.get(key)
         if ended is not None:
+            if cause is Cause.CLIENT and ended.receipt.cause in _GOES_ON:
+                self._refuse_later(key, request_id)
             return ended.receipt
         # A request that was refused has left nothing behind, so it counts as one that never came.
-        receipt = self._tombstones.get(key) or receipts.not_arrived(self._identity, request_id, self._clock.now())
-        self._tombstones.put(key, receipt)
-        return receipt
+        return self._refuse_later(key, request_id) if cause is Cause.CLIENT else self._not_arrived(key, request_id)
 
     def view(self, principal: str, request_id: str) -> request_pb2.InferenceRequest:
         """Returns what is known of a request; raises NotFound if nothing is."""
@@ -195,9 +210,22 @@ class Requests:
             if key.startswith(prefix) and key not in self._live:
                 yield ended
 
+    def _refuse_later(self, key: str, request_id: str) -> receipt_pb2.CancelReceipt:
+        """Has all runs of a request that come from now on refused; returns what to say if none ever came."""
+        receipt = self._not_arrived(key, request_id)
+        self._tombstones.put(key, receipt)
+        return receipt
+
+    def _not_arrived(self, key: str, request_id: str) -> receipt_pb2.CancelReceipt:
+        return self._tombstones.get(key) or receipts.not_arrived(self._identity, request_id, self._clock.now())
+
     def _close(self, run: Run, outcome: Outcome | None) -> None:
         del self._live[run.key]
         self._live_sequence_count -= run.choice_count
+        # Here, since a higher attempt that waits for this end may be the first to learn of it. What has ended by the
+        # cancel is refused for as long as its receipt is kept.
+        if run.is_unwanted and (outcome is None or outcome.cause is not Cause.CLIENT):
+            self._refuse_later(run.key, run.arrival.request_id)
         if outcome is None:
             if run.refusal is not None and not isinstance(run.refusal, RoundhouseError) and not run.followers.count:
                 log.error("request failed", request_id=run.arrival.request_id, exc_info=run.refusal)
@@ -226,6 +254,10 @@ def queue_full(count: int) -> NoCapacity:
         reason=errors_pb2.ERROR_REASON_QUEUE_FULL,
         retry_after_s=RETRY_AFTER_S,
     )
+
+
+def _of_follower(key: str, follower: str) -> str:
+    return f"{follower}/{key}"  # nor has the name of a follower a slash
 
 
 def _exists(request_id: str) -> AlreadyExists:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from engines.model import Cause, End, Event, FinishReason, Progress, Release, Work
@@ -38,6 +38,7 @@ class Run:
         self.arrival = arrival
         self.started = generation_pb2.Started()  # what its streams begin with, once it has started
         self.first_fingerprint = ""  # that of the run which it goes on with; see `hop.proto`, `Kept`
+        self.bound_s: float | None = None  # after what time it has to end; see `end_within`
         self.before_submit_s = 0.0  # from arrival to submission, in which the prompt is tokenized
         self.cancel_lead_s = 0.0  # from a cancel that came before submission to submission
         self._loop = asyncio.get_running_loop()
@@ -55,12 +56,13 @@ class Run:
         self._preparing: asyncio.Task[None] | None = None
         self._is_settled = asyncio.Event()  # it has started, or never will
         self._refusal: Exception | None = None
+        self.is_unwanted = False  # its client has cancelled it, whatever ends it
         self._early_cause: Cause | None = None  # of a cancel that came before the choices were submitted
         self._early_cancel_s = 0.0
         self._is_cancelled_early = asyncio.Event()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._timer: asyncio.TimerHandle | None = None  # of the bound
         ttl_s = arrival.ttl_s if arrival.detaches else None
-        self.followers = Followers(self._forsake, orphan_s=orphan_s, ttl_s=ttl_s)
+        self.followers = Followers(self._forsake, orphan_s=orphan_s, ttl_s=ttl_s, goes_on=arrival.attempt > 1)
 
     @property
     def key(self) -> str:
@@ -114,6 +116,7 @@ class Run:
         """Has all choices leave the batch. The first cancel counts; after the end it is nothing."""
         if self.ended.done():
             return  # its key may be that of another attempt by now
+        self.is_unwanted = self.is_unwanted or cause is Cause.CLIENT
         if self._steps is not None:
             self._steps.cancel(self.key, cause)
         elif self._early_cause is None:
@@ -131,10 +134,11 @@ class Run:
             working.cancel()
             cancelled.cancel()
 
-    def cancel_in(self, delay_s: float, cause: Cause) -> None:
-        """Cancels after a time, unless it has ended by then."""
-        if not self.ended.done():
-            self._timers.append(self._loop.call_later(delay_s, self.cancel, cause))
+    def end_within(self, bounds_s: Collection[float]) -> None:
+        """Cancels when the least of these times from its arrival is over, unless it has ended by then."""
+        if bounds_s:
+            self.bound_s = min(bounds_s)
+            self._timer = self._loop.call_later(self.bound_s - self.age_s(), self.cancel, Cause.DEADLINE)
 
     def age_s(self) -> float:
         """Returns the time since the request arrived."""
@@ -257,8 +261,8 @@ class Run:
             self.cancel(Cause.SIBLING)
 
     def _end(self, outcome: Outcome | None) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.followers.close()
         if outcome is not None and self._log is not None and self._fault is None:
             self._log.finish(outcome, before_submit_s=self.before_submit_s, total_s=self.age_s())

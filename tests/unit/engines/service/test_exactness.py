@@ -145,6 +145,38 @@ async def test_a_keeper_is_given_all_that_it_takes_to_go_on(engine: ScriptedEngi
     assert later.options.max_duration.ToNanoseconds() <= request.options.max_duration.ToNanoseconds()
 
 
+DETACHES = {"on_disconnect": {"policy": "DISCONNECT_POLICY_DETACH"}}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "options", "most_s"),
+    [
+        pytest.param(20.0, {}, 20, id="its call"),
+        pytest.param(20.0, {"max_duration": {"seconds": 10}}, 10, id="its own wish, within its call"),
+        pytest.param(20.0, {"max_duration": {"seconds": 300}}, 20, id="its call, within its own wish"),
+        pytest.param(20.0, {"max_duration": {"seconds": 300}, **DETACHES}, 300, id="its own wish, if it detaches"),
+        pytest.param(20.0, DETACHES, None, id="nothing, if it detaches"),
+        pytest.param(None, {}, None, id="nothing"),
+    ],
+)
+async def test_who_goes_on_is_bounded_by_what_bounded_the_first(
+    engine: ScriptedEngine, timeout: float | None, options: Any, most_s: float | None
+) -> None:
+    engine.runner.hold()
+    fields: dict[str, Any] = {"sampling": {"max_tokens": 3}, "options": options, "keeper": "gateway-1"}
+    call = engine.generate("a", request_id="mine", timeout=timeout, **fields)
+    await call.read()
+    attached = engine.attach("mine", keeper="gateway-2", wants_kept=True, timeout=60.0)
+    kept = (await kept_of(attached)).generate.options
+    engine.runner.go()
+    await events_of(attached)
+    await events_of(call)
+    assert kept.HasField("max_duration") == (most_s is not None)
+    if most_s is not None:
+        left_s = kept.max_duration.ToMilliseconds() / 1000
+        assert most_s / 2 < left_s < most_s * 1.05  # gRPC rounds a timeout up on its way
+
+
 async def test_a_conversation_is_kept_as_one(engine: ScriptedEngine) -> None:
     messages = [{"role": "ROLE_USER", "content": [{"text": "hi"}]}]
     call = engine.chat(messages=messages, sampling={"max_tokens": 3}, facts={"wants_kept": True})

@@ -12,11 +12,14 @@ import pytest_asyncio
 
 from roundhouse.kit.channel import cancelling
 from roundhouse.v1 import receipt_pb2
+from tests.support.clock import FakeClock
 from tests.support.scripted_engine import ScriptedEngine, events_of, refusal_of, scripted_engine, text_of
+from tests.support.scripted_model import PATIENCE_S
 
 KEY = "local/mine"
 SOON_S = 0.05
 LEFT = {"cancel_cause": receipt_pb2.CANCEL_CAUSE_DISCONNECT}
+TOMBSTONED: tuple[object, ...] = (grpc.StatusCode.ABORTED, "REQUEST_TOMBSTONED", [])
 
 
 @pytest_asyncio.fixture
@@ -138,6 +141,71 @@ async def test_a_gateway_may_say_it_before_the_call_has_ended_or_come(engine: Sc
         assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
         engine.runner.go()
         assert await text_of(call) == "bcdefgh"
+
+
+async def test_what_goes_on_here_waits_for_its_other_followers_when_the_first_has_left() -> None:
+    async with scripted_engine(orphan_s=PATIENCE_S) as engine:
+        first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+        receipt = await engine.cancel("mine", follower="one", **LEFT)
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_UNPROVEN
+        first.cancel()
+        second = engine.attach("mine", {0: 1}, keeper="gateway-2", follower="two")
+        await second.read()
+        engine.runner.go()
+        assert await text_of(second) == "bcdefgh"
+
+
+async def test_what_goes_on_here_is_an_orphan_when_none_of_its_followers_comes() -> None:
+    async with scripted_engine(orphan_s=2.0) as engine:
+        first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+        await engine.cancel("mine", follower="one", **LEFT)
+        await engine.cancelled(KEY)
+        assert (await ended(engine)).cause == receipt_pb2.CANCEL_CAUSE_ORPHANED
+        first.cancel()
+
+
+async def test_what_has_gone_on_here_for_long_ends_with_its_last_client(engine: ScriptedEngine) -> None:
+    first = await begun(engine, keeper="gateway-1", facts={"follower": "one", "attempt": 2})
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(SOON_S, passed.set_result, None)
+    await passed  # its youth
+    asking = asyncio.ensure_future(engine.cancel("mine", follower="one", **LEFT))
+    await engine.cancelled(KEY)
+    engine.runner.go()
+    assert (await asking).cause == receipt_pb2.CANCEL_CAUSE_DISCONNECT
+    first.cancel()
+
+
+async def test_a_client_that_leaves_before_its_call_comes_keeps_that_call_out_and_no_other() -> None:
+    clock = FakeClock()
+    async with scripted_engine(clock=clock) as engine:
+        receipt = await engine.cancel("mine", follower="one", **LEFT)
+        assert receipt.outcome == receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
+        fields: dict[str, Any] = {"request_id": "mine", "keeper": "gateway-1", "sampling": {"max_tokens": 3}}
+        assert await refusal_of(engine.generate("a", facts={"follower": "one"}, **fields)) == TOMBSTONED
+        assert await text_of(engine.generate("a", facts={"follower": "two"}, **fields)) == "abc"
+        assert await refusal_of(engine.generate("a", facts={"follower": "one"}, **fields)) == TOMBSTONED
+        assert await refusal_of(engine.attach("mine", follower="one")) == TOMBSTONED
+        other = {**fields, "request_id": "other"}
+        assert await text_of(engine.generate("a", facts={"follower": "one"}, **other)) == "abc"
+        clock.advance(60)
+        again = {**fields, "request_id": "mine", "facts": {"follower": "one", "attempt": 2}}
+        assert await text_of(engine.generate("a", **again)) == "abc"
+
+
+async def test_what_detaches_may_come_after_its_client_has_left(engine: ScriptedEngine) -> None:
+    await engine.cancel("mine", follower="one", **LEFT)
+    options = {"on_disconnect": {"policy": "DISCONNECT_POLICY_DETACH"}}
+    call = await begun(engine, keeper="gateway-1", facts={"follower": "one"}, options=options)
+    attached = engine.attach("mine", {0: 1}, keeper="gateway-1", follower="one")
+    engine.runner.go()
+    assert await text_of(attached) == await text_of(call) == "bcdefgh"
+
+
+async def test_a_client_of_no_name_that_leaves_keeps_nobody_out(engine: ScriptedEngine) -> None:
+    await engine.cancel("mine", **LEFT)
+    assert await text_of(engine.generate("a", request_id="mine", sampling={"max_tokens": 3})) == "abc"
 
 
 async def test_a_cancel_by_its_client_ends_it_whoever_follows(engine: ScriptedEngine) -> None:

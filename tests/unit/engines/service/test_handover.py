@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
+import pytest
 import pytest_asyncio
 
 from engines.service.requests import Memory
@@ -212,3 +213,54 @@ async def test_an_attempt_whose_step_hangs_keeps_the_next_one_out() -> None:
             again = engine.generate("a", request_id="mine", facts={"attempt": 2})
             assert (await refusal_of(again))[0] is grpc.StatusCode.UNAVAILABLE
             engine.runner.go()
+
+
+TOMBSTONED = (grpc.StatusCode.ABORTED, "REQUEST_TOMBSTONED")
+
+
+@pytest.mark.parametrize("cause", ["HANDOVER", "ORPHANED"])
+async def test_what_its_client_cancels_after_it_was_given_up_does_not_come_back(cause: str) -> None:
+    async with scripted_engine(orphan_s=0.05) as engine:
+        call = await begun(engine, keeper="gateway-1", facts={"attempt": 2})
+        if cause == "ORPHANED":
+            call.cancel()
+            await engine.cancelled(KEY)
+            engine.runner.go()
+            await engine.all_ended()
+        else:
+            third = engine.generate("a", request_id="mine", facts={"attempt": 3}, sampling={"max_tokens": 40_000})
+            assert (await asyncio.gather(refusal_of(third), handed_over(engine)))[0][1] == "PROMPT_TOO_LONG"
+        first = await engine.cancel("mine")
+        assert first.cause == getattr(receipt_pb2, f"CANCEL_CAUSE_{cause}")
+        assert await engine.cancel("mine") == first
+        for attempt in (3, 4):
+            again = engine.generate("a", request_id="mine", keeper="gateway-2", facts={"attempt": attempt})
+            assert (await refusal_of(again))[:2] == TOMBSTONED
+        assert (await engine.get("mine")).receipt == first
+
+
+async def handed_over(engine: ScriptedEngine) -> None:
+    """Lets the step end once the request has been given up."""
+    await engine.cancelled(KEY)
+    engine.runner.go()
+    await engine.all_ended()
+
+
+@pytest.mark.parametrize("max_tokens", [8, 4], ids=["which goes on", "which ends by itself meanwhile"])
+async def test_a_client_that_cancels_while_an_attempt_is_given_up_for_the_next_ends_both(
+    engine: ScriptedEngine, max_tokens: int
+) -> None:
+    call = await begun(engine, keeper="gateway-1", sampling={"max_tokens": max_tokens})
+    await engine.runner.entered(4)
+    again = engine.generate("a", request_id="mine", keeper="gateway-2", facts={"attempt": 2})
+    refused = asyncio.ensure_future(refusal_of(again))
+    await engine.cancelled(KEY)
+    asking = asyncio.ensure_future(engine.cancel("mine"))
+    await engine.asked("mine")
+    engine.runner.go()
+    assert (await refused)[:2] == TOMBSTONED
+    receipt = await asking
+    assert (receipt.outcome, receipt.attempt) == (receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED, 1)
+    assert (await engine.cancel("mine")) == receipt
+    call.cancel()
+    await engine.all_ended()
