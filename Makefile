@@ -45,7 +45,7 @@ protos: $(PROTOS) ## writes the stubs in roundhouse/v1 and roundhouse/internal/v
 	@rm -f roundhouse/v1/*_pb2* roundhouse/internal/v1/*_pb2*
 	@$(PROTOC) -I protos --python_out=. --pyi_out=. --grpc_python_out=. $$(find protos -name '*.proto' | sort)
 
-bench: $(PACKAGE) ## runs the benchmarks, one after the other: an hour on a machine that is to be quiet; QUICK=1 takes a look
+bench: $(PACKAGE) ## runs the benchmarks, one after the other: two hours on a machine that is to be quiet; QUICK=1 takes a look
 	@for program in $(sort $(filter-out __init__,$(notdir $(basename $(wildcard benchmarks/*.py))))); \
 	do echo "benchmarks.$$program"; $(BIN)/python -m benchmarks.$$program $(if $(QUICK),--quick) || exit; done
 

@@ -132,10 +132,10 @@ async def _read(call: Any, into: Stream, begun: asyncio.Future[float]) -> None:
         while (message := await call.read()) is not grpc.aio.EOF:
             times_s.append(time.monotonic())
             messages.append(message)
-            if len(messages) >= 2 and not begun.done():
+            if not begun.done():  # the first token says when; it may come with `started`
                 for event in inference_service_pb2.GenerateResponse.FromString(message).events:
-                    if event.HasField("delta") and not begun.done():
-                        begun.set_result(float(event.delta.text.partition(" ")[0]))
+                    if event.HasField("delta") and event.delta.first_position == 0 and not begun.done():
+                        begun.set_result(float(event.delta.text))
 
 
 def figures(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from benchmarks.support.relay_report import table
 from benchmarks.support.relays import envoy_config
 from benchmarks.support.token_reader import METHOD, PROMPT_COUNT, Stream, figures, first_tokens, request
+from benchmarks.support.token_reader import stream as stream_all
 from benchmarks.support.token_source import DEPLOYMENT, Source, token_id, told
 from benchmarks.support.token_steps import Steps
 from roundhouse.internal.hops import HOP_KEY
@@ -192,3 +194,11 @@ def test_envoy_is_given_no_limit_that_a_run_could_reach() -> None:
     for name in ("max_concurrent_streams", "max_requests", "max_pending_requests", "initial_stream_window_size"):
         assert f'"{name}": {1 << 20}' in told_
     assert '"timeout": "0s"' in told_
+
+
+async def test_streams_are_read_whole_and_measured_in_their_window() -> None:
+    async with source() as (address, _):
+        found = await stream_all(address, 5, 200.0, 0.1, 0.5, {"source": os.getpid()})
+    assert (found["whole_count"], found["error"]) == (5, "")
+    assert found["tokens_per_s"] == pytest.approx(1000, rel=0.5)
+    assert found["source_cpu_s"] > 0
