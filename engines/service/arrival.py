@@ -27,7 +27,7 @@ class Arrival:
     request: Request = field(default_factory=inference_service_pb2.GenerateRequest)
     attempt: int = 1
     choice_count: int = 1
-    words: bytes = b""  # a digest of the whole request; none if nobody can know its id
+    words: bytes = b""  # a digest of the whole request that the client sent; none if nobody can know its id
     time_s: float = 0.0  # since 1970
 
     @property
@@ -39,6 +39,11 @@ class Arrival:
     def options(self) -> generation_pb2.RequestOptions:
         """How it is treated on its way."""
         return self.request.options
+
+    def repeats(self, request: Request, words: bytes) -> bool:
+        """Tells whether a request with this id is the same once more, and can be told all that it wants."""
+        told = all(mine or not its for mine, its in zip(_of_prompt(self.request), _of_prompt(request), strict=True))
+        return bool(words) and words == self.words and told
 
     @property
     def detaches(self) -> bool:
@@ -60,6 +65,12 @@ def key_of(principal: str, request_id: str) -> str:
 def detaches(options: generation_pb2.RequestOptions) -> bool:
     """Tells whether a request goes on when nobody follows it."""
     return options.on_disconnect.policy == generation_pb2.DISCONNECT_POLICY_DETACH
+
+
+def _of_prompt(request: Request) -> tuple[bool, bool]:
+    """Returns what is to be told of the prompt. A run that goes on need not tell it again."""
+    echoes = isinstance(request, inference_service_pb2.GenerateRequest) and request.echo
+    return echoes, request.sampling.HasField("prompt_logprobs")
 
 
 def words_of(request: Request) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from engines.service.arrival import Arrival, Request, detaches, without_prompt, words_of
 from engines.service.works import choice_count
@@ -65,9 +66,14 @@ class Submission:
             request=without_prompt(self.request),
             attempt=self.attempt,
             choice_count=choice_count(self.request.sampling),
-            words=self.words,
+            words=hop.words or self.words,
             time_s=time_s,
         )
+
+    @property
+    def after(self) -> Mapping[int, int] | None:
+        """Where it begins in a run that is there already; see `Run.open`. One that goes on may have begun later."""
+        return None if self.request.options.HasField("resume") else {}
 
     @property
     def attempt(self) -> int:

@@ -100,14 +100,17 @@ class Inference:
         submission = Submission(request, call)
         if not detaches(request.options):  # else it is begun for whoever comes for it
             self._requests.require_client(call.hop.principal, request.request_id, call.hop.follower)
-        await follow(call, self._known(submission) or await self._begun(submission, begin))
+        if (run := self._known(submission)) is not None:
+            await follow(call, run, submission.after)
+        else:
+            await follow(call, await self._begun(submission, begin))
 
     def _known(self, submission: Submission) -> Run | None:
         """Returns the run that the call asks for once more; None if it asks for a new one."""
-        principal, request_id = submission.call.hop.principal, submission.request.request_id
-        if not request_id:
+        principal, request = submission.call.hop.principal, submission.request
+        if not request.request_id:
             return None
-        return self._requests.repeated(principal, request_id, submission.attempt, submission.words)
+        return self._requests.repeated(principal, request, submission.attempt, submission.words)
 
     async def _begun(self, submission: Submission, begin: Begin) -> Run:
         request = submission.request

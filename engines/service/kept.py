@@ -15,7 +15,7 @@ def kept(run: Run, reader: Reader) -> hop_pb2.Kept:
     """Returns the request as another engine may be sent it, with the ids that come before what `reader` tells."""
     arrival, log = run.arrival, run.log
     assert log is not None
-    written = hop_pb2.Kept()
+    written = hop_pb2.Kept(words=arrival.words)
     is_chat = isinstance(arrival.request, inference_service_pb2.ChatRequest)
     request = written.chat if is_chat else written.generate
     request.CopyFrom(arrival.request)  # type: ignore[arg-type]

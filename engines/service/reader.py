@@ -56,6 +56,13 @@ class Reader:
         """Returns the first position of a choice that has not been read."""
         return self._cursors[choice].position
 
+    @property
+    def is_ahead(self) -> bool:
+        """Tells whether what lies before it is still to come, or it is not known which choices that is of."""
+        told = self._source.told
+        reached = [choice.position for choice in told] if told else [0] * len(self._cursors)
+        return any(cursor.position > position for cursor, position in zip(self._cursors, reached, strict=True))
+
     def take(self) -> list[Generated]:
         """Returns what comes next, as much as fits a message; nothing if there is nothing yet, or no more."""
         if self._wants_prompt:

@@ -12,7 +12,7 @@ from engines.model import Cause, FinishReason
 from engines.service import log as event_log
 from engines.service import receipts, views
 from engines.service.archive import Archive
-from engines.service.arrival import Arrival, key_of
+from engines.service.arrival import Arrival, Request, key_of
 from engines.service.expiring import Expiring
 from engines.service.followers import ORPHAN_S
 from engines.service.identity import Identity
@@ -101,17 +101,17 @@ class Requests:
             raise _not_found(request_id)
         return run
 
-    def repeated(self, principal: str, request_id: str, attempt: int, words: bytes) -> Run | None:
+    def repeated(self, principal: str, request: Request, attempt: int, words: bytes) -> Run | None:
         """Returns the run that a call asks for once more; None if it asks for a new one.
 
         Raises AlreadyExists if it has the id of another request.
         """
-        key = key_of(principal, request_id)
+        key = key_of(principal, request.request_id)
         run = self._live.get(key) or self._logs.get(key)
         if run is None or attempt > run.arrival.attempt:
             return None
-        if not words or words != run.arrival.words:
-            raise _exists(request_id)
+        if not run.arrival.repeats(request, words):
+            raise _exists(request.request_id)
         return run
 
     def require_client(self, principal: str, request_id: str, follower: str) -> None:

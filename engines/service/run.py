@@ -189,9 +189,7 @@ class Run:
 
     async def reach(self, reader: Reader) -> None:
         """Waits until it has come to where a reader begins, or has ended."""
-        while not self.ended.done() and any(
-            reader.position(choice.number) > choice.position for choice in self._readable_log().told
-        ):
+        while not self.ended.done() and reader.is_ahead:
             self._readable.clear()
             await self._readable.wait()
 

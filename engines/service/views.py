@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from engines.service.arrival import Arrival
 from engines.service.identity import Identity
 from engines.service.run import Run
 from roundhouse.internal.hops import format_location
 from roundhouse.internal.v1 import hop_pb2
-from roundhouse.kit.times import to_timestamp
-from roundhouse.v1 import receipt_pb2, request_pb2
+from roundhouse.kit.times import to_duration, to_timestamp
+from roundhouse.v1 import generation_pb2, receipt_pb2, request_pb2
 
 
 def living(identity: Identity, run: Run) -> request_pb2.InferenceRequest:
@@ -59,7 +60,15 @@ def _view(identity: Identity, run: Run) -> request_pb2.InferenceRequest:
         arrival_time=to_timestamp(arrival.time_s),
         priority=arrival.options.priority,
         labels=arrival.options.labels,
-        on_disconnect=arrival.options.on_disconnect if arrival.options.HasField("on_disconnect") else None,
+        on_disconnect=_on_disconnect(arrival),
         follower_count=run.followers.count,
         finishes=() if log is None else log.finishes,
     )
+
+
+def _on_disconnect(arrival: Arrival) -> generation_pb2.OnDisconnect | None:
+    """Returns what was asked for, with the time that holds where none was."""
+    given = arrival.options.on_disconnect
+    if arrival.detaches:
+        return generation_pb2.OnDisconnect(policy=given.policy, ttl=to_duration(arrival.ttl_s))
+    return given if arrival.options.HasField("on_disconnect") else None

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hop(_message.Message):
-    __slots__ = ("engine_uuid", "engine_key", "principal", "tenant", "attempt", "keeper", "cancel_cause", "follower", "wants_kept")
+    __slots__ = ("engine_uuid", "engine_key", "principal", "tenant", "attempt", "keeper", "cancel_cause", "follower", "wants_kept", "words")
     ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
     ENGINE_KEY_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class Hop(_message.Message):
     CANCEL_CAUSE_FIELD_NUMBER: _ClassVar[int]
     FOLLOWER_FIELD_NUMBER: _ClassVar[int]
     WANTS_KEPT_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     engine_uuid: str
     engine_key: bytes
     principal: str
@@ -28,15 +29,18 @@ class Hop(_message.Message):
     cancel_cause: _receipt_pb2.CancelCause
     follower: str
     wants_kept: bool
-    def __init__(self, engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., principal: _Optional[str] = ..., tenant: _Optional[str] = ..., attempt: _Optional[int] = ..., keeper: _Optional[str] = ..., cancel_cause: _Optional[_Union[_receipt_pb2.CancelCause, str]] = ..., follower: _Optional[str] = ..., wants_kept: bool = ...) -> None: ...
+    words: bytes
+    def __init__(self, engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., principal: _Optional[str] = ..., tenant: _Optional[str] = ..., attempt: _Optional[int] = ..., keeper: _Optional[str] = ..., cancel_cause: _Optional[_Union[_receipt_pb2.CancelCause, str]] = ..., follower: _Optional[str] = ..., wants_kept: bool = ..., words: _Optional[bytes] = ...) -> None: ...
 
 class Kept(_message.Message):
-    __slots__ = ("generate", "chat")
+    __slots__ = ("generate", "chat", "words")
     GENERATE_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     generate: _inference_service_pb2.GenerateRequest
     chat: _inference_service_pb2.ChatRequest
-    def __init__(self, generate: _Optional[_Union[_inference_service_pb2.GenerateRequest, _Mapping]] = ..., chat: _Optional[_Union[_inference_service_pb2.ChatRequest, _Mapping]] = ...) -> None: ...
+    words: bytes
+    def __init__(self, generate: _Optional[_Union[_inference_service_pb2.GenerateRequest, _Mapping]] = ..., chat: _Optional[_Union[_inference_service_pb2.ChatRequest, _Mapping]] = ..., words: _Optional[bytes] = ...) -> None: ...
 
 class KeptResponse(_message.Message):
     __slots__ = ("events", "kept")

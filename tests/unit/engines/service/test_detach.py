@@ -10,7 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from roundhouse.v1 import receipt_pb2
+from roundhouse.v1 import generation_pb2, receipt_pb2
 from tests.support.clock import FakeClock
 from tests.support.scripted_engine import ScriptedEngine, refusal_of, scripted_engine, text_of
 
@@ -133,6 +133,17 @@ async def test_its_end_is_kept_for_as_long_as_it_asked() -> None:
         assert await text_of(engine.attach("long")) == "ab"
         clock.advance(5)
         assert await refusal_of(engine.attach("long")) == NOT_FOUND
+
+
+async def test_its_time_alone_is_shown_also_where_it_did_not_ask_for_one(engine: ScriptedEngine) -> None:
+    shown: list[generation_pb2.OnDisconnect] = []
+    for options in (detached(), detached(5), {"on_disconnect": {"policy": "DISCONNECT_POLICY_CANCEL"}}, {}):
+        request_id = str(len(shown))
+        await text_of(engine.generate("a", request_id=request_id, options=options, sampling={"max_tokens": 1}))
+        shown.append((await engine.get(request_id)).on_disconnect)
+    detach = generation_pb2.DISCONNECT_POLICY_DETACH
+    assert [(each.policy, each.ttl.seconds) for each in shown[:2]] == [(detach, 60), (detach, 5)]
+    assert not any(each.HasField("ttl") for each in shown[2:])
 
 
 async def test_it_outlives_its_call_while_its_prompt_is_tokenized(engine: ScriptedEngine) -> None:

@@ -204,6 +204,27 @@ async def test_what_is_kept_has_no_gap_before_what_is_told(engine: ScriptedEngin
     await events_of(call)
 
 
+async def test_what_is_kept_of_the_best_of_several_has_no_gap_either(engine: ScriptedEngine) -> None:
+    engine.runner.hold()
+    sampling = {"n": 2, "best_of": 4, "max_tokens": 5}
+    call = engine.generate("a", request_id="mine", keeper="gateway-1", facts={"wants_kept": True}, sampling=sampling)
+    assert not (await kept_of(call)).generate.options.resume.choices  # at once, as nothing lies before it
+    engine.runner.step(2)
+    await engine.runner.entered(3)
+    attached = engine.attach("mine", {0: 1, 1: 3}, keeper="gateway-2", wants_kept=True)
+    reading = asyncio.ensure_future(kept_of(attached))
+    await engine.followed("mine", 2)
+    engine.runner.go()
+    choices = (await reading).generate.options.resume.choices
+    ids = {each.choice: list(each.output_token_ids.ids) for each in choices}
+    deltas = [event.delta for event in await events_of(attached) if event.HasField("delta")]
+    for delta in deltas:
+        assert delta.first_position == len(ids[delta.choice])
+        ids[delta.choice] += delta.token_ids
+    whole = [event.delta for event in await events_of(call) if event.HasField("delta")]
+    assert ids == {choice: [t for each in whole if each.choice == choice for t in each.token_ids] for choice in (0, 1)}
+
+
 async def test_the_best_of_several_may_begin_again(engine: ScriptedEngine) -> None:
     sampling = {"n": 1, "best_of": 3, "max_tokens": 4, "seed": 5}
     call = engine.generate("a", request_id="mine", keeper="gateway-1", facts={"wants_kept": True}, sampling=sampling)

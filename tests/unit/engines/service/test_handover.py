@@ -136,6 +136,62 @@ async def test_another_engine_goes_on_and_nothing_is_lost_or_doubled(engine: Scr
         assert "".join(event.delta.text for event in told if event.delta.choice == 0) == "abcdefghijkl"
 
 
+async def gone_on(engine: ScriptedEngine, other: ScriptedEngine, **fields: Any) -> Any:
+    """Begins a request at one engine; returns its call at the other one, that goes on behind the first two tokens."""
+    call = engine.generate("a", request_id="mine", keeper="gateway-1", facts={"wants_kept": True}, **fields)
+    kept = hop_pb2.KeptResponse.FromString((await call.read()).SerializeToString()).kept
+    await events_of(call)
+    request = kept.generate
+    request.echo = False  # it was told
+    request.options.resume.choices.add(choice=0).output_token_ids.ids.extend(b"ab")
+    return other.resume(request, attempt=2, keeper="gateway-1", words=kept.words, wants_kept=True)
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["while it runs", "when it has ended"])
+async def test_a_call_that_is_repeated_follows_the_engine_that_goes_on(engine: ScriptedEngine, is_over: bool) -> None:
+    fields: dict[str, Any] = {"sampling": {"max_tokens": 8, "seed": 4}, "options": {"priority": 1}}
+    async with scripted_engine() as other:
+        other.runner.hold()
+        call = await gone_on(engine, other, **fields)
+        other.runner.step()  # in which the text of what it goes on behind is read
+        first = hop_pb2.KeptResponse.FromString((await call.read()).SerializeToString())
+        if is_over:
+            other.runner.go()
+            assert text(await events_of(call)) == "cdefgh"
+        again = other.generate("a", request_id="mine", facts={"wants_kept": True}, **fields)
+        its_first = hop_pb2.KeptResponse.FromString((await again.read()).SerializeToString())
+        assert (its_first.events[0].started.attempt, its_first.kept.words) == (2, first.kept.words)
+        assert not its_first.kept.generate.options.resume.choices
+        other.runner.go()
+        events = await events_of(again)
+        assert next(event.delta for event in events if event.HasField("delta")).first_position == 0
+        assert text(events) == "abcdefgh"
+        if not is_over:
+            assert text(await events_of(call)) == "cdefgh"
+        differing = other.generate("b", request_id="mine", **fields)
+        assert (await refusal_of(differing))[1] == "REQUEST_EXISTS"
+
+
+async def test_a_call_is_not_repeated_where_its_prompt_is_not_told_any_more(engine: ScriptedEngine) -> None:
+    fields: dict[str, Any] = {"echo": True, "sampling": {"max_tokens": 8, "seed": 4}}
+    async with scripted_engine() as other:
+        assert text(await events_of(await gone_on(engine, other, **fields))) == "cdefgh"
+        again = other.generate("a", request_id="mine", **fields)
+        assert (await refusal_of(again))[1] == "REQUEST_EXISTS"
+        assert text(await events_of(other.attach("mine"))) == "abcdefgh"
+
+
+async def test_keepers_that_go_on_from_different_places_do_not_repeat_each_other(engine: ScriptedEngine) -> None:
+    async with scripted_engine() as other:
+        call = await gone_on(engine, other, sampling={"max_tokens": 8, "seed": 4})
+        request = hop_pb2.KeptResponse.FromString((await call.read()).SerializeToString()).kept
+        request.generate.options.resume.choices[0].output_token_ids.ids.append(ord("c"))
+        late = other.resume(request.generate, attempt=2, keeper="gateway-2", words=request.words)
+        assert (await refusal_of(late))[1] == "REQUEST_EXISTS"
+        assert text(await events_of(other.attach("mine", {0: 3}, keeper="gateway-2"))) == "defgh"
+        await events_of(call)
+
+
 async def test_a_higher_attempt_ends_a_lower_one(engine: ScriptedEngine) -> None:
     call = await begun(engine, keeper="gateway-1")
     await engine.runner.entered(4)
