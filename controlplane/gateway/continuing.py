@@ -131,6 +131,7 @@ class Continuing:
             attempt=attempt,
             timeout_s=self._remaining_s(),
             asked=asked,
+            words=lost.record.words,
         )
 
     async def _attach(self, lost: Lost, route: Route, most_s: float) -> Opened | None:

@@ -42,12 +42,23 @@ class Engines:
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def stream(
-        self, route: Route, method: str, body: bytes, party: Party, *, attempt: int, timeout_s: float | None
+        self,
+        route: Route,
+        method: str,
+        body: bytes,
+        party: Party,
+        *,
+        attempt: int,
+        timeout_s: float | None,
+        words: bytes = b"",
     ) -> Stream:
-        """Starts `Generate`, `Chat` or `Attach` at an engine; requests and responses stay bytes."""
+        """Starts `Generate`, `Chat` or `Attach` at an engine; requests and responses stay bytes.
+
+        words: of the first run, if this is not it.
+        """
         call: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel(route).unary_stream(_SERVICE + method)
         hop = self._hop(route, party)
-        hop.attempt, hop.wants_kept = attempt, True
+        hop.attempt, hop.wants_kept, hop.words = attempt, True, words
         return call(body, timeout=timeout_s, metadata=[*party.passed, (HOP_KEY, hop.SerializeToString())])
 
     async def cancel(

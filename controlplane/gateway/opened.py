@@ -65,16 +65,21 @@ class Opener:
         attempt: int,
         timeout_s: float | None,
         asked: Asked | None = None,
+        words: bytes = b"",
     ) -> Opened:
         """Returns a stream once it has said something; raises grpc.RpcError if it ends with an error before.
 
-        asked: the load that it brings; None if it follows what is there.
+        asked: the load that it brings; None if it follows what is there. words: see `Engines.stream`.
         """
         async with contextlib.AsyncExitStack() as stack:
             self._live.move(self.key, route)
             flight = None if asked is None else stack.enter_context(self.router.at(route, asked))
             call = await stack.enter_async_context(
-                cancelling(self._engines.stream(route, method, body, self.party, attempt=attempt, timeout_s=timeout_s))
+                cancelling(
+                    self._engines.stream(
+                        route, method, body, self.party, attempt=attempt, timeout_s=timeout_s, words=words
+                    )
+                )
             )
             try:
                 message: Any = await call.read()

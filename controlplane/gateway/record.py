@@ -47,6 +47,7 @@ class Record:
         self._request: Request = kept.chat if is_chat else kept.generate
         self._kept_s = now_s
         self._piece_count_again = 0
+        self.words = kept.words
 
     def is_of(self, kept: hop_pb2.Kept) -> bool:
         """Tells whether an engine runs this very request, and not another one of the same name."""

@@ -61,5 +61,11 @@ def test_a_schema_and_a_grammar_are_read_from_files(tmp_path: Path) -> None:
 
 def test_every_option_of_the_client_has_a_flag_but_those_for_programs() -> None:
     flags = {parameter.name for parameter in options.params}
-    assert set(GenerationOptions.__annotations__) - flags == {"stop_token_ids", "bad_token_runs", "resume"}
+    assert set(GenerationOptions.__annotations__) - flags == {
+        "stop_token_ids",
+        "bad_token_runs",
+        "resume",
+        "labels",
+        "max_duration_s",
+    }
     assert flags <= set(GenerationOptions.__annotations__)
