@@ -95,6 +95,8 @@ class Seen:
 
     def _start(self, event: Event) -> Event | None:
         started = event.started
+        for each in (self._prompt, *self._choices.values()):
+            each.begin_again()
         if self.started is None:
             self.started = started
             self.location, self._attempt = started.location, started.attempt

@@ -34,12 +34,16 @@ class Told:
         # Of each position behind the unknown ones, the characters told before it; the end included.
         self._text_ends = array("q", [_INSIDE] * len(self.ids) + [0])
         self._chain = chain(EMPTY, self.ids) if is_chained and not count else None
-        self._has_rest = False  # text without tokens, behind all that has some
+        self._rest_told = self._rest_come = 0  # pieces of text without tokens, behind all that have some
 
     @property
     def count(self) -> int:
         """Tokens told, which is also the position of the next one."""
         return self._unknown + len(self.ids)
+
+    def begin_again(self) -> None:
+        """Says that what was told may come once more, in the same pieces."""
+        self._rest_come = 0
 
     def take(self, piece: Piece) -> Piece | None:
         """Returns what of a piece is new: all, the end of it, or nothing. Raises OutOfOrder for a gap."""
@@ -51,9 +55,10 @@ class Told:
         if skipped and skipped >= size:
             return None
         if not size:
-            if self._has_rest:
+            self._rest_come += 1
+            if self._rest_come <= self._rest_told:
                 return None
-            self._has_rest = True
+            self._rest_told = self._rest_come
         new = self._cut(piece, skipped) if skipped else piece
         self._add(new.token_ids, len(new.text))
         return new

@@ -98,7 +98,6 @@ async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path
             assert came.output == expected.output, (key, number)
             counts["exact"] += 1
             gaps_s += came.gaps_s
-    assert counts["exact"] + counts["too late"] == KILLS
     assert counts["exact"] > 0.8 * KILLS
     tell(counts, gaps_s)
 

@@ -76,10 +76,12 @@ class Client:
 
 
 async def until(holds: Any, what: str) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - of other processes there is no event
-            await asyncio.sleep(0.05)
-    assert holds(), what
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not holds():  # noqa: ASYNC110 - of other processes there is no event
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {PATIENCE_S:g} s: {what}") from None
 
 
 @contextlib.asynccontextmanager

@@ -38,8 +38,9 @@ async def test_a_node_js_client_sees_one_whole_stream_wherever_it_is_cut(seed: i
         seen = await client(proxy.address, "survive")
     assert len(inference.requests) + len(inference.attached) == 4
     assert seen["kinds"] == ["started", "finished", "finished", "usage"]
-    assert seen["positions"] == {"0": list(range(40)), "1": list(range(40))}
-    assert seen["texts"]["0"] == " ".join(f"word{number}" for number in range(40))
+    assert seen["positions"] == {"0": list(range(41)), "1": list(range(41))}
+    words = " ".join([*(f"word{number}" for number in range(40)), "unheard-of"])
+    assert (seen["texts"]["0"], seen["prompt"]) == (words, f"{words} ")
 
 
 @pytest.mark.node

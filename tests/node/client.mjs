@@ -128,14 +128,16 @@ async function survive() {
   const request = {
     deployment,
     request_id: 'node-survives',
-    prompt: [{ text: Array.from({ length: 40 }, (_, number) => `word${number}`).join(' ') }],
+    prompt: [{ text: [...Array.from({ length: 40 }, (_, number) => `word${number}`), 'unheard-of'].join(' ') }],
+    echo: true,
     sampling: { n: 2 },
     options: { on_disconnect: { policy: 'DISCONNECT_POLICY_DETACH', ttl: { seconds: 30 } }, max_duration: { seconds: 60 } },
   };
-  const seen = { kinds: [], texts: {}, positions: {} };
+  const seen = { kinds: [], prompt: '', texts: {}, positions: {} };
   const send = () => inference.Generate(request, { deadline: deadline() });
   for await (const event of surviving(inference, send, request)) {
-    if (event.event !== 'delta') seen.kinds.push(event.event);
+    if (event.event === 'prompt') seen.prompt += event.prompt.text;
+    else if (event.event !== 'delta') seen.kinds.push(event.event);
     else {
       const { choice, first_position: position, text } = event.delta;
       seen.texts[choice] = (seen.texts[choice] ?? '') + text;

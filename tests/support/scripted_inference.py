@@ -2,7 +2,7 @@
 
 A prompt of `break` ends the stream with an error after one word, `wait` says nothing and waits. With `ignore_eos` the
 words go on until `max_tokens`, or for ever. Of several choices, those behind the first put their number to each word. A
-word `corrupt` has the answer end with the hash of another one.
+word `corrupt` has the answer end with the hash of another one; behind `unheard-of` comes an event that nobody knows.
 
 A request is kept with all that it told, so that it can be attached to. `lose`, or a word `lost` in its first attempt,
 has it forgotten, as when its engine has died. One that goes on behind output that exists is another attempt, elsewhere.
@@ -11,6 +11,7 @@ has it forgotten, as when its engine has died. One that goes on behind output th
 from __future__ import annotations
 
 import asyncio
+import copy
 
 from roundhouse.kit.errors import AlreadyExists, Conflict, InvalidArgument, NotFound, NotReady, TooLong, Unreachable
 from roundhouse.kit.service import Context
@@ -210,8 +211,7 @@ class ScriptedInference:
 
 
 def _words(request: Request) -> bytes:
-    said = type(request)()
-    said.CopyFrom(request)
+    said = copy.deepcopy(request)
     said.options.ClearField("max_duration")  # whose rest is written down at each hop
     return said.SerializeToString(deterministic=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator, Sequence
 
 from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.kit.errors import Unreachable
@@ -14,9 +15,12 @@ from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
 
 FINGERPRINT = "of this script"
 _STEP_S = 0.002
+_PIECE_IDS, _PIECE_TEXT = 16, 60  # of a prompt in one event
 
 Event = generation_pb2.GenerationEvent
 Request = inference_service_pb2.GenerateRequest | inference_service_pb2.ChatRequest
+
+_UNHEARD_OF = Event.FromString(bytes([0xFA, 0x3F, 0]))  # an empty message in field 1023
 
 
 def token_id(choice: int, position: int) -> int:
@@ -85,8 +89,7 @@ class Run:
         """Tells the whole answer."""
         request = self.request
         if isinstance(request, inference_service_pb2.GenerateRequest) and request.echo:
-            echoed = generation_pb2.Prompt(token_ids=range(len(self.words)), text=f"{' '.join(self.words)} ")
-            self.tell(Event(prompt=echoed))
+            self.tell(*_echoed(self.words))
         if self.words == ["wait"]:
             await self.ended.wait()
         if await self._tell_words():
@@ -108,6 +111,8 @@ class Run:
                 self.ids.setdefault(choice, []).append(each)
                 self.positions[choice] = count + 1
                 self.tell(Event(delta=delta))
+            if word == "unheard-of":
+                self.tell(_UNHEARD_OF)
             if word == "lost" and self.attempt == 1:
                 self.lose()
             if self.is_lost:
@@ -145,3 +150,13 @@ class Run:
             total_duration=to_duration(0.3),
         )
         self.tell(Event(usage=usage))
+
+
+def _echoed(words: Sequence[str]) -> Iterator[Event]:
+    """Yields a prompt in pieces, ids and text by themselves, as engines do: the last ones of a long one have no ids."""
+    text = f"{' '.join(words)} "
+    for first, start in itertools.zip_longest(range(0, len(words), _PIECE_IDS), range(0, len(text), _PIECE_TEXT)):
+        position = len(words) if first is None else first
+        ids = range(position, min(position + _PIECE_IDS, len(words)))
+        piece = "" if start is None else text[start : start + _PIECE_TEXT]
+        yield Event(prompt=generation_pb2.Prompt(first_position=position, token_ids=ids, text=piece))

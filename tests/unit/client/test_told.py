@@ -69,5 +69,7 @@ def test_text_behind_the_last_token_comes_once() -> None:
     prompt = Told("the prompt", is_chained=False)
     first = generation_pb2.Prompt(token_ids=[1, 2], text="be")
     rest = generation_pb2.Prompt(first_position=2, text="gin")
-    again = [prompt.take(each) for each in (first, rest, first, rest)]
-    assert again == [first, rest, None, None]
+    assert [prompt.take(each) for each in (first, rest, rest)] == [first, rest, rest]  # two pieces of the same words
+    for _ in range(2):
+        prompt.begin_again()
+        assert [prompt.take(each) for each in (first, rest, rest)] == [None, None, None]
