@@ -136,7 +136,7 @@ async def test_its_end_is_kept_for_as_long_as_it_asked() -> None:
 
 
 async def test_its_time_alone_is_shown_also_where_it_did_not_ask_for_one(engine: ScriptedEngine) -> None:
-    shown = []
+    shown: list[generation_pb2.OnDisconnect] = []
     for options in (detached(), detached(5), {"on_disconnect": {"policy": "DISCONNECT_POLICY_CANCEL"}}, {}):
         request_id = str(len(shown))
         await text_of(engine.generate("a", request_id=request_id, options=options, sampling={"max_tokens": 1}))
