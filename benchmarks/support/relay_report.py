@@ -1,6 +1,7 @@
 """`python -m benchmarks.support.relay_report FILE`: writes the last run in a file of raw results as tables in Markdown.
 
-Of the rounds the medians count. Everything is of one run, in which the ways took turns.
+Of the rounds the medians count, and of the most tokens each round is told. Everything is of one run, in which the ways
+took turns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ def table(records: Sequence[Record]) -> str:
         offered = min(each["offered_per_s"] for each in _streams(records, count))
         label = f"processor time for 1,000 tokens, {_named(count)} of {offered / count:,.0f}/s"
         rows.append([label, *(_cpu(records, way, count, offered) for way in ways)])
-    rows += [[f"the most tokens/s, {_named(count)}", *(_most(records, w, count) for w in ways)] for count in counts]
+    rows += [
+        [f"the most tokens/s, {_named(count)}, round by round", *(_most(records, w, count) for w in ways)]
+        for count in counts
+    ]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -65,17 +69,19 @@ def _cpu(records: Sequence[Record], way: str, count: int, offered: int) -> str:
 
 
 def _most(records: Sequence[Record], way: str, count: int) -> str:
-    """Tells the highest rate that was kept up with, in the middle of the rounds, and how late 1 % was then."""
-    best: dict[int, Record] = {}
-    for each in _streams(records, count, way):
-        if each["keeps_up"] and each["offered_per_s"] >= best.get(each["round"], each)["offered_per_s"]:
-            best[each["round"]] = each
-    if not best:
-        return NOTHING
-    middle = sorted(best.values(), key=lambda each: float(each["offered_per_s"]))[(len(best) - 1) // 2]
-    is_top = middle["offered_per_s"] == max(each["offered_per_s"] for each in _streams(records, count))
-    sign = "at least " if is_top else ""
-    return f"{sign}{middle['offered_per_s']:,} (p99 {middle['late_p99_s'] * 1e3:.0f} ms late)"
+    """Tells of each round the highest rate that was kept up with, and how late 1 % of the tokens was then."""
+    found = _streams(records, count, way)
+    top = max(each["offered_per_s"] for each in _streams(records, count))
+    told = []
+    for round_ in sorted({each["round"] for each in found}):
+        kept = [each for each in found if each["round"] == round_ and each["keeps_up"]]
+        best = max(kept, key=lambda each: float(each["offered_per_s"]), default=None)
+        if best is None:
+            told.append("none")
+        else:
+            sign = "at least " if best["offered_per_s"] == top else ""
+            told.append(f"{sign}{best['offered_per_s']:,} ({best['late_p99_s'] * 1e3:.0f} ms)")
+    return " / ".join(told) or NOTHING
 
 
 def _streams(records: Sequence[Record], count: int, way: str = "") -> Sequence[Record]:

@@ -37,9 +37,14 @@ def _held(address: str, port: int, stack: contextlib.ExitStack) -> int:
         name = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         name.bind(f"\0roundhouse-port-{address}-{probed}")
         held = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((address, probed))
+        try:
+            held.bind((address, probed))
+        except OSError:
+            # Only what is left of connections is in the way, as nobody listens. So held, a server that does not share
+            # is kept off only while another one listens.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind((address, probed))
     except OSError as error:
         raise Usage(
             f"cannot listen on {address}:{port}: the port is in use or the address is not of this machine: "

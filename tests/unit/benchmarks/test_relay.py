@@ -183,10 +183,21 @@ def test_a_table_tells_what_a_relay_adds_takes_and_keeps_up_with() -> None:
     assert lines[2] == ["first token, p50", "2.00 ms", "3.00 ms (+1.00)"]
     assert lines[4] == ["processor time for 1,000 tokens, 100 streams of 50/s", "–", "100.0 ms"]
     assert lines[5] == [
-        "the most tokens/s, 100 streams",
-        "at least 20,000 (p99 20 ms late)",
-        "5,000 (p99 20 ms late)",
+        "the most tokens/s, 100 streams, round by round",
+        "at least 20,000 (20 ms)",
+        "5,000 (20 ms)",
     ]
+
+
+def test_a_round_in_which_nothing_was_kept_up_with_is_told_like_the_others() -> None:
+    records = [
+        *(first_token("direct", 0.001, number) for number in range(2)),
+        *(stream("direct", 5000, round_=number) for number in range(2)),
+        stream("gateway", 5000, round_=0),
+        stream("gateway", 5000, round_=1, keeps_up=False),
+        first_token("gateway", 0.002),
+    ]
+    assert table(records).splitlines()[-1].endswith("| at least 5,000 (20 ms) / none |")
 
 
 def test_envoy_is_given_no_limit_that_a_run_could_reach() -> None:
