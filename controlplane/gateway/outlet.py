@@ -38,11 +38,6 @@ class Outlet:
         self._has_begun = False
         self._is_closed = False
 
-    @property
-    def has_begun(self) -> bool:
-        """Tells whether the client has been told anything."""
-        return self._has_begun
-
     def begin(self, metadata: Metadata) -> None:
         """Sends the initial metadata, once, before all else. What comes meanwhile is joined behind it."""
         if not self._has_begun and not self._is_closed:
