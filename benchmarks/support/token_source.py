@@ -30,6 +30,7 @@ DEPLOYMENT = "tokens"
 RUN, STREAM_COUNT, RATE = "run", "streams", "rate"  # labels of a request: which run, of how many streams, how fast
 FULL = 4096  # tokens that one message tells of, at most
 BEAT_S = 2.0
+MOST_STREAMS = 10_000
 _REMEMBERED = 10_000  # requests that have ended
 _REPLICA = f"deployments/{DEPLOYMENT}/replicas/0"
 _UUID, _FINGERPRINT = "token-source", "none"
@@ -137,7 +138,13 @@ class Feed:
 
     async def WatchRoutes(self, _: fleet_service_pb2.WatchRoutesRequest, context: Any) -> None:  # noqa: N802
         """Tells where the engine is, and then that nothing has changed."""
-        route = fleet_service_pb2.Route(address=self.address, engine_uuid=_UUID, replica_uid="r0", is_ready=True)
+        route = fleet_service_pb2.Route(
+            address=self.address,
+            engine_uuid=_UUID,
+            replica_uid="r0",
+            is_ready=True,
+            max_running_count=MOST_STREAMS,  # none is to wait at the gateway for a place
+        )
         bookmark = fleet_service_pb2.RoutesEvent(bookmark=watch_pb2.Bookmark())
         events = [
             fleet_service_pb2.RoutesEvent(callers=fleet_service_pb2.Callers(are_asked=False)),
