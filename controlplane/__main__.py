@@ -67,7 +67,7 @@ from controlplane.store.sqlite import open_sqlite
 from roundhouse.internal.v1 import agent_service_pb2, enrollment_service_pb2, fleet_service_pb2
 from roundhouse.kit import logs, process
 from roundhouse.kit.clock import SystemClock
-from roundhouse.kit.files import own_directory, write_atomically
+from roundhouse.kit.files import announced, own_directory
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Serving, serve
 from roundhouse.kit.service import Service
@@ -124,12 +124,9 @@ async def running(config: Config, strategies: Mapping[str, Strategy] = STRATEGIE
         address = state_dir / "address"
         address.unlink(missing_ok=True)
         async with open_sqlite(state_dir / STORE) as store, _open(config, store, strategies) as serving:
-            write_atomically(address, f"{serving.address}\n".encode())
-            log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
-            try:
+            with announced(address, serving.address):
+                log.info("control plane serving", address=serving.address, state_dir=str(state_dir))
                 yield serving
-            finally:
-                address.unlink(missing_ok=True)
 
 
 @contextlib.asynccontextmanager

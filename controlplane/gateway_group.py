@@ -16,7 +16,7 @@ import structlog
 from controlplane.gateway_config import GatewayConfig
 from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.errors import Usage
-from roundhouse.kit.files import write_atomically
+from roundhouse.kit.files import announced
 from roundhouse.kit.shared_port import shared_port
 from roundhouse.kit.tasks import looping
 
@@ -44,7 +44,7 @@ async def run(config: GatewayConfig, arguments: Sequence[str], stop: asyncio.Eve
             async with _running(gateways, stop):
                 if stop.is_set():  # before all served
                     return
-                async with _announced(config, address):
+                with announced(config.address_file, address):
                     log.info("gateways serving", address=address, count=len(gateways))
                     async with looping({f"gateway {each.number}": each.keep for each in gateways}):
                         await stop.wait()
@@ -133,15 +133,3 @@ async def _running(gateways: Sequence[_Gateway], stop: asyncio.Event) -> AsyncIt
         yield
     finally:
         await asyncio.gather(*(each.end() for each in gateways))
-
-
-@contextlib.asynccontextmanager
-async def _announced(config: GatewayConfig, address: str) -> AsyncIterator[None]:
-    if config.address_file is None:
-        yield
-        return
-    write_atomically(config.address_file, f"{address}\n".encode())
-    try:
-        yield
-    finally:
-        config.address_file.unlink(missing_ok=True)

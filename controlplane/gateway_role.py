@@ -25,7 +25,7 @@ from roundhouse.kit.authorized import Authorized
 from roundhouse.kit.channel import open_channel
 from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.errors import Unreachable
-from roundhouse.kit.files import write_atomically
+from roundhouse.kit.files import announced
 from roundhouse.kit.forward import Forwarded
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.server import Served, Serving, serve
@@ -112,28 +112,16 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
                         "warning": lambda: _warn_if_open(remote.routes, callers, serving),
                     }
                 ),
-                _announced(config, serving),
                 gateway.ending(),
             ):
-                log.info(
-                    "gateway serving",
-                    gateway=gateway_id,
-                    address=serving.address,
-                    control_plane=config.control_plane,
-                )
-                yield serving
-
-
-@contextlib.asynccontextmanager
-async def _announced(config: GatewayConfig, serving: Serving) -> AsyncIterator[None]:
-    if config.address_file is None:
-        yield
-        return
-    write_atomically(config.address_file, f"{serving.address}\n".encode())
-    try:
-        yield
-    finally:
-        config.address_file.unlink(missing_ok=True)
+                with announced(config.address_file, serving.address):
+                    log.info(
+                        "gateway serving",
+                        gateway=gateway_id,
+                        address=serving.address,
+                        control_plane=config.control_plane,
+                    )
+                    yield serving
 
 
 async def _end_with_parent(stop: asyncio.Event) -> None:

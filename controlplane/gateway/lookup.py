@@ -10,6 +10,7 @@ from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import GIVEN_UP, lost
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.placing import RETRY_AFTER_S
 from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
@@ -20,7 +21,6 @@ from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError,
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
 
-RETRY_AFTER_S = 1.0
 PAGE_SIZE = 100
 _NO = frozenset({grpc.StatusCode.NOT_FOUND})
 Found = request_pb2.InferenceRequest

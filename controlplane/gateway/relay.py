@@ -12,7 +12,7 @@ import grpc
 import structlog
 
 from controlplane.auth.caller import caller
-from controlplane.gateway.admission.admission import Admission, Withdrawn
+from controlplane.gateway.admission.admission import DEADLINE_TOLERANCE_S, Admission, Withdrawn
 from controlplane.gateway.admission.costs import cost_of
 from controlplane.gateway.admission.ending import deadline_of, shorten, ttl_of, withdrawn
 from controlplane.gateway.asking import asked_of
@@ -39,8 +39,6 @@ from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, rec
 
 log = structlog.get_logger()
 
-# The call may be ended by its deadline a moment before the clock says so; the engine keeps the same deadline itself.
-DEADLINE_TOLERANCE_S = 0.05
 _LOST = (errors_pb2.ERROR_REASON_ENGINE_LOST, errors_pb2.ERROR_REASON_DRAINING)
 Run = Callable[[RequestStream, Continuing, Outlet], Coroutine[Any, Any, None]]
 _DETACH = generation_pb2.DISCONNECT_POLICY_DETACH
@@ -183,7 +181,7 @@ class Relay:
                     self._leave(opener, self._live.where(key))
                 else:
                     running.cancel()
-                    bound_s = remaining_s()
+                    bound_s = remaining_s()  # the engine keeps the same deadline itself
                     if not self._is_ending and (bound_s is None or bound_s > DEADLINE_TOLERANCE_S):
                         self._leave(opener, self._live.where(key))
                     await asyncio.wait([running])

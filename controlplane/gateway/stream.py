@@ -40,8 +40,6 @@ class Tombstoned(Exception):
 SPENT_EVERY = 16  # messages, of a token each at least
 Spent = Callable[[int, int | None], object]  # output tokens, and those of the prompt if they are known
 Continue = Callable[[Lost], Awaitable[Opened]]
-
-
 Judge = Callable[[Route, grpc.RpcError], None]  # is told what breaks a stream
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from controlplane.gateway.live import RequestKey
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict
+from roundhouse.kit.expiring import Expiring
 from roundhouse.v1 import errors_pb2, receipt_pb2
 
 KEPT_S = 60.0
@@ -18,16 +17,12 @@ class Tombstones:
     """Engines keep tombstones too, but a replica that comes later has none. At most the newest 10,000, 60 s each."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._receipts: OrderedDict[RequestKey, tuple[float, Receipt]] = OrderedDict()  # oldest first
+        self._receipts: Expiring[RequestKey, Receipt] = Expiring(clock, ttl_s=KEPT_S, limit=KEPT_COUNT)
 
     def put(self, key: RequestKey, receipt: Receipt) -> Receipt:
         """Refuses the request from now on; returns the receipt of the first time, if it was refused already."""
         receipt = self.receipt(key) or receipt
-        self._receipts.pop(key, None)
-        self._receipts[key] = (self._clock.monotonic() + KEPT_S, receipt)
-        if len(self._receipts) > KEPT_COUNT:
-            self._receipts.popitem(last=False)
+        self._receipts.put(key, receipt)
         return receipt
 
     def check(self, key: RequestKey) -> None:
@@ -41,8 +36,4 @@ class Tombstones:
 
     def receipt(self, key: RequestKey) -> Receipt | None:
         """Returns the receipt of a request that is refused; None if it is not."""
-        now_s = self._clock.monotonic()
-        while self._receipts and next(iter(self._receipts.values()))[0] <= now_s:
-            self._receipts.popitem(last=False)
-        entry = self._receipts.get(key)
-        return None if entry is None else entry[1]
+        return self._receipts.get(key)

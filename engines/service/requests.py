@@ -13,7 +13,6 @@ from engines.service import log as event_log
 from engines.service import receipts, views
 from engines.service.archive import Archive
 from engines.service.arrival import Arrival, Request, key_of
-from engines.service.expiring import Expiring
 from engines.service.followers import ORPHAN_S
 from engines.service.identity import Identity
 from engines.service.outcome import Outcome
@@ -21,6 +20,7 @@ from engines.service.run import Run
 from engines.service.wakeups import Wakeups
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists, Conflict, NoCapacity, NotFound, Resource, RoundhouseError, Unreachable
+from roundhouse.kit.expiring import Expiring
 from roundhouse.v1 import errors_pb2, receipt_pb2, request_pb2
 
 log = structlog.get_logger()
@@ -73,14 +73,14 @@ class Requests:
         self._orphan_s = orphan_s
         self._live: dict[str, Run] = {}
         self._live_sequence_count = 0
-        self._ended: Expiring[request_pb2.InferenceRequest] = Expiring(
+        self._ended: Expiring[str, request_pb2.InferenceRequest] = Expiring(
             clock, ttl_s=memory.receipt_ttl_s, limit=memory.receipt_limit
         )
         self._logs: Archive[Run] = Archive(clock, limit=memory.log_limit)
-        self._tombstones: Expiring[receipt_pb2.CancelReceipt] = Expiring(
+        self._tombstones: Expiring[str, receipt_pb2.CancelReceipt] = Expiring(
             clock, ttl_s=memory.tombstone_ttl_s, limit=memory.tombstone_limit
         )
-        self._departed: Expiring[bool] = Expiring(  # calls whose clients had left when they had not come yet
+        self._departed: Expiring[str, bool] = Expiring(  # calls whose clients had left when they had not come yet
             clock, ttl_s=memory.tombstone_ttl_s, limit=memory.tombstone_limit
         )
 

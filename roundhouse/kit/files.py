@@ -27,6 +27,19 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         fresh.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def announced(path: Path | None, address: str) -> Iterator[None]:
+    """Has an address stand in a file for the block, for whoever wants to call what was started; None: nowhere."""
+    if path is None:
+        yield
+        return
+    write_atomically(path, f"{address}\n".encode())
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def sync(path: Path) -> None:
     """Has a file, or the names in a directory, on disk when it returns."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -87,8 +87,9 @@ class InferenceServiceServicer(object):
         """Streams the continuation of a prompt: one `started`, `prompt` if it was asked for, deltas of all choices as they come, one `finished` for each
         choice, one `usage`; `resumed` between them if another replica went on.
 
-        A call with the id of a request that runs or ended lately, and with the same words (`max_duration` aside), attaches to it from its beginning: a call
-        that may or may not have arrived can be repeated. With other words it is ALREADY_EXISTS.
+        A call with the id of a request that this gateway relays, or that the engine it comes to has or had lately, and with the same words (`max_duration`
+        aside), attaches to it from its beginning; with other words it is ALREADY_EXISTS. Any other repeated call, for example through another gateway, may run
+        the request again at another replica: whoever has seen `started` calls `Attach`, which finds the request wherever it is.
 
         Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a field out of range, and in mid-stream if the request forbids all that could
         come next; OUT_OF_RANGE for a prompt longer than the context; ALREADY_EXISTS for a request id in use; ABORTED for an id that was cancelled before

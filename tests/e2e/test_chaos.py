@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from roundhouse.client import Client, deployment
 from tests.support.chaos import Faults, Truth, Users, differences
 from tests.support.cluster import Cluster, engine_pids
 from tests.support.full_disk import CannotMount, small_disk
+from tests.support.results import tell
 from tests.support.tcp_proxy import TcpProxy
 
 SECONDS = float(os.environ.get("ROUNDHOUSE_CHAOS_S", "120"))
@@ -148,8 +147,7 @@ async def check_restarts(client: Client, truth: Truth) -> None:
 
 def report(seed: str, truth: Truth, rested_s: float, *, fills_disks: bool) -> None:
     """Prints what happened, and keeps it where that was asked for."""
-    line = {
-        "commit": commit(),
+    result = {
         "seed": seed,
         "seconds": SECONDS,
         "fills_disks": fills_disks,
@@ -158,14 +156,4 @@ def report(seed: str, truth: Truth, rested_s: float, *, fills_disks: bool) -> No
         "wrong": truth.wrong,
         "at_rest_after_s": round(rested_s, 1),
     }
-    print(json.dumps(line))
-    if file := os.environ.get("ROUNDHOUSE_CHAOS_RESULTS"):
-        with open(file, "a") as results:  # noqa: PTH123 - the name is somebody's word
-            results.write(json.dumps(line) + "\n")
-
-
-def commit() -> str:
-    """Returns the commit that is tested, as far as git tells."""
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.check_output(["git", "rev-parse", "--short=8", "HEAD"], text=True).strip()
-    return ""
+    tell("ROUNDHOUSE_CHAOS_RESULTS", result)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ import pytest
 from roundhouse.client import Client, Generation, deployment
 from roundhouse.v1 import generation_pb2
 from tests.support.cluster import Cluster, cluster
+from tests.support.results import tell
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.undisturbed import KINDS, PROMPT, Came, options, read
 
@@ -150,13 +149,4 @@ async def test_every_position_comes_once_and_in_order_whoever_leaves_and_whateve
         counts["gateways killed"] = gateways.killed_count
     assert counts["attached"] > 0
     assert counts["gateways killed"] > 0
-    tell(counts)
-
-
-def tell(counts: Counter[str]) -> None:
-    """Appends a line of results, where one is wanted."""
-    print(dict(counts))
-    if name := os.environ.get("ROUNDHOUSE_COMINGS_RESULTS"):
-        commit = subprocess.run(["git", "rev-parse", "--short=8", "HEAD"], capture_output=True, text=True, check=True)
-        with Path(name).open("a") as file:
-            file.write(json.dumps({"commit": commit.stdout.strip(), "seed": SEED, **counts}) + "\n")
+    tell("ROUNDHOUSE_COMINGS_RESULTS", {"seed": SEED, **counts})

@@ -7,13 +7,11 @@ names a file to which a line of results is appended.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import shutil
 import signal
 import statistics
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from engines.demo_model import MODEL_DIR
 from roundhouse.client import Client, deployment
 from roundhouse.v1 import deployment_pb2, generation_pb2
 from tests.support.cluster import cluster
+from tests.support.results import tell
 from tests.support.undisturbed import KINDS, PROMPT, Came, options, read, reading
 
 KILLS = int(os.environ.get("ROUNDHOUSE_FAILOVER_KILLS", "30"))
@@ -99,19 +98,12 @@ async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path
             counts["exact"] += 1
             gaps_s += came.gaps_s
     assert counts["exact"] > 0.8 * KILLS
-    tell(counts, gaps_s)
-
-
-def tell(counts: Counter[str], gaps_s: list[float]) -> None:
-    """Appends a line of results, where one is wanted."""
-    result = {
-        "seed": SEED,
-        **counts,
-        "median_gap_ms": round(1000 * statistics.median(gaps_s), 1),
-        "longest_gap_ms": round(1000 * max(gaps_s), 1),
-    }
-    print(result)
-    if name := os.environ.get("ROUNDHOUSE_FAILOVER_RESULTS"):
-        commit = subprocess.run(["git", "rev-parse", "--short=8", "HEAD"], capture_output=True, text=True, check=True)
-        with Path(name).open("a") as file:
-            file.write(json.dumps({"commit": commit.stdout.strip(), **result}) + "\n")
+    tell(
+        "ROUNDHOUSE_FAILOVER_RESULTS",
+        {
+            "seed": SEED,
+            **counts,
+            "median_gap_ms": round(1000 * statistics.median(gaps_s), 1),
+            "longest_gap_ms": round(1000 * max(gaps_s), 1),
+        },
+    )

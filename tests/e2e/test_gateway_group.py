@@ -19,6 +19,7 @@ from roundhouse.kit.channel import cancelling, open_channel
 from roundhouse.kit.server import Listen, serve
 from roundhouse.kit.service import Service
 from roundhouse.v1 import inference_service_pb2
+from tests.support.cluster import eventually
 from tests.support.gateway_group import Group, gateway_group
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -75,22 +76,13 @@ class Client:
                 raise
 
 
-async def until(holds: Any, what: str) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not holds():  # noqa: ASYNC110 - of other processes there is no event
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"not within {PATIENCE_S:g} s: {what}") from None
-
-
 @contextlib.asynccontextmanager
 async def streaming(group: Group) -> AsyncIterator[Sequence[Client]]:
     """Runs clients for the block, from when all of them stream, each over a connection of its own."""
     clients = [Client(group.address) for _ in range(CLIENTS)]
     tasks = [asyncio.create_task(each.run()) for each in clients]
     try:
-        await until(lambda: all(each.position > 0 for each in clients), "all stream")
+        await eventually(lambda: all(each.position > 0 for each in clients), "all stream")
         yield clients
     finally:
         for task in tasks:
@@ -112,8 +104,10 @@ async def test_a_gateway_that_is_killed_takes_its_own_streams_along_and_their_cl
             psutil.Process(killed).kill()
 
             lost = counts[killed]
-            await until(lambda: sum(bool(each.ends) for each in clients) == lost, "those of one gateway are lost")
-            await until(lambda: all(each.stream_count == 1 + bool(each.ends) for each in clients), "all stream again")
+            await eventually(lambda: sum(bool(each.ends) for each in clients) == lost, "those of one gateway are lost")
+            await eventually(
+                lambda: all(each.stream_count == 1 + bool(each.ends) for each in clients), "all stream again"
+            )
             assert {code for each in clients for code in each.ends} == {grpc.StatusCode.UNAVAILABLE}
             assert sum(len(each.ends) for each in clients) == lost  # the others noticed nothing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roundhouse.kit.chain import EMPTY
 from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1.generation_pb2 import (
     EXACTNESS_EXACT,
@@ -15,7 +16,6 @@ from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, Ge
 from roundhouse.v1.receipt_pb2 import CancelReceipt
 
 DETACH_TTL_S = 60.0  # as engines have it
-_NO_TOKENS = bytes(32)  # the hash of an empty output
 
 
 def deadline_of(request: GenerateRequest | ChatRequest, remaining_s: float | None) -> float | None:
@@ -47,7 +47,7 @@ def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, wa
         Finished(
             choice=choice,
             reason=FINISH_REASON_CANCELLED,
-            token_hash=_NO_TOKENS,
+            token_hash=EMPTY,
             exactness=EXACTNESS_EXACT,
             cancel_cause=receipt.cause,
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from controlplane.gateway.live import RequestKey
 from roundhouse.kit.clock import Clock
+from roundhouse.kit.expiring import Expiring
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import receipt_pb2
 from roundhouse.v1.receipt_pb2 import CancelReceipt
@@ -20,7 +19,7 @@ class Unserved:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._receipts: OrderedDict[RequestKey, tuple[float, CancelReceipt]] = OrderedDict()  # oldest first
+        self._receipts: Expiring[RequestKey, CancelReceipt] = Expiring(clock, ttl_s=KEPT_S, limit=KEPT_COUNT)
 
     def put(self, key: RequestKey, cause: receipt_pb2.CancelCause, sequences: int) -> CancelReceipt:
         """Makes and keeps the receipt of a request that has just ended."""
@@ -37,20 +36,13 @@ class Unserved:
             output_token_count=0,
             receipt_time=to_timestamp(self._clock.now()),
         )
-        self.forget(key)
-        self._receipts[key] = (self._clock.monotonic() + KEPT_S, receipt)
-        if len(self._receipts) > KEPT_COUNT:
-            self._receipts.popitem(last=False)
+        self._receipts.put(key, receipt)
         return receipt
 
     def get(self, key: RequestKey) -> CancelReceipt | None:
         """Returns the receipt of a request; None if it did not end that way, or long ago."""
-        now_s = self._clock.monotonic()
-        while self._receipts and next(iter(self._receipts.values()))[0] <= now_s:
-            self._receipts.popitem(last=False)
-        entry = self._receipts.get(key)
-        return None if entry is None else entry[1]
+        return self._receipts.get(key)
 
     def forget(self, key: RequestKey) -> None:
         """Drops a receipt: the id names another request from now on."""
-        self._receipts.pop(key, None)
+        self._receipts.forget(key)

@@ -1,12 +1,12 @@
 """What is over is forgotten, by age and by number."""
 
-from engines.service.expiring import Expiring
+from roundhouse.kit.expiring import Expiring
 from tests.support.clock import FakeClock
 
 
 def test_an_entry_lives_for_its_time_from_when_it_was_last_put() -> None:
     clock = FakeClock()
-    kept: Expiring[int] = Expiring(clock, ttl_s=10, limit=100)
+    kept: Expiring[str, int] = Expiring(clock, ttl_s=10, limit=100)
     kept.put("a", 1)
     clock.advance(6)
     kept.put("b", 2)
@@ -18,7 +18,7 @@ def test_an_entry_lives_for_its_time_from_when_it_was_last_put() -> None:
 
 
 def test_only_the_newest_are_kept() -> None:
-    kept: Expiring[int] = Expiring(FakeClock(), ttl_s=10, limit=3)
+    kept: Expiring[str, int] = Expiring(FakeClock(), ttl_s=10, limit=3)
     for number in range(5):
         kept.put(str(number), number)
     kept.put("2", 22)
