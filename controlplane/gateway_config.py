@@ -33,6 +33,7 @@ class GatewayConfig:
     address_file: Path | None = None
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     stop_grace_s: float = 2.0  # for calls that run when it is told to stop
+    first_grace_s: float = 5.0  # for calls that come before the control plane has told what there is
     log_level: logs.Level = "info"
     gateway_count: int = 1  # processes behind one port
     shares_port: bool = False  # this is one of them

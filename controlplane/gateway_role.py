@@ -85,7 +85,8 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
         own = channel if config.token is None else Authorized(channel, config.token)
         callers = ToldCallers(clock, lambda: remote.routes.get().is_current)
         remote = RemoteRoutes(own, callers, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
-        gate = ToldGate(callers, clock, (each.full_name for each in forwarded))
+        first = _FirstTold(remote.routes, config.first_grace_s)
+        gate = ToldGate(callers, clock, (each.full_name for each in forwarded), first.wait)
         async with (
             gate.ending(),
             open_gateway(remote.routes, gateway_id=gateway_id, settings=config.admission) as gateway,
@@ -122,6 +123,27 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
                         control_plane=config.control_plane,
                     )
                     yield serving
+
+
+class _FirstTold:
+    """Waits for what a gateway must know before it can serve, for so long after it began and no longer.
+
+    A gateway that is started again behind the same port gets the calls of the one before at once.
+    """
+
+    def __init__(self, routes: Latest[Routes], within_s: float) -> None:
+        self._routes, self._end_s, self._is_over = routes, time.monotonic() + within_s, False
+
+    async def wait(self) -> None:
+        """Returns at once when the routes have been current, or the time is over."""
+        if self._is_over:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._end_s - time.monotonic())):
+                async for now in self._routes.watch():
+                    if now.is_current:
+                        break
+        self._is_over = True
 
 
 async def _end_with_parent(stop: asyncio.Event) -> None:

@@ -253,7 +253,7 @@ class Engine:
         if has_changed:
             became_ready_s = self._record.ready_time_s if status.state is State.READY else None
             self._state_time_s = became_ready_s or self._clock.now()
-        has_changed = has_changed or status.message != self._status.message or status.address != self._status.address
+        has_changed = has_changed or _news(status) != _news(self._status)
         self._status = status
         if has_changed:
             self._on_change()
@@ -265,6 +265,11 @@ class Engine:
                 self.bundle.remember(record)
             except OSError as error:
                 log.error("the next agent will not know this", replica=self.assigned.replica, error=str(error))
+
+
+def _news(status: Status) -> tuple[object, ...]:
+    """Returns what is reported at once when it changes; the rest waits for the next report."""
+    return status.message, status.address, status.progress
 
 
 def _last_words(bundle: Bundle) -> tuple[str, ...]:

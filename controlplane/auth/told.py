@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 import structlog
 
@@ -74,11 +74,18 @@ class ToldCallers:
 class ToldGate:
     """The gate of a gateway: asks callers if the control plane does, and serves nobody before that was told.
 
-    passed_on: full names of services that the control plane serves, and where it asks the callers itself.
+    passed_on: full names of services that the control plane serves, and where it asks the callers itself. first_told:
+    returns when the gateway has been told all that there is for the first time, or that has taken too long.
     """
 
-    def __init__(self, callers: ToldCallers, clock: Clock, passed_on: Iterable[str]) -> None:
-        self._callers, self._passed_on = callers, frozenset(passed_on)
+    def __init__(
+        self,
+        callers: ToldCallers,
+        clock: Clock,
+        passed_on: Iterable[str],
+        first_told: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._callers, self._passed_on, self._first_told = callers, frozenset(passed_on), first_told
         self._guard = Guard(callers, _NoNodes(), clock)
 
     @contextlib.asynccontextmanager
@@ -94,6 +101,8 @@ class ToldGate:
         Raises Unauthenticated, Forbidden and Unreachable.
         """
         is_open = method.rpartition(".")[0] in self._passed_on or RIGHTS.get(method) is Other.EVERYBODY
+        if not is_open:
+            await self._first_told()
         if is_open or self._callers.are_asked is False:
             yield
             return

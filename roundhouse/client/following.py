@@ -39,6 +39,7 @@ class Following:
         self._call: Any = None
         self.place = 0  # of the address that was called last
         self._is_first = True
+        self._called: set[int] = set()  # places
         self._is_reached = False  # somebody was, so that the request may have arrived
         self._left = asyncio.Event()
         self.has_ended = False  # the request itself, as far as one can know
@@ -99,6 +100,7 @@ class Following:
         if self._left.is_set():  # since then
             return
         self.place = self._connection.in_use if place is None else place
+        self._called.add(self.place)
         with self._connection.at(self.place):
             self._start()
 
@@ -137,6 +139,7 @@ class Following:
             self._step,
             error,
             is_first=self._is_first,
+            has_others=len(self._called) < len(self._connection.addresses),
             is_reached=self._is_reached,
             has_started=has_started,
             may_send=submission is not None and (submission.may_resume or not has_started),

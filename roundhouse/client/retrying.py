@@ -32,12 +32,19 @@ class Step(Enum):
 
 
 def next_step(
-    step: Step, error: RoundhouseError, *, is_first: bool, is_reached: bool, has_started: bool, may_send: bool
+    step: Step,
+    error: RoundhouseError,
+    *,
+    is_first: bool,
+    has_others: bool,
+    is_reached: bool,
+    has_started: bool,
+    may_send: bool,
 ) -> Step:
     """Returns the step after one that has ended in an error; raises the error if it is the last word.
 
-    is_first: there was no call before. is_reached: somebody answered at the address, in this call or before. may_send:
-    the request is ours, and may be sent again.
+    is_first: there was no call before. has_others: there are addresses that were not called yet. is_reached: somebody
+    answered at the address, in this call or before. may_send: the request is ours, and may be sent again.
     """
     reason = error.own_reason
     if step is Step.ATTACH and reason in _GONE and may_send:
@@ -48,6 +55,8 @@ def next_step(
         return Step.RESEND
     if is_broken(error) and is_reached:
         return Step.ATTACH if has_started or not may_send else Step.RESEND
+    if has_others and isinstance(error, Unreachable) and reason in _WENT_DOWN:
+        return step  # it is this server that cannot serve now, one that has just been started for example
     is_verdict = is_first or reason == errors_pb2.ERROR_REASON_ENGINE_LOST
     if isinstance(error, Unreachable) and not is_verdict:
         return step

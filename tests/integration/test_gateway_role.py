@@ -125,12 +125,35 @@ async def test_while_the_control_plane_is_away_that_is_said_and_health_tells_mod
             await client.generate("ghost", "Hello").text()
 
 
+@contextlib.asynccontextmanager
+async def deaf_gateway() -> AsyncIterator[str]:
+    """Yields the address of a gateway whose control plane is not there."""
+    config = GatewayConfig(Listen("127.0.0.1", 0), "127.0.0.1:1", stop_grace_s=0.0, first_grace_s=0.0)
+    async with running(config) as serving:
+        yield serving.address
+
+
 async def test_a_gateway_that_has_never_heard_of_its_control_plane_says_that_it_does_not_serve() -> None:
-    config = GatewayConfig(Listen("127.0.0.1", 0), "127.0.0.1:1", stop_grace_s=0.0)
-    async with running(config) as serving, open_channel(serving.address) as channel:
+    async with deaf_gateway() as address, open_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         assert (await stub.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
-        async with Client(serving.address) as client:
+        async with Client(address) as client:
             with pytest.raises(Unreachable, match="whether callers are asked") as refusal:
                 await client.generate("chat", "Hello").text()
             assert refusal.value.retry_after_s is not None
+
+
+@pytest.mark.parametrize("attaches", [False, True])
+async def test_a_client_that_meets_a_gateway_that_cannot_serve_yet_asks_the_next(house: House, attaches: bool) -> None:
+    async with deaf_gateway() as address, Client([address, house.through.address]) as client:
+        with pytest.raises(NotFound, match="ghost"):
+            await (client.attach("ghost", "mine") if attaches else client.generate("ghost", "Hello")).text()
+        assert client.address == house.through.address
+
+
+async def test_who_calls_a_gateway_before_it_has_heard_of_anything_waits_for_that(tmp_path: Path) -> None:
+    async with plane_on(tmp_path / "controlplane") as plane:
+        config = GatewayConfig(Listen("127.0.0.1", 0), plane.address, stop_grace_s=0.0, first_grace_s=60.0)
+        async with running(config) as serving, Client(serving.address) as client:
+            with pytest.raises(NotFound, match="ghost"):
+                await client.generate("ghost", "Hello").text()

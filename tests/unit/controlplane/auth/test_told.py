@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -50,6 +51,8 @@ class House:
         self.clock, self.is_heard = FakeClock(), True
         self.callers = ToldCallers(self.clock, lambda: self.is_heard)
         self.servicer = Servicer()
+        self.is_first_told = asyncio.Event()
+        self.is_first_told.set()
         self.channel: grpc.aio.Channel
 
     @contextlib.asynccontextmanager
@@ -58,13 +61,16 @@ class House:
             Service(node_service_pb2.DESCRIPTOR.services_by_name["NodeService"], self.servicer),
             Service(catalog_service_pb2.DESCRIPTOR.services_by_name["CatalogService"], self.servicer),
         ]
-        gate = ToldGate(self.callers, self.clock, ["roundhouse.v1.CatalogService"])
+        gate = ToldGate(self.callers, self.clock, ["roundhouse.v1.CatalogService"], self._first_told)
         async with (
             gate.ending(),
             serve(Listen("127.0.0.1", 0), services, grace_s=0, gate=gate) as serving,
             open_channel(serving.address) as self.channel,
         ):
             yield
+
+    async def _first_told(self) -> None:
+        await self.is_first_told.wait()
 
     async def answer(self, token: str = "", method: str = OWN) -> str:
         """Calls a method; returns its reason, or OK."""
@@ -87,6 +93,15 @@ async def test_before_anything_was_told_nobody_is_served_but_by_the_control_plan
     assert [await house.answer(), await house.answer("rha_ada")] == ["INTERRUPTED"] * 2
     assert [await house.answer(method=each) for each in (PASSED_ON, HEALTH)] == ["OK"] * 2
     assert house.servicer.called_by == []
+
+
+async def test_who_calls_before_the_first_word_waits_for_it(house: House) -> None:
+    house.is_first_told.clear()
+    early = [asyncio.create_task(house.answer(each)) for each in ("rha_ada", "rha_bob")]
+    assert await house.answer(method=PASSED_ON) == "OK"
+    house.callers.take(ADA)
+    house.is_first_told.set()
+    assert await asyncio.gather(*early) == ["OK", "TOKEN_INVALID"]
 
 
 async def test_where_nobody_is_asked_everybody_is_served(house: House) -> None:
