@@ -33,17 +33,20 @@ class Way:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    source: str, cores: Collection[int], folder: Path, *, profile: Path | None = None
+    source: str, cores: Collection[int], folder: Path, *, name: str = "gateway", profile: Path | None = None
 ) -> AsyncIterator[Way]:
-    """Runs a gateway for the block. profile: where its functions are counted, by cProfile, which makes it slow."""
-    address = folder / "gateway.address"
+    """Runs a gateway for the block.
+
+    source: what tells it its routes. profile: where its functions are counted, by cProfile, which makes it slow.
+    """
+    address = folder / f"{name}.address"
     address.unlink(missing_ok=True)
     arguments = ["controlplane", "--role", "gateway", "--control-plane", source, "--listen", "127.0.0.1:0"]
     arguments += ["--address-file", str(address)]
     profiled = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
     command = [sys.executable, *profiled, "-m", *arguments]
-    async with _process("gateway", command, cores, folder, address.exists) as process:
-        yield Way("gateway", address.read_text(encoding="utf-8").strip(), process.pid)
+    async with running(name, command, cores, folder, address.exists) as process:
+        yield Way(name, address.read_text(encoding="utf-8").strip(), process.pid)
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +59,7 @@ async def envoy(source: str, cores: Collection[int], folder: Path) -> AsyncItera
     config = folder / "envoy.json"
     config.write_text(json.dumps(envoy_config(port, source)), encoding="utf-8")
     command = [str(binary), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
-    async with _process("envoy", command, cores, folder, lambda: _answers(port)) as process:
+    async with running("envoy", command, cores, folder, lambda: _answers(port)) as process:
         yield Way("envoy", f"127.0.0.1:{port}", process.pid)
 
 
@@ -119,9 +122,10 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _process(
+async def running(
     name: str, command: Sequence[str], cores: Collection[int], folder: Path, is_up: Callable[[], bool]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs a program for the block, on some cores. is_up: tells when it can be used."""
     log = folder / f"{name}.log"
     with log.open("wb") as stderr, on_cores(cores):
         process = await asyncio.create_subprocess_exec(*command, stdout=stderr, stderr=stderr, cwd=ROOT)
