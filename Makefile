@@ -26,7 +26,8 @@ test: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## runs the tests that need neither 
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu" $(T)
 
 test-slow: $(PACKAGE) $(PROTOS) $(STUBS) $(NODE) ## runs the tests that take minutes
-	@$(BIN)/pytest -m "slow and not gpu" $(T) || [ $$? -eq 5 ]  # 5: there is none
+	@$(BIN)/pytest -n 2 --dist loadfile -m "slow and not gpu" --ignore tests/e2e $(T) || [ $$? -eq 5 ]  # 5: there is none
+	@$(BIN)/pytest -m "slow and not gpu" tests/e2e $(T) || [ $$? -eq 5 ]
 
 check: $(PACKAGE) $(PROTOS) $(NODE) ## checks style, types, the direction of imports, and the contract
 	$(BIN)/ruff check --quiet --output-format concise

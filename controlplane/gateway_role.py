@@ -27,7 +27,7 @@ from roundhouse.kit.clock import SystemClock
 from roundhouse.kit.errors import Unreachable
 from roundhouse.kit.files import announced
 from roundhouse.kit.forward import Forwarded
-from roundhouse.kit.latest import Latest
+from roundhouse.kit.latest import Latest, first_of
 from roundhouse.kit.server import Served, Serving, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.tasks import looping
@@ -85,7 +85,7 @@ async def running(config: GatewayConfig) -> AsyncIterator[Serving]:
         own = channel if config.token is None else Authorized(channel, config.token)
         callers = ToldCallers(clock, lambda: remote.routes.get().is_current)
         remote = RemoteRoutes(own, callers, gateway_id=gateway_id, random=random.random, now_s=time.monotonic)
-        first = _FirstTold(remote.routes, config.first_grace_s)
+        first = _FirstTold(remote.routes, callers, config.first_grace_s)
         gate = ToldGate(callers, clock, (each.full_name for each in forwarded), first.wait)
         async with (
             gate.ending(),
@@ -131,19 +131,17 @@ class _FirstTold:
     A gateway that is started again behind the same port gets the calls of the one before at once.
     """
 
-    def __init__(self, routes: Latest[Routes], within_s: float) -> None:
-        self._routes, self._end_s, self._is_over = routes, time.monotonic() + within_s, False
+    def __init__(self, routes: Latest[Routes], callers: ToldCallers, within_s: float) -> None:
+        self._routes, self._refusal = routes, callers.refusal
+        self._end_s = time.monotonic() + within_s
 
     async def wait(self) -> None:
-        """Returns at once when the routes have been current, or the time is over."""
-        if self._is_over:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, self._end_s - time.monotonic())):
-                async for now in self._routes.watch():
-                    if now.is_current:
-                        break
-        self._is_over = True
+        """Returns at once when all was told for the first time, or nothing will be, or the time is over."""
+        while (left_s := self._end_s - time.monotonic()) > 0:
+            if self._routes.get().is_current or self._refusal.is_set():
+                self._end_s = 0.0
+                return
+            await first_of([self._routes.newer(), self._refusal], most_s=left_s)
 
 
 async def _end_with_parent(stop: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -35,6 +36,7 @@ class ToldCallers:
         self._known: Known | None = None
         self.are_asked: bool | None = None  # None: that was not told yet
         self.ended: Changes[str] = Changes()
+        self.refusal = asyncio.Event()  # set once the control plane has refused this gateway
 
     def take(self, told: pb.Callers) -> None:
         """Takes in whom the control plane knows now. Once callers are asked, they are asked for ever."""
@@ -50,6 +52,7 @@ class ToldCallers:
 
     def refused(self) -> None:
         """Notes that the control plane asked who this gateway is, and did not like the answer: so callers are asked."""
+        self.refusal.set()
         if not self.are_asked:
             self._replace({})
 

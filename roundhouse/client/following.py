@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from roundhouse.client.connection import Connection
-from roundhouse.client.retrying import Patience, Step, is_broken, next_step
+from roundhouse.client.retrying import Patience, Step, is_broken, is_not_up, next_step
 from roundhouse.client.seen import Event, Seen
 from roundhouse.client.stream import was_left
 from roundhouse.client.submission import Submission
@@ -120,7 +120,7 @@ class Following:
         """Waits and calls again; raises what ends the stream."""
         try:
             self._step = self._next(error)
-            self._is_first = False
+            self._is_first = self._is_first and is_not_up(error)
             await first_of([self._left], most_s=self._patience.pause_s(error))
         except RoundhouseError as last:
             is_late, submission = isinstance(last, DeadlineExceeded), self._submission

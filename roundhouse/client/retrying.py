@@ -43,8 +43,9 @@ def next_step(
 ) -> Step:
     """Returns the step after one that has ended in an error; raises the error if it is the last word.
 
-    is_first: there was no call before. has_others: there are addresses that were not called yet. is_reached: somebody
-    answered at the address, in this call or before. may_send: the request is ours, and may be sent again.
+    is_first: there was no call before that somebody served. has_others: there are addresses that were not called yet.
+    is_reached: somebody answered at the address, in this call or before. may_send: the request is ours, and may be sent
+    again.
     """
     reason = error.own_reason
     if step is Step.ATTACH and reason in _GONE and may_send:
@@ -55,9 +56,8 @@ def next_step(
         return Step.RESEND
     if is_broken(error) and is_reached:
         return Step.ATTACH if has_started or not may_send else Step.RESEND
-    if has_others and isinstance(error, Unreachable) and reason in _WENT_DOWN:
-        return step  # it is this server that cannot serve now, one that has just been started for example
-    is_verdict = is_first or reason == errors_pb2.ERROR_REASON_ENGINE_LOST
+    is_verdict = is_first and not (has_others and is_not_up(error))
+    is_verdict = is_verdict or reason == errors_pb2.ERROR_REASON_ENGINE_LOST
     if isinstance(error, Unreachable) and not is_verdict:
         return step
     raise error
@@ -67,6 +67,11 @@ def is_broken(error: RoundhouseError) -> bool:
     """Tells whether the way to the request is gone, or who stood there; anything else is said of the request itself."""
     went_down = error.own_reason in _WENT_DOWN and error.retry_after_s is None
     return isinstance(error, NotConnected) or (isinstance(error, Unreachable) and went_down)
+
+
+def is_not_up(error: RoundhouseError) -> bool:
+    """Tells whether a server says that it cannot serve anybody now, as one may that has just been started."""
+    return isinstance(error, Unreachable) and not isinstance(error, NotConnected) and error.own_reason in _WENT_DOWN
 
 
 class Patience:

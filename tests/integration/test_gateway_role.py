@@ -151,6 +151,12 @@ async def test_a_client_that_meets_a_gateway_that_cannot_serve_yet_asks_the_next
         assert client.address == house.through.address
 
 
+async def test_a_client_that_meets_none_that_can_serve_is_told_so_at_once() -> None:
+    async with deaf_gateway() as one, deaf_gateway() as other, Client([one, other]) as client:
+        with pytest.raises(Unreachable, match="whether callers are asked"):
+            await client.generate("chat", "Hello").text()
+
+
 async def test_who_calls_a_gateway_before_it_has_heard_of_anything_waits_for_that(tmp_path: Path) -> None:
     async with plane_on(tmp_path / "controlplane") as plane:
         config = GatewayConfig(Listen("127.0.0.1", 0), plane.address, stop_grace_s=0.0, first_grace_s=60.0)
