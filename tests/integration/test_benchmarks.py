@@ -101,3 +101,15 @@ def test_two_minutes_of_soak_lose_nothing_and_keep_the_memory_of_a_gateway(tmp_p
     assert set(records["end"]["requests"]) == {"read", "cancel", "leave", "read slowly"}
     memory = records["memory"]
     assert memory["last_rss_bytes"] - memory["warm_rss_bytes"] < MOST_GROWTH_BYTES, memory
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(PATIENCE_S)
+def test_cancels_at_random_leave_nothing_behind_and_every_receipt_adds_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.receipts", "--model", "demo", "--cancels", "1000"]
+    subprocess.run([*command, "--results", str(tmp_path)], cwd=ROOT, check=True, timeout=PATIENCE_S)
+    [raw] = tmp_path.glob("*.jsonl")
+    [found] = [record for record in read(raw) if record["kind"] == "receipts"]
+    assert (found["left_behind"], found["error_count"]) == ([], 0)
+    assert set(found["ways"]) == {"cancel", "cancel twice", "leave", "cancel before", "cancel after"}
+    assert found["outcomes"].keys() == {"CANCELLED", "ALREADY_FINISHED", "NOT_ARRIVED"}
