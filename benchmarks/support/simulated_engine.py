@@ -92,7 +92,9 @@ class SimulatedEngine:
             sequence.is_cancelled = True
             sequence.stepped.set()
             outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED
-        return pb.CancelRequestResponse(receipt=receipt_pb2.CancelReceipt(outcome=outcome))
+        return pb.CancelRequestResponse(
+            receipt=receipt_pb2.CancelReceipt(outcome=outcome, attempt=int(sequence is not None))
+        )
 
     def finish(self) -> None:
         """Lets all that run or wait come to their end with their next token."""

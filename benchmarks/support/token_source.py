@@ -104,6 +104,7 @@ class Source:
         elif request.request_id in self._ended:
             receipt.outcome = receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED
             receipt.output_token_count = self._ended[request.request_id]
+        receipt.attempt = int(receipt.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED)  # 1 of what ran here
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
     async def live(self) -> dict[str, int]:

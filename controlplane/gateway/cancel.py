@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from controlplane.gateway.admission.admission import Admission
+from controlplane.gateway.depositing import Depositing, best_of
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.polling import ANSWER_S, answer_s, ask
@@ -35,37 +36,46 @@ class Canceller:
         live: LiveRequests,
         tombstones: Tombstones,
         admission: Admission,
+        depositing: Depositing,
     ) -> None:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
-        self._admission = admission
+        self._admission, self._depositing = admission, depositing
 
     async def cancel(self, key: RequestKey, location: str, timeout_s: float | None) -> Receipt:
         """Returns the receipt of the engine that has or had the request, else one that says what could be learned.
 
-        What waits here is at no engine. What an engine has given up may be at another one.
+        What waits here is at no engine, and others are to know that before it is said. What an engine has given up may
+        be at another one.
         """
         waited = self._admission.cancel(key)
         if waited is not None:
-            return self._tombstones.put(key, waited)  # it may be on its way once more
+            waited = self._tombstones.put(key, waited)  # it may be on its way once more
+            await self._depositing.wait(key, answer_s(timeout_s))
+            return waited
         is_withdrawn = self._live.withdraw(key)
         said, known, routes = parse_location(location), self._live.where(key), self._routes()
         places = whereabouts(key.deployment, known, said, routes)
         unreachable = list(places.unreachable)
         party, cause = Party(key.principal), receipt_pb2.CANCEL_CAUSE_CLIENT
         given_up: list[Receipt] = []
+        deposited: list[Receipt] = []
         for asking in (places.first, places.rest):
             receipts, silent = await self._ask(key, asking, party, cause, answer_s(timeout_s))
             unreachable += silent
             came = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
-            given_up += [each for each in came if each.cause in GIVEN_UP]
-            found = [each for each in came if each.cause not in GIVEN_UP]
+            deposited += [each for each in came if not each.attempt]
+            ran = [each for each in came if each.attempt]
+            given_up += [each for each in ran if each.cause in GIVEN_UP]
+            found = [each for each in ran if each.cause not in GIVEN_UP]
             if found:
                 return min(found, key=_rank)
         if is_withdrawn:
             return _withdrawn(key)
         if given_up:
             return min(given_up, key=_rank)
-        unserved = self._admission.receipt(key)
+        if known is not None or said.engine_uuid:
+            deposited = []  # before an engine had it
+        unserved = best_of(self._admission.receipt(key), deposited, all_answered=not unreachable)
         if unserved is not None:
             return unserved
         present = routes.replicas.get(key.deployment, ())

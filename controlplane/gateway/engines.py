@@ -76,6 +76,17 @@ class Engines:
         answer: type[inference_service_pb2.CancelRequestResponse] = inference_service_pb2.CancelRequestResponse
         return await self._unary(route, "CancelRequest", request, answer, hop, timeout_s)
 
+    async def deposit(
+        self, route: Route, receipt: receipt_pb2.CancelReceipt, party: Party, *, timeout_s: float
+    ) -> None:
+        """Has an engine keep the receipt of a request that ended elsewhere; raises grpc.RpcError if it does not."""
+        hop = self._hop(route, party)
+        hop.unserved.CopyFrom(receipt)
+        request = inference_service_pb2.CancelRequestRequest(
+            deployment=receipt.deployment, request_id=receipt.request_id
+        )
+        await self._unary(route, "CancelRequest", request, inference_service_pb2.CancelRequestResponse, hop, timeout_s)
+
     async def get(
         self, route: Route, request: inference_service_pb2.GetRequestRequest, party: Party, *, timeout_s: float
     ) -> inference_service_pb2.GetRequestResponse:

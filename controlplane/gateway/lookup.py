@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import grpc
 
 from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import GIVEN_UP, lost
+from controlplane.gateway.depositing import best_of
 from controlplane.gateway.engines import Engines, Party
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.placing import RETRY_AFTER_S
@@ -15,15 +17,17 @@ from controlplane.gateway.polling import answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes
+from roundhouse.internal import unserved
 from roundhouse.internal.hops import parse_location
 from roundhouse.internal.request_pages import format_page_token, parse_page_token, place_of
 from roundhouse.kit.errors import Conflict, NotFound, Resource, RoundhouseError, Unreachable
 from roundhouse.kit.times import to_timestamp
-from roundhouse.v1 import errors_pb2, inference_service_pb2, request_pb2
+from roundhouse.v1 import errors_pb2, inference_service_pb2, receipt_pb2, request_pb2
 
 PAGE_SIZE = 100
 _NO = frozenset({grpc.StatusCode.NOT_FOUND})
 Found = request_pb2.InferenceRequest
+Receipt = receipt_pb2.CancelReceipt
 
 
 class Lookup:
@@ -45,52 +49,35 @@ class Lookup:
 
         Raises NotFound if nobody has it, Conflict if it is lost, Unreachable if not everybody could be asked.
         """
-        said, known, routes = parse_location(location), self._live.where(key), self._routes()
-        places = whereabouts(key.deployment, known, said, routes)
-        unreachable = list(places.unreachable)
-        request = inference_service_pb2.GetRequestRequest(deployment=key.deployment, request_id=key.request_id)
-        found: list[tuple[Route, Found]] = []
-        for asking in (places.first, places.rest):
-            answers, silent = await ask(
-                asking,
-                lambda each: self._engines.get(each, request, Party(key.principal), timeout_s=answer_s(timeout_s)),
-                no=_NO,
-            )
-            unreachable += silent
-            found += [(route, answer.request) for route, answer in answers]
-            if any(not _is_given_up(each) for _, each in found):
-                break
-        if found:
-            return max(found, key=lambda each: _rank(each[1]))
-        present = routes.replicas.get(key.deployment, ())
-        replica = gone(known, said, present, is_live=self._live.is_live(key))
-        if replica is not None:
-            raise _lost(key, replica)
-        if unreachable or (said.engine_uuid and not places.first):
-            raise _unknown(key, unreachable)
-        raise _not_found(key)
+        heard = await self._ask(key, location, timeout_s)
+        best = heard.best()
+        if best is None:
+            raise _absent(key, heard)
+        return best
 
     async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
-        """Returns what is known of a request; see `find`. One that is lost is told of as long as that is remembered."""
+        """Returns what is known of a request; raises as `find` does.
+
+        One that ended while it waited, here or at another gateway, that is lost, or that is refused, is told of as long
+        as that is remembered.
+        """
         if self._admission.is_waiting(key):
             return self._waiting(key)
-        unserved = self._admission.receipt(key)
-        if unserved is not None:
-            return self._ended(key, receipt=unserved)
-        try:
-            return (await self.find(key, location, timeout_s))[1]
-        except Conflict as error:
-            return self._ended(key, receipt=lost(key, error.metadata["replica"]))
-        except (NotFound, Unreachable):
-            receipt = self._tombstones.receipt(key)
-            if receipt is None:
-                raise
-            return Found(
-                deployment=key.deployment,
-                request_id=key.request_id,
-                state=request_pb2.REQUEST_STATE_NEVER_CAME,
-                receipt=receipt,
-            )
+        heard = await self._ask(key, location, timeout_s)
+        best = heard.best()
+        if best is not None and best[1].state != request_pb2.REQUEST_STATE_NEVER_CAME:
+            return best[1]
+        ended = best_of(self._admission.receipt(key), heard.deposited, all_answered=not heard.unreachable)
+        if ended is not None:
+            return unserved.view(ended)
+        if best is not None:
+            return best[1]
+        if heard.gone is not None:
+            return _told(key, request_pb2.REQUEST_STATE_ENDED, lost(key, heard.gone))
+        receipt = self._tombstones.receipt(key)
+        if receipt is None:
+            raise _absent(key, heard)
+        return _told(key, request_pb2.REQUEST_STATE_NEVER_CAME, receipt)
 
     async def list(
         self, principal: str, request: inference_service_pb2.ListRequestsRequest, timeout_s: float | None
@@ -103,7 +90,10 @@ class Lookup:
             present,
             lambda each: self._engines.list(each, request, Party(principal), timeout_s=answer_s(timeout_s)),
         )
-        found = [each for _, answer in answers for each in answer.requests]
+        # What one gateway has left with two engines, as the first did not seem to take it, is told once.
+        told = [each for _, answer in answers for each in answer.requests]
+        deposited = {place_of(each): each for each in told if _is_deposited(each)}
+        found = [*(each for each in told if not _is_deposited(each)), *deposited.values()]
         if not request.states or request_pb2.REQUEST_STATE_WAITING in request.states:
             mine = [
                 self._waiting(each)
@@ -129,15 +119,58 @@ class Lookup:
             arrival_time=to_timestamp(self._admission.arrival_time_s(key)),
         )
 
-    @staticmethod
-    def _ended(key: RequestKey, **fields: object) -> Found:
-        made: Found = Found(
-            deployment=key.deployment,
-            request_id=key.request_id,
-            state=request_pb2.REQUEST_STATE_ENDED,
-            **fields,  # type: ignore[arg-type]
-        )
-        return made
+    async def _ask(self, key: RequestKey, location: str, timeout_s: float | None) -> _Heard:
+        said, known, routes = parse_location(location), self._live.where(key), self._routes()
+        places = whereabouts(key.deployment, known, said, routes)
+        request = inference_service_pb2.GetRequestRequest(deployment=key.deployment, request_id=key.request_id)
+        heard = _Heard(unreachable=list(places.unreachable))
+        for asking in (places.first, places.rest):
+            answers, silent = await ask(
+                asking,
+                lambda each: self._engines.get(each, request, Party(key.principal), timeout_s=answer_s(timeout_s)),
+                no=_NO,
+            )
+            heard.unreachable += silent
+            heard.found += [(route, answer.request) for route, answer in answers if not _is_deposited(answer.request)]
+            if known is None and not said.engine_uuid:  # else an engine has had it since
+                heard.deposited += [each.request.receipt for _, each in answers if _is_deposited(each.request)]
+            if any(not _is_given_up(each) for _, each in heard.found):
+                break
+        if said.engine_uuid and not places.first:
+            heard.unreachable.append("its engine")
+        present = routes.replicas.get(key.deployment, ())
+        heard.gone = gone(known, said, present, is_live=self._live.is_live(key))
+        return heard
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What engines said of one id."""
+
+    found: list[tuple[Route, Found]] = field(default_factory=list)  # runs
+    deposited: list[Receipt] = field(default_factory=list)  # of a request that ended while it waited at a gateway
+    unreachable: list[str] = field(default_factory=list)
+    gone: str | None = None  # the replica that is certain to have run it, and is no more
+
+    def best(self) -> tuple[Route, Found] | None:
+        """Returns the run that counts."""
+        return max(self.found, key=lambda each: _rank(each[1]), default=None)
+
+
+def _absent(key: RequestKey, heard: _Heard) -> RoundhouseError:
+    """Returns the error of a request that nobody has who could be asked."""
+    if heard.gone is not None:
+        return _lost(key, heard.gone)
+    return _unknown(key, heard.unreachable) if heard.unreachable else _not_found(key)
+
+
+def _told(key: RequestKey, state: request_pb2.RequestState, receipt: Receipt) -> Found:
+    return Found(deployment=key.deployment, request_id=key.request_id, state=state, receipt=receipt)
+
+
+def _is_deposited(found: Found) -> bool:
+    """Tells whether an engine only keeps the receipt that a gateway has left with it."""
+    return found.state == request_pb2.REQUEST_STATE_ENDED and not found.attempt
 
 
 def _is_given_up(found: Found) -> bool:
@@ -170,8 +203,7 @@ def _lost(key: RequestKey, replica: str) -> Conflict:
 
 def _unknown(key: RequestKey, unreachable: list[str]) -> Unreachable:
     return Unreachable(
-        f'where request "{key.request_id}" runs cannot be told, {", ".join(unreachable) or "its engine"} does not '
-        "answer: try again",
+        f'where request "{key.request_id}" runs cannot be told, {", ".join(unreachable)} does not answer: try again',
         reason=errors_pb2.ERROR_REASON_INTERRUPTED,
         retry_after_s=RETRY_AFTER_S,
     )

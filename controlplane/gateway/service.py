@@ -12,6 +12,7 @@ from typing import Any
 from controlplane.auth.caller import caller
 from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.cancel import Canceller
+from controlplane.gateway.depositing import Depositing
 from controlplane.gateway.engines import Engines
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.gateway.lookup import Lookup
@@ -30,7 +31,7 @@ from roundhouse.v1 import inference_service_pb2 as pb
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 MAX_PAGE_SIZE = 1000
-_LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients are gone
+_LEAVE_S = 2.0  # on the way down, time for engines to hear that their clients are gone, and of what ended in the line
 
 
 _Named = pb.GenerateRequest | pb.ChatRequest | pb.AttachRequest | pb.GetRequestRequest | pb.CancelRequestRequest
@@ -47,8 +48,9 @@ class Gateway:
         lookup: Lookup,
         tombstones: Tombstones,
         admission: Admission,
+        depositing: Depositing,
     ) -> None:
-        self._routes, self._relay, self._tombstones = routes, relay, tombstones
+        self._routes, self._relay, self._tombstones, self._depositing = routes, relay, tombstones, depositing
         self._canceller, self._lookup = canceller, lookup
         self.admission = admission  # tells who waits
 
@@ -59,6 +61,7 @@ class Gateway:
             yield
         finally:
             self._relay.end()
+            self._depositing.end()
 
     async def Generate(self, request: pb.GenerateRequest, context: Any) -> None:
         """Relays the continuation of a prompt."""
@@ -124,11 +127,12 @@ async def open_gateway(
     clock = SystemClock()
     engines, live, tombstones = Engines(gateway_id or uuid.uuid4().hex), LiveRequests(), Tombstones(clock)
     router = Router(routes.get, clock, random.random)
-    admission = Admission(settings or AdmissionSettings(), routes.get, clock)
-    canceller = Canceller(routes.get, engines, live, tombstones, admission)
-    lookup = Lookup(routes.get, engines, live, tombstones, admission)
     try:
         async with Background(grace_s=_LEAVE_S) as leaving, Background() as keeping:
+            depositing = Depositing(routes.get, engines, leaving, random.random)
+            admission = Admission(settings or AdmissionSettings(), routes.get, clock, deposit=depositing.start)
+            canceller = Canceller(routes.get, engines, live, tombstones, admission, depositing)
+            lookup = Lookup(routes.get, engines, live, tombstones, admission)
             relay = Relay(
                 routes,
                 engines,
@@ -143,7 +147,7 @@ async def open_gateway(
             )
             following = {"gateway routes": lambda: _follow(routes, engines, live, router, admission)}
             async with looping(following):
-                yield Gateway(routes, relay, canceller, lookup, tombstones, admission)
+                yield Gateway(routes, relay, canceller, lookup, tombstones, admission, depositing)
     finally:
         await engines.keep_only(frozenset())
 

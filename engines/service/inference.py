@@ -88,9 +88,12 @@ class Inference:
     async def CancelRequest(
         self, request: inference_service_pb2.CancelRequestRequest, _context: Context, hop: hop_pb2.Hop
     ) -> inference_service_pb2.CancelRequestResponse:
-        """Ends a request and proves it."""
+        """Ends a request and proves it; or keeps the receipt of one that has ended at its gateway."""
         checks.check_named(request)
         self._require_deployment(request.deployment)
+        if hop.HasField("unserved"):
+            kept = self._requests.keep(hop.principal, request.request_id, hop.unserved)
+            return inference_service_pb2.CancelRequestResponse(receipt=kept)
         has_left = hop.cancel_cause == receipt_pb2.CANCEL_CAUSE_DISCONNECT
         cause = Cause.DISCONNECT if has_left else Cause.CLIENT
         receipt = await self._requests.cancel(hop.principal, request.request_id, cause, hop.follower)

@@ -1,10 +1,11 @@
-"""The requests of an engine: that run, that ended lately, and that were cancelled before they came."""
+"""The requests of an engine: that run, that ended lately, here or before they came, and that are not to come."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -18,6 +19,7 @@ from engines.service.identity import Identity
 from engines.service.outcome import Outcome
 from engines.service.run import Run
 from engines.service.wakeups import Wakeups
+from roundhouse.internal import unserved
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import AlreadyExists, Conflict, NoCapacity, NotFound, Resource, RoundhouseError, Unreachable
 from roundhouse.kit.expiring import Expiring
@@ -74,6 +76,10 @@ class Requests:
         self._live: dict[str, Run] = {}
         self._live_sequence_count = 0
         self._ended: Expiring[str, request_pb2.InferenceRequest] = Expiring(
+            clock, ttl_s=memory.receipt_ttl_s, limit=memory.receipt_limit
+        )
+        # Beside them, since a line that is left by thousands must not displace what ran.
+        self._unserved: Expiring[str, request_pb2.InferenceRequest] = Expiring(
             clock, ttl_s=memory.receipt_ttl_s, limit=memory.receipt_limit
         )
         self._logs: Archive[Run] = Archive(clock, limit=memory.log_limit)
@@ -143,11 +149,10 @@ class Requests:
         the request was cancelled before it came; NoCapacity if there are as many as may be.
         """
         key, request_id = arrival.key, arrival.request_id
-        before = self._ended.get(key)
+        before = self._over(key)
         if key in self._live or (before is not None and before.attempt >= arrival.attempt):
             raise _exists(request_id)
-        was_cancelled = before is not None and before.receipt.outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED
-        if was_cancelled or self._tombstones.get(key) is not None:
+        if (before is not None and _was_cancelled(before.receipt)) or self._tombstones.get(key) is not None:
             message = (
                 f'request "{request_id}" was cancelled before it arrived: choose another request_id to run it anyway'
             )
@@ -178,13 +183,28 @@ class Requests:
                 return receipts.unproven(self._identity, run, self._clock.now(), is_told=True)
         elif cause is Cause.DISCONNECT and follower:
             self._departed.put(_of_follower(key, follower), True)
-        ended = self._ended.get(key)
+        ended = self._over(key)
         if ended is not None:
-            if cause is Cause.CLIENT and ended.receipt.cause in _GOES_ON:
+            if cause is Cause.CLIENT and (ended.receipt.cause in _GOES_ON or unserved.may_come_again(ended.receipt)):
                 self._refuse_later(key, request_id)
             return ended.receipt
         # A request that was refused has left nothing behind, so it counts as one that never came.
         return self._refuse_later(key, request_id) if cause is Cause.CLIENT else self._not_arrived(key, request_id)
+
+    def keep(self, principal: str, request_id: str, receipt: receipt_pb2.CancelReceipt) -> receipt_pb2.CancelReceipt:
+        """Keeps the receipt of a request that ended while it waited at a gateway, unless it runs here or has run here.
+
+        Returns the receipt that there is then; of one that runs it is UNPROVEN.
+        """
+        key = key_of(principal, request_id)
+        run = self._live.get(key)
+        if run is not None:
+            return receipts.unproven(self._identity, run, self._clock.now(), is_told=False)
+        before = self._over(key)
+        if before is not None and (before.attempt or unserved.rank(before.receipt) >= unserved.rank(receipt)):
+            return before.receipt
+        self._unserved.put(key, unserved.view(receipt))
+        return receipt
 
     def view(self, principal: str, request_id: str) -> request_pb2.InferenceRequest:
         """Returns what is known of a request; raises NotFound if nothing is."""
@@ -192,7 +212,7 @@ class Requests:
         run = self._live.get(key)
         if run is not None:
             return views.living(self._identity, run)
-        ended = self._ended.get(key)
+        ended = self._over(key)
         if ended is not None:
             return ended
         tombstone = self._tombstones.get(key)
@@ -206,9 +226,13 @@ class Requests:
         for key, run in self._live.items():
             if key.startswith(prefix):
                 yield views.living(self._identity, run)
-        for key, ended in self._ended.items():
+        for key, ended in chain(self._ended.items(), self._unserved.items()):
             if key.startswith(prefix) and key not in self._live:
                 yield ended
+
+    def _over(self, key: str) -> request_pb2.InferenceRequest | None:
+        """Returns a request that ran, or else ended before it came; not both are kept."""
+        return self._ended.get(key) or self._unserved.get(key)
 
     def _refuse_later(self, key: str, request_id: str) -> receipt_pb2.CancelReceipt:
         """Has all runs of a request that come from now on refused; returns what to say if none ever came."""
@@ -232,6 +256,7 @@ class Requests:
             return
         receipt = receipts.ended(self._identity, run, outcome, self._clock.now())
         self._ended.put(run.key, views.ended(self._identity, run, receipt))
+        self._unserved.forget(run.key)
         if run.log is not None:
             ttl_s = run.arrival.ttl_s if run.arrival.detaches else self.memory.log_ttl_s
             self._logs.put(run.key, run, size=run.log.told_count, ttl_s=ttl_s)
@@ -254,6 +279,11 @@ def queue_full(count: int) -> NoCapacity:
         reason=errors_pb2.ERROR_REASON_QUEUE_FULL,
         retry_after_s=RETRY_AFTER_S,
     )
+
+
+def _was_cancelled(receipt: receipt_pb2.CancelReceipt) -> bool:
+    is_cancelled: bool = receipt.outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED
+    return is_cancelled and not unserved.may_come_again(receipt)
 
 
 def _of_follower(key: str, follower: str) -> str:

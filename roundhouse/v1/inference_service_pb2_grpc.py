@@ -141,7 +141,7 @@ class InferenceServiceServicer(object):
 
     def ListRequests(self, request, context):
         """Lists the caller's requests that run or ended lately, newest first, and those that wait for their turn at this gateway. Those that ended while they
-        waited are not among them. Cancelling changes nothing. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a page size or token out of range.
+        waited are among them if an engine keeps their receipt. Cancelling changes nothing. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a page size or token out of range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +150,9 @@ class InferenceServiceServicer(object):
     def CancelRequest(self, request, context):
         """Ends a request by its id, from any connection, and answers with a receipt of what was freed. The request of another principal counts as one that never
         came. The stream of the request ends with `finished` (CANCELLED), `usage` and status OK. Repeating the call gives the same receipt; a request that never came is refused if it comes within 60 s.
-        Receipts are kept for 10 minutes by the engine, for the last 10,000 requests.
+        Receipts are kept for 10 minutes by the engine, for the last 10,000 requests. That of a request which ended while it waited for its turn is kept by its gateway,
+        which leaves it with one of the engines, for as many more: from the answer on it is the same through any gateway. Where no engine took it within about
+        1 s, or more than 64 such ended at once, its gateway alone knows it.
 
         Cancelling this call does not undo it. Errors: NOT_FOUND for an unknown deployment; INVALID_ARGUMENT for a malformed id.
         """

@@ -84,6 +84,8 @@ class Engine:
     cancelled_by: list[str] = field(default_factory=list)
     has: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
+    kept: dict[str, receipt_pb2.CancelReceipt] = field(default_factory=dict)  # that gateways left here
+    deposits: asyncio.Queue[receipt_pb2.CancelReceipt] = field(default_factory=asyncio.Queue)
     is_mute: bool = False  # it answers no cancel
 
     async def Generate(self, request: Any, context: Any) -> None:
@@ -100,6 +102,12 @@ class Engine:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
         assert isinstance(packed, bytes)
         hop = hop_pb2.Hop.FromString(packed)
+        if hop.HasField("unserved"):
+            self.deposits.put_nowait(hop.unserved)
+            if self.is_mute:
+                await asyncio.Event().wait()
+            self.kept[request.request_id] = hop.unserved
+            return inference_service_pb2.CancelRequestResponse(receipt=hop.unserved)
         self.causes.append(hop.cancel_cause)
         self.cancelled_by.append(hop.principal)
         self.cancels.put_nowait(request.request_id)
@@ -110,7 +118,10 @@ class Engine:
             outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED
         elif request.request_id in self.finished:
             outcome = receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED
+        elif request.request_id in self.kept:
+            return inference_service_pb2.CancelRequestResponse(receipt=self.kept[request.request_id])
         receipt = receipt_pb2.CancelReceipt(request_id=request.request_id, outcome=outcome, replica=self.name)
+        receipt.attempt = int(outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED)
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
 

@@ -37,8 +37,16 @@ class Withdrawn(Exception):
 class Admission:
     """The lines of all deployments: none holds up another."""
 
-    def __init__(self, settings: AdmissionSettings, routes: Callable[[], Routes], clock: Clock) -> None:
-        self._settings, self._routes, self._clock = settings, routes, clock
+    def __init__(
+        self,
+        settings: AdmissionSettings,
+        routes: Callable[[], Routes],
+        clock: Clock,
+        *,
+        deposit: Callable[[RequestKey, CancelReceipt], None] = lambda _key, _receipt: None,
+    ) -> None:
+        """deposit: is given the receipt of each request that ends while it waits, for others to find."""
+        self._settings, self._routes, self._clock, self._deposit = settings, routes, clock, deposit
         self._quotas = Quotas(settings.quota_of)
         self._lines: dict[str, Line] = {}
         self._waiting: dict[RequestKey, Ticket] = {}
@@ -138,8 +146,13 @@ class Admission:
         del self._tickets[ticket.request]
         if self._waiting.get(ticket.key) is ticket:
             del self._waiting[ticket.key]
-        receipt = self._unserved.put(ticket.key, cause, ticket.request.cost.sequences)
+        receipt = self._ended(ticket, cause)
         self.leave(ticket)
+        return receipt
+
+    def _ended(self, ticket: Ticket, cause: receipt_pb2.CancelCause) -> CancelReceipt:
+        receipt = self._unserved.put(ticket.key, cause, ticket.request.cost.sequences)
+        self._deposit(ticket.key, receipt)
         return receipt
 
     def _tell(self, changed: Iterable[Request]) -> None:
@@ -151,7 +164,7 @@ class Admission:
             if request.stage is Stage.GOING:
                 ticket.wake(None)
             else:
-                self._unserved.put(ticket.key, _CAUSES[request.stage], request.cost.sequences)
+                self._ended(ticket, _CAUSES[request.stage])
                 self._settle(ticket)
                 ticket.wake(self._refusal(ticket))
 

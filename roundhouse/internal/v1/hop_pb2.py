@@ -27,7 +27,7 @@ from roundhouse.v1 import inference_service_pb2 as roundhouse_dot_v1_dot_inferen
 from roundhouse.v1 import receipt_pb2 as roundhouse_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n roundhouse/internal/v1/hop.proto\x12\x16roundhouse.internal.v1\x1a\x1eroundhouse/v1/generation.proto\x1a%roundhouse/v1/inference_service.proto\x1a\x1broundhouse/v1/receipt.proto\"\xd9\x01\n\x03Hop\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x12\n\nengine_key\x18\x02 \x01(\x0c\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0e\n\x06keeper\x18\x06 \x01(\t\x12\x30\n\x0c\x63\x61ncel_cause\x18\x07 \x01(\x0e\x32\x1a.roundhouse.v1.CancelCause\x12\x10\n\x08\x66ollower\x18\x08 \x01(\t\x12\x12\n\nwants_kept\x18\t \x01(\x08\x12\r\n\x05words\x18\n \x01(\x0c\"\x80\x01\n\x04Kept\x12\x32\n\x08generate\x18\x01 \x01(\x0b\x32\x1e.roundhouse.v1.GenerateRequestH\x00\x12*\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1a.roundhouse.v1.ChatRequestH\x00\x12\r\n\x05words\x18\x03 \x01(\x0c\x42\t\n\x07request\"k\n\x0cKeptResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEvent\x12+\n\x04kept\x18\xe8\x07 \x01(\x0b\x32\x1c.roundhouse.internal.v1.Kept\"E\n\x08Location\x12\x13\n\x0breplica_uid\x18\x01 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\xe4\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x08HopProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n roundhouse/internal/v1/hop.proto\x12\x16roundhouse.internal.v1\x1a\x1eroundhouse/v1/generation.proto\x1a%roundhouse/v1/inference_service.proto\x1a\x1broundhouse/v1/receipt.proto\"\x89\x02\n\x03Hop\x12\x13\n\x0b\x65ngine_uuid\x18\x01 \x01(\t\x12\x12\n\nengine_key\x18\x02 \x01(\x0c\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\x05\x12\x0e\n\x06keeper\x18\x06 \x01(\t\x12\x30\n\x0c\x63\x61ncel_cause\x18\x07 \x01(\x0e\x32\x1a.roundhouse.v1.CancelCause\x12\x10\n\x08\x66ollower\x18\x08 \x01(\t\x12\x12\n\nwants_kept\x18\t \x01(\x08\x12\r\n\x05words\x18\n \x01(\x0c\x12.\n\x08unserved\x18\x0b \x01(\x0b\x32\x1c.roundhouse.v1.CancelReceipt\"\x80\x01\n\x04Kept\x12\x32\n\x08generate\x18\x01 \x01(\x0b\x32\x1e.roundhouse.v1.GenerateRequestH\x00\x12*\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x1a.roundhouse.v1.ChatRequestH\x00\x12\r\n\x05words\x18\x03 \x01(\x0c\x42\t\n\x07request\"k\n\x0cKeptResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.roundhouse.v1.GenerationEvent\x12+\n\x04kept\x18\xe8\x07 \x01(\x0b\x32\x1c.roundhouse.internal.v1.Kept\"E\n\x08Location\x12\x13\n\x0breplica_uid\x18\x01 \x01(\t\x12\x13\n\x0b\x65ngine_uuid\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\xe4\x01\n\x1a\x64\x65v.roundhouse.internal.v1B\x08HopProtoP\x01ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\xaa\x02\x16Roundhouse.Internal.V1\xca\x02\x16Roundhouse\\Internal\\V1\xe2\x02\x1fRoundhouse\\Internal\\V1\\Metadata\xea\x02\x18Roundhouse::Internal::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032dev.roundhouse.internal.v1B\010HopProtoP\001ZKgithub.com/roundhouse-serve/roundhouse-go/roundhouse/internal/v1;internalv1\252\002\026Roundhouse.Internal.V1\312\002\026Roundhouse\\Internal\\V1\342\002\037Roundhouse\\Internal\\V1\\Metadata\352\002\030Roundhouse::Internal::V1'
   _globals['_HOP']._serialized_start=161
-  _globals['_HOP']._serialized_end=378
-  _globals['_KEPT']._serialized_start=381
-  _globals['_KEPT']._serialized_end=509
-  _globals['_KEPTRESPONSE']._serialized_start=511
-  _globals['_KEPTRESPONSE']._serialized_end=618
-  _globals['_LOCATION']._serialized_start=620
-  _globals['_LOCATION']._serialized_end=689
+  _globals['_HOP']._serialized_end=426
+  _globals['_KEPT']._serialized_start=429
+  _globals['_KEPT']._serialized_end=557
+  _globals['_KEPTRESPONSE']._serialized_start=559
+  _globals['_KEPTRESPONSE']._serialized_end=666
+  _globals['_LOCATION']._serialized_start=668
+  _globals['_LOCATION']._serialized_end=737
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hop(_message.Message):
-    __slots__ = ("engine_uuid", "engine_key", "principal", "tenant", "attempt", "keeper", "cancel_cause", "follower", "wants_kept", "words")
+    __slots__ = ("engine_uuid", "engine_key", "principal", "tenant", "attempt", "keeper", "cancel_cause", "follower", "wants_kept", "words", "unserved")
     ENGINE_UUID_FIELD_NUMBER: _ClassVar[int]
     ENGINE_KEY_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class Hop(_message.Message):
     FOLLOWER_FIELD_NUMBER: _ClassVar[int]
     WANTS_KEPT_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
+    UNSERVED_FIELD_NUMBER: _ClassVar[int]
     engine_uuid: str
     engine_key: bytes
     principal: str
@@ -30,7 +31,8 @@ class Hop(_message.Message):
     follower: str
     wants_kept: bool
     words: bytes
-    def __init__(self, engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., principal: _Optional[str] = ..., tenant: _Optional[str] = ..., attempt: _Optional[int] = ..., keeper: _Optional[str] = ..., cancel_cause: _Optional[_Union[_receipt_pb2.CancelCause, str]] = ..., follower: _Optional[str] = ..., wants_kept: bool = ..., words: _Optional[bytes] = ...) -> None: ...
+    unserved: _receipt_pb2.CancelReceipt
+    def __init__(self, engine_uuid: _Optional[str] = ..., engine_key: _Optional[bytes] = ..., principal: _Optional[str] = ..., tenant: _Optional[str] = ..., attempt: _Optional[int] = ..., keeper: _Optional[str] = ..., cancel_cause: _Optional[_Union[_receipt_pb2.CancelCause, str]] = ..., follower: _Optional[str] = ..., wants_kept: bool = ..., words: _Optional[bytes] = ..., unserved: _Optional[_Union[_receipt_pb2.CancelReceipt, _Mapping]] = ...) -> None: ...
 
 class Kept(_message.Message):
     __slots__ = ("generate", "chat", "words")

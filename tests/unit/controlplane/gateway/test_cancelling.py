@@ -122,6 +122,25 @@ async def test_of_two_replicas_that_know_an_id_the_one_that_ran_it_just_now_give
         assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_CANCELLED, "b")
 
 
+async def test_a_receipt_that_another_gateway_left_with_an_engine_is_given_as_it_is_unless_the_request_ran() -> None:
+    left = receipt_pb2.CancelReceipt(
+        deployment="chat",
+        request_id="r",
+        outcome=receipt_pb2.CANCEL_OUTCOME_CANCELLED,
+        level=receipt_pb2.CANCEL_LEVEL_STOPPED,
+        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
+        positions=[receipt_pb2.ChoicePosition(choice=0)],
+        output_token_count=0,
+        receipt_time={"seconds": 1000, "nanos": 1},
+    )
+    engines = [Engine("a", never_ends, kept={"r": left}), Engine("b", never_ends)]
+    async with house(*engines) as it:
+        assert await it.cancel("r") == left
+        engines[1].finished.add("r")
+        receipt = await it.cancel("r")
+        assert (receipt.outcome, receipt.replica) == (receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED, "b")
+
+
 async def test_a_request_cancelled_before_it_came_is_refused_by_replicas_that_came_later_too() -> None:
     async with house(Engine("a", tells_its_name)) as it:
         present = it.routes.get()

@@ -26,7 +26,13 @@ class Desk:
     def __init__(self, settings: AdmissionSettings | None = None) -> None:
         self.clock = FakeClock()
         self.routes = Routes({"chat": (ROUTE,), "other": (ROUTE,)})
-        self.admission = Admission(settings or AdmissionSettings(), lambda: self.routes, self.clock)
+        self.deposited: list[tuple[RequestKey, receipt_pb2.CancelReceipt]] = []
+        self.admission = Admission(
+            settings or AdmissionSettings(),
+            lambda: self.routes,
+            self.clock,
+            deposit=lambda key, receipt: self.deposited.append((key, receipt)),
+        )
         self.going: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.ends: dict[str, asyncio.Event] = {}
@@ -171,6 +177,31 @@ async def test_a_deadline_ends_the_wait(desk: Desk) -> None:
     receipt = desk.admission.receipt(RequestKey("me", "chat", "c"))
     assert receipt is not None
     assert receipt.cause == receipt_pb2.CANCEL_CAUSE_DEADLINE
+
+
+async def test_each_that_ends_while_it_waits_has_its_receipt_deposited_and_no_other() -> None:
+    it = Desk(AdmissionSettings(queue_requests=3))
+    for name in ("a", "b", "cancelled", "left", "put out"):
+        await it.start(name, tenant="one")
+    await it.start("c", tenant="two")  # has less than its share, and goes at once
+    await it.start("d", tenant="two")  # there are too many now, and most of them are of the other
+    it.admission.cancel(RequestKey("me", "chat", "cancelled"))
+    it.tasks["left"].cancel()
+    await asyncio.wait([it.tasks["left"]])
+    with pytest.raises(DeadlineExceeded):
+        async with it.ticket("late", deadline_s=0.01):
+            raise AssertionError("it was let in")
+    for name in "abcd":
+        it.ends[name].set()
+    await asyncio.gather(*it.tasks.values(), return_exceptions=True)
+    assert {key.request_id: receipt.cause for key, receipt in it.deposited} == {
+        "put out": receipt_pb2.CANCEL_CAUSE_EVICTED,
+        "cancelled": receipt_pb2.CANCEL_CAUSE_CLIENT,
+        "left": receipt_pb2.CANCEL_CAUSE_DISCONNECT,
+        "late": receipt_pb2.CANCEL_CAUSE_DEADLINE,
+    }
+    assert all(it.admission.receipt(key) == receipt for key, receipt in it.deposited)
+    assert len(it.deposited) == 4
 
 
 async def test_more_room_lets_more_in_and_where_no_engine_is_ready_all(desk: Desk) -> None:
