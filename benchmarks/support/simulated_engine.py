@@ -11,6 +11,7 @@ from typing import Any
 
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
+from roundhouse.kit.fields import invalid
 from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.times import from_duration
 from roundhouse.v1 import generation_pb2, receipt_pb2
@@ -47,6 +48,7 @@ class SimulatedEngine:
         self._all: dict[str, _Sequence] = {}
         self.served: dict[str, int] = {}
         self.most_waiting = 0
+        self.longest_prompt = 10**9  # tokens; longer ones are refused
         self.step_count = 0
         self.max_durations_s: list[float] = []  # of the requests that came, 0 for those that said none
 
@@ -64,6 +66,8 @@ class SimulatedEngine:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
         hop = hop_pb2.Hop.FromString(packed if isinstance(packed, bytes) else b"")
         prompt = sum(len(part.token_ids.ids) for part in request.prompt)
+        if prompt > self.longest_prompt:
+            raise invalid("prompt", f"{prompt} tokens are more than {self.longest_prompt}: shorten it")
         sequence = self._all[request.request_id] = _Sequence(hop.tenant, prompt, request.sampling.max_tokens)
         self._waiting.append(sequence)
         self.max_durations_s.append(from_duration(request.options.max_duration))

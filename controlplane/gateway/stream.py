@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,14 @@ class RequestStream:
         spent: is told now and then what it has taken so far.
         """
         self._spent = spent
-        opened = self._opened = await open_()
+        try:
+            opened = self._opened = await open_()
+        except asyncio.CancelledError:  # its prompt may have been computed
+            spent(0, None)
+            raise
+        except Exception:
+            spent(0, 0)
+            raise
         try:
             self._outlet.begin(opened.metadata)
             await self._take_first(opened)
@@ -93,9 +101,11 @@ class RequestStream:
             await opened.close()
 
     def _settle(self, opened: Opened) -> None:
-        """Tells those who count what it took, if its engine has said so."""
+        """Tells those who count what it took: as its engine has said, else what came."""
         usage = usage_in(self._last)
-        if usage is not None:
+        if usage is None:
+            self._spent(self._message_count, None)
+        else:
             self._spent(usage.output_token_count, usage.prompt_token_count)
             if opened.flight is not None:
                 opened.flight.told(max(0, usage.output_token_count - self._message_count))

@@ -283,6 +283,13 @@ async def test_a_quota_holds_for_its_tenant_alone_and_says_when_there_is_more() 
         assert error.retry_after_s == 60.0
 
 
+async def test_what_no_engine_has_run_costs_nothing() -> None:
+    async with house(AdmissionSettings(quotas={"ada": Quota(None, 60.0)})) as it:
+        it.engine.longest_prompt = 100
+        assert _reason(await it.refused(prompt=500)) == "FIELD_INVALID"
+        await it.run()
+
+
 async def test_one_deployment_is_not_held_up_by_the_queue_of_another() -> None:
     async with house() as it, it.busy(), it.waiting("r"):
         call = it.call(deployment="other")

@@ -76,7 +76,8 @@ class Line:
             if request.output_tokens is not None:
                 used = _weighted(request.prompt_tokens, request.output_tokens)
                 self._accounts.charge(account, used - request.charge)
-                self._accounts.learn(account, request.output_tokens / request.cost.sequences)
+                if request.output_tokens:  # else it says nothing of those that run
+                    self._accounts.learn(account, request.output_tokens / request.cost.sequences)
                 request.charge = used
                 request.used_tokens = request.prompt_tokens + request.output_tokens
             self._drain.add(request.charge - request.measured)
