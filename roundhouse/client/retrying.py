@@ -50,7 +50,8 @@ def next_step(
     reason = error.own_reason
     if step is Step.ATTACH and reason in _GONE and may_send:
         return Step.RESEND
-    if step is Step.RESEND and reason == errors_pb2.ERROR_REASON_REQUEST_EXISTS:
+    # Before anything was seen the words are the same, and the engine joins those itself: so it is another's request.
+    if step is Step.RESEND and reason == errors_pb2.ERROR_REASON_REQUEST_EXISTS and has_started:
         return Step.ATTACH
     if step is Step.RESEND and reason in _TRY_ANOTHER:
         return Step.RESEND

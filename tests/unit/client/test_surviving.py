@@ -13,7 +13,7 @@ import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
 from roundhouse.client.addresses import CONNECT_S
-from roundhouse.kit.errors import Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
+from roundhouse.kit.errors import AlreadyExists, Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_cluster import scripted_cluster
 from tests.support.scripted_inference import ScriptedInference
@@ -135,6 +135,18 @@ async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_wit
         each.options.ClearField("max_duration")
     assert len({each.SerializeToString(deterministic=True) for each in world.inference.requests}) == 1
     assert world.inference.attached == []
+
+
+async def test_a_request_with_the_id_of_another_one_is_refused_and_ends_nothing_though_its_first_call_broke_off(
+    world: World,
+) -> None:
+    async with Client(world.address) as other, other.generate("demo", "on and on", request_id="job-7", ignore_eos=True):
+        world.proxy.limits.append(60)  # a connection, and nothing of an answer
+        with pytest.raises(AlreadyExists):
+            await world.client.generate("demo", WORDS, request_id="job-7").text()
+        assert world.inference.attached == []
+        await world.client.__aexit__(None, None, None)
+        assert world.inference.cancelled.empty()
 
 
 async def test_an_answer_may_wait_through_a_network_that_is_away(world: World) -> None:
