@@ -13,7 +13,16 @@ import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
 from roundhouse.client.addresses import CONNECT_S
-from roundhouse.kit.errors import AlreadyExists, Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
+from roundhouse.kit.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    NotReady,
+    TooLong,
+    Unreachable,
+)
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_cluster import scripted_cluster
 from tests.support.scripted_inference import ScriptedInference
@@ -311,6 +320,32 @@ async def test_a_gap_is_an_error_and_ends_the_request(world: World) -> None:
     with pytest.raises(OutOfOrder, match="goes on at"):
         await read(world.client.generate("demo", WORDS, request_id="mine", ignore_eos=True), cut)
     assert await world.inference.cancelled.get() == "mine"
+
+
+async def test_a_request_that_goes_on_though_it_cannot_be_told_any_more_is_cancelled(world: World) -> None:
+    world.inference.refusal = TooLong("not kept any more", reason=errors_pb2.ERROR_REASON_POSITION_DROPPED)
+
+    def cut(_: generation_pb2.Delta) -> None:
+        world.proxy.cut()
+        world.proxy.mend()
+
+    with pytest.raises(TooLong):
+        await read(world.client.generate("demo", "on and on", request_id="mine", ignore_eos=True), cut)
+    assert await world.inference.cancelled.get() == "mine"
+    assert not world.inference.runs["mine"].is_lost
+
+
+async def test_a_request_whose_engine_is_lost_after_a_break_is_not_cancelled(world: World) -> None:
+    world.inference.refusal = Unreachable("its engine is lost", reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
+
+    def cut(_: generation_pb2.Delta) -> None:
+        world.proxy.cut()
+        world.proxy.mend()
+
+    with pytest.raises(Unreachable):
+        await read(world.client.generate("demo", "on and on", request_id="mine", ignore_eos=True), cut)
+    await world.client.__aexit__(None, None, None)
+    assert world.inference.cancelled.empty()
 
 
 async def test_tokens_that_are_not_what_the_engine_computed_are_an_error(world: World) -> None:
