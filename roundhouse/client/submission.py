@@ -32,6 +32,11 @@ class Submission:
         """Tells whether another engine may go on behind what was seen."""
         return self.request.options.failover != generation_pb2.FAILOVER_POLICY_NEVER
 
+    @property
+    def may_differ(self) -> bool:
+        """Tells whether an engine may go on that does not give the same."""
+        return self.request.options.failover == generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK
+
     def outlives(self, timeout_s: float | None) -> bool:
         """Tells whether the request may go on when a call with this deadline is over."""
         bound = self.request.options.max_duration

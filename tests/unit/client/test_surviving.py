@@ -13,6 +13,7 @@ import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
 from roundhouse.client.addresses import CONNECT_S
+from roundhouse.client.requests import Failover
 from roundhouse.kit.errors import (
     AlreadyExists,
     Conflict,
@@ -297,6 +298,27 @@ async def test_an_engine_that_computes_something_else_may_go_on_only_if_that_was
     )
     await read(other, losing(world.inference, "other"))
     assert other.positions == {0: 400}
+
+
+@pytest.mark.parametrize(
+    ("failover", "fingerprint"),
+    [("approximate", "of this script"), ("exact", "")],
+    ids=["one that may differ", "one whose first output is of an unknown engine"],
+)
+async def test_an_output_that_may_differ_does_not_pass_for_exact_where_fingerprints_are_equal(
+    world: World, failover: Failover, fingerprint: str
+) -> None:
+    before = generation_pb2.ResumeChoice(output_token_ids={"ids": [token_id(0, 0)]})
+    resume = generation_pb2.Resume(seed=7, fingerprint=fingerprint, choices=[before])
+    generation = world.client.generate(
+        "demo", WORDS, request_id="mine", failover=failover, resume=resume, ignore_eos=True, max_tokens=60
+    )
+    deltas = aiter(generation)
+    await anext(deltas)
+    world.inference.lose("mine")
+    async for _ in deltas:
+        pass
+    assert [each.exactness for each in generation.resumes] == [generation_pb2.EXACTNESS_APPROXIMATE]
 
 
 async def test_the_best_of_several_is_made_again_with_its_seed(world: World) -> None:
