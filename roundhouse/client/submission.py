@@ -58,16 +58,16 @@ class Submission:
             left_s = from_duration(request.options.max_duration) - elapsed_s
             request.options.max_duration.CopyFrom(to_duration(max(_LEAST_S, left_s)))
         if seen.started is not None:
-            self._resume(request, seen, seen.started)
+            self._resume(request, seen)
         return request
 
     @staticmethod
-    def _resume(request: Request, seen: Seen, started: generation_pb2.Started) -> None:
+    def _resume(request: Request, seen: Seen) -> None:
         options, sampling = request.options, request.sampling
-        if sampling.best_of > max(1, sampling.n):  # of which nothing is told before all is known: it is made again
-            sampling.seed = started.seed
-            return
         options.resume.CopyFrom(seen.resume())
+        if sampling.best_of > max(1, sampling.n):  # of which nothing is told before all is known: it is made again
+            del options.resume.choices[:]
+            return
         if seen.has_output:
             sampling.ClearField("prompt_logprobs")
             if isinstance(request, inference_service_pb2.GenerateRequest):

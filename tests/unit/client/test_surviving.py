@@ -321,14 +321,22 @@ async def test_an_output_that_may_differ_does_not_pass_for_exact_where_fingerpri
     assert [each.exactness for each in generation.resumes] == [generation_pb2.EXACTNESS_APPROXIMATE]
 
 
-async def test_the_best_of_several_is_made_again_with_its_seed(world: World) -> None:
+async def test_the_best_of_several_is_made_again_with_its_seed_where_it_comes_out_the_same(world: World) -> None:
     generation = world.client.generate(
         "demo", WORDS, n=1, best_of=2, request_id="mine", ignore_eos=True, max_tokens=400
     )
     await read(generation, losing(world.inference, "mine"))
     assert generation.positions == {0: 400}
-    again = world.inference.requests[-1]
-    assert (again.sampling.seed, again.options.HasField("resume")) == (7, False)
+    again = world.inference.requests[-1].options.resume
+    assert (again.seed, again.fingerprint, len(again.choices)) == (7, "of this script", 0)
+
+
+async def test_the_best_of_several_is_not_made_again_by_an_engine_that_computes_something_else(world: World) -> None:
+    world.inference.fingerprint_differs = True
+    generation = world.client.generate("demo", WORDS, n=1, best_of=2, request_id="mine", ignore_eos=True)
+    with pytest.raises(NotReady) as caught:
+        await read(generation, losing(world.inference, "mine"))
+    assert caught.value.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS
 
 
 async def test_a_gap_is_an_error_and_ends_the_request(world: World) -> None:
