@@ -71,9 +71,9 @@ class Submission:
         )
 
     @property
-    def after(self) -> Mapping[int, int] | None:
-        """Where it begins in a run that is there already; see `Run.open`. One that goes on may have begun later."""
-        return None if self.request.options.HasField("resume") else {}
+    def after(self) -> Mapping[int, int]:
+        """Where it begins in a run that is there already: behind its own output. Who goes on there began later."""
+        return {each.choice: len(each.output_token_ids.ids) for each in self.request.options.resume.choices}
 
     @property
     def attempt(self) -> int:

@@ -17,13 +17,13 @@ from roundhouse.kit.fields import invalid
 from roundhouse.v1 import errors_pb2, generation_pb2
 
 
-async def follow(call: Call, run: Run, after: Mapping[int, int] | None = None) -> None:
-    """Streams a run to its end. after: how much of each choice is not wanted; as the call that began it, if None."""
+async def follow(call: Call, run: Run, after: Mapping[int, int] | None = None, *, repeats: bool = False) -> None:
+    """Streams a run to its end. after, repeats: see `Run.open`."""
     follower = run.followers.join(call.hop.follower, call.hop.keeper)
     reader: Reader | None = None
     in_vain = False
     try:
-        reader = await run.open(after)
+        reader = await run.open(after, repeats=repeats)
         await _stream(call, run, reader)
     except RoundhouseError:
         in_vain = reader is None

@@ -104,7 +104,7 @@ class Inference:
         if not detaches(request.options):  # else it is begun for whoever comes for it
             self._requests.require_client(call.hop.principal, request.request_id, call.hop.follower)
         if (run := self._known(submission)) is not None:
-            await follow(call, run, submission.after)
+            await follow(call, run, submission.after, repeats=True)
         else:
             await follow(call, await self._begun(submission, begin))
 

@@ -158,11 +158,12 @@ class Run:
         if self.ended.done():
             self.followers.close()
 
-    async def open(self, after: Mapping[int, int] | None) -> Reader:
+    async def open(self, after: Mapping[int, int] | None, *, repeats: bool = False) -> Reader:
         """Waits for the start, and opens a reader, who must be closed.
 
-        after: how much of each choice is not wanted; as the call that began it, if None. Raises why it was refused,
-        TooLong if what is wanted is not kept any more, RuntimeError if it cannot be told.
+        after: how much of each choice is not wanted; as the call that began it, if None. repeats: whether it is another
+        call that asks for all of the request, its prompt as well. Raises why it was refused, TooLong if what is wanted
+        is not kept any more, RuntimeError if it cannot be told.
         """
         await self._is_settled.wait()
         if self._refusal is not None:
@@ -171,7 +172,7 @@ class Run:
         if after is None:
             return log.read(log.first_positions(), wants_prompt=True)
         positions = [after.get(number, 0) for number in range(len(log.first_positions()))]
-        return log.read(positions, wants_prompt=len(after) < len(positions))
+        return log.read(positions, wants_prompt=repeats or len(after) < len(positions))
 
     def close(self, reader: Reader) -> None:
         """Says that a reader reads no more."""

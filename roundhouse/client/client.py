@@ -131,7 +131,7 @@ class Client:
         target = inference_service_pb2.AttachRequest(
             deployment=deployment_id(deployment), request_id=request_id, location=location
         )
-        seen = Seen(after=after)
+        seen = Seen(after=after, may_differ=True)
         target.after.extend(checked("after", seen.after))
         return self._generation(target, seen, timeout_s=timeout_s)
 
@@ -173,8 +173,9 @@ class Client:
     def _submit(self, request: Request, options: GenerationOptions) -> Generation:
         request.request_id = options.get("request_id") or uuid.uuid4().hex
         target = inference_service_pb2.AttachRequest(deployment=request.deployment, request_id=request.request_id)
-        seen = Seen(resumed=options.get("resume"))
-        return self._generation(target, seen, submission=Submission(request), timeout_s=options.get("timeout_s"))
+        submission = Submission(request)
+        seen = Seen(resumed=options.get("resume"), may_differ=submission.may_differ)
+        return self._generation(target, seen, submission=submission, timeout_s=options.get("timeout_s"))
 
     def _generation(
         self,

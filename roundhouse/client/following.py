@@ -16,8 +16,16 @@ from roundhouse.client.submission import Submission
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.kit.latest import first_of
-from roundhouse.v1 import inference_service_pb2
+from roundhouse.v1 import errors_pb2, inference_service_pb2
 from roundhouse.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+# Who attaches and is told so knows that the request runs nowhere.
+_ENDS = (
+    errors_pb2.ERROR_REASON_ENGINE_LOST,
+    errors_pb2.ERROR_REASON_DRAINING,
+    errors_pb2.ERROR_REASON_REQUEST_NOT_FOUND,
+    errors_pb2.ERROR_REASON_REQUEST_LOST,
+)
 
 
 class Following:
@@ -123,13 +131,21 @@ class Following:
             self._is_first = self._is_first and is_not_up(error)
             await first_of([self._left], most_s=self._patience.pause_s(error))
         except RoundhouseError as last:
-            is_late, submission = isinstance(last, DeadlineExceeded), self._submission
-            goes_on = is_late and submission is not None and submission.outlives(self._patience.timeout_s)
-            self.has_ended = not goes_on
+            self.has_ended = not self._may_go_on(last)
             raise
         if not self._left.is_set():
             self._connection.move_on(self.place)
             await self._make_call()
+
+    def _may_go_on(self, last: RoundhouseError) -> bool:
+        """Tells whether the request may run though an error has ended its stream; what was attached to is others'."""
+        submission = self._submission
+        if submission is None or not submission.is_detached:
+            return False
+        if isinstance(last, DeadlineExceeded):
+            return submission.outlives(self._patience.timeout_s)
+        is_there = self._step is Step.ATTACH and self._seen.started is not None
+        return is_there and last.own_reason not in _ENDS
 
     def _next(self, error: RoundhouseError) -> Step:
         submission, has_started = self._submission, self._seen.started is not None

@@ -12,7 +12,7 @@ from roundhouse.kit.errors import DeadlineExceeded, RoundhouseError, Unreachable
 from roundhouse.v1 import errors_pb2
 
 PATIENCE_S = 60.0  # without an answer, where no deadline says how long
-MAX_FAILURES = 50  # without anything new, each after an answer: more than a minute as well
+MAX_FAILURES = 50  # without anything new, each behind an answer: more than a minute as well
 MAX_REFUSALS = 6  # of the same kind one after another: over some seconds, by the backoff
 _BACKOFF = Backoff(first_s=0.05, cap_s=2.0, jitter=0.5)
 
@@ -50,7 +50,8 @@ def next_step(
     reason = error.own_reason
     if step is Step.ATTACH and reason in _GONE and may_send:
         return Step.RESEND
-    if step is Step.RESEND and reason == errors_pb2.ERROR_REASON_REQUEST_EXISTS:
+    # Before anything was seen the words are the same, and the engine joins those itself: so it is another's request.
+    if step is Step.RESEND and reason == errors_pb2.ERROR_REASON_REQUEST_EXISTS and has_started:
         return Step.ATTACH
     if step is Step.RESEND and reason in _TRY_ANOTHER:
         return Step.RESEND
@@ -82,6 +83,7 @@ class Patience:
         self._began_s = time.monotonic()
         self._broke_s: float | None = None
         self._failures = self._refusals = 0
+        self._behind_answers = 0  # of the failures
 
     def begin(self) -> None:
         """Says that the request is sent now."""
@@ -93,7 +95,7 @@ class Patience:
 
     def progress(self) -> None:
         """Says that something new came."""
-        self._failures = self._refusals = 0
+        self._failures = self._refusals = self._behind_answers = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -109,6 +111,7 @@ class Patience:
         now_s = time.monotonic()
         if self._broke_s is None:
             self._broke_s = now_s
+            self._behind_answers += 1
         delay_s = max(_BACKOFF.delay_s(self._failures, random.random()), error.retry_after_s or 0.0)
         self._failures += 1
         self._refusals = 0 if isinstance(error, Unreachable) else self._refusals + 1
@@ -117,6 +120,6 @@ class Patience:
             late = f"the deadline passed while the request could not be reached ({error.message}): allow more time"
             raise DeadlineExceeded(late) from error
         is_late = left_s is None and now_s + delay_s - self._broke_s > PATIENCE_S
-        if is_late or self._failures > MAX_FAILURES or self._refusals > MAX_REFUSALS:
+        if is_late or self._behind_answers > MAX_FAILURES or self._refusals > MAX_REFUSALS:
             raise error
         return delay_s if left_s is None else min(delay_s, left_s)

@@ -15,8 +15,17 @@ _EXACT = generation_pb2.EXACTNESS_EXACT
 class Seen:
     """Takes every event that comes, and says what is new in it."""
 
-    def __init__(self, *, after: Mapping[int, int] | None = None, resumed: generation_pb2.Resume | None = None) -> None:
-        """after: tokens of each choice that were told elsewhere. resumed: output that the request goes on behind."""
+    def __init__(
+        self,
+        *,
+        after: Mapping[int, int] | None = None,
+        resumed: generation_pb2.Resume | None = None,
+        may_differ: bool = False,
+    ) -> None:
+        """after: tokens of each choice that were told elsewhere. resumed: output that the request goes on behind.
+
+        may_differ: whether engines may go on with it that do not give the same, or it is not known if they may.
+        """
         self.started: generation_pb2.Started | None = None
         self.location = ""
         self.resumes: list[generation_pb2.Resumed] = []
@@ -27,7 +36,7 @@ class Seen:
         self._choices: dict[int, Told] = {}
         for choice, count in (after or {}).items():
             self._choices[choice] = Told(f"choice {choice}", count=count)
-        self._resumed = resumed
+        self._resumed, self._may_differ = resumed, may_differ
         for each in () if resumed is None else resumed.choices:
             self._choices[each.choice] = Told(f"choice {each.choice}", ids=each.output_token_ids.ids)
         self._attempt = 0
@@ -102,14 +111,16 @@ class Seen:
             self.location, self._attempt = started.location, started.attempt
             self._fingerprint = started.fingerprint
             return event
-        # A reader that comes back is not told that others went on meanwhile: it sees that from where it finds them.
+        # A reader that comes back is not told that others went on meanwhile: it sees that from where it finds them. Not
+        # whether equal engines give the same in any company; those that do not may go on only where that was allowed.
         is_same = bool(started.fingerprint) and started.fingerprint == self._fingerprint
+        is_exact = is_same and not self._may_differ and self._is_exact()
         resumed = generation_pb2.Resumed(
             attempt=max(started.attempt, self._attempt + 1),
             location=started.location,
             replica=started.replica,
             fingerprint=started.fingerprint,
-            exactness=_EXACT if is_same else generation_pb2.EXACTNESS_APPROXIMATE,
+            exactness=_EXACT if is_exact else generation_pb2.EXACTNESS_APPROXIMATE,
             reason=generation_pb2.RESUME_REASON_ENGINE_LOST,
             positions=self.after(),
         )

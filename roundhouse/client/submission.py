@@ -32,6 +32,11 @@ class Submission:
         """Tells whether another engine may go on behind what was seen."""
         return self.request.options.failover != generation_pb2.FAILOVER_POLICY_NEVER
 
+    @property
+    def may_differ(self) -> bool:
+        """Tells whether an engine may go on that does not give the same."""
+        return self.request.options.failover == generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK
+
     def outlives(self, timeout_s: float | None) -> bool:
         """Tells whether the request may go on when a call with this deadline is over."""
         bound = self.request.options.max_duration
@@ -53,16 +58,16 @@ class Submission:
             left_s = from_duration(request.options.max_duration) - elapsed_s
             request.options.max_duration.CopyFrom(to_duration(max(_LEAST_S, left_s)))
         if seen.started is not None:
-            self._resume(request, seen, seen.started)
+            self._resume(request, seen)
         return request
 
     @staticmethod
-    def _resume(request: Request, seen: Seen, started: generation_pb2.Started) -> None:
+    def _resume(request: Request, seen: Seen) -> None:
         options, sampling = request.options, request.sampling
-        if sampling.best_of > max(1, sampling.n):  # of which nothing is told before all is known: it is made again
-            sampling.seed = started.seed
-            return
         options.resume.CopyFrom(seen.resume())
+        if sampling.best_of > max(1, sampling.n):  # of which nothing is told before all is known: it is made again
+            del options.resume.choices[:]
+            return
         if seen.has_output:
             sampling.ClearField("prompt_logprobs")
             if isinstance(request, inference_service_pb2.GenerateRequest):

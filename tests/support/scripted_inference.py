@@ -41,6 +41,7 @@ class ScriptedInference:
         self.runs: dict[str, Run] = {}
         self.fingerprint_differs = False
         self.gap = 0  # tokens that whoever attaches is not told
+        self.refusal: Exception | None = None  # what whoever attaches is told in place of a request
 
     async def Generate(self, request: inference_service_pb2.GenerateRequest, context: Context) -> None:
         prompt = "".join(part.text or " ".join(map(str, part.token_ids.ids)) for part in request.prompt)
@@ -55,6 +56,8 @@ class ScriptedInference:
         copied = inference_service_pb2.AttachRequest()
         copied.CopyFrom(request)
         self.attached.append(copied)
+        if self.refusal is not None:
+            raise self.refusal
         run = self._find(request.request_id)
         after = {each.choice: each.output_token_count + self.gap for each in request.after}
         await self._follow(run, after, inference_service_pb2.AttachResponse, context)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from roundhouse.kit.chain import EMPTY
+from collections.abc import Sequence
+
+from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1.generation_pb2 import (
     EXACTNESS_EXACT,
@@ -16,6 +18,7 @@ from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, Ge
 from roundhouse.v1.receipt_pb2 import CancelReceipt
 
 DETACH_TTL_S = 60.0  # as engines have it
+MAX_HASHED = 1 << 17  # ids, which take some 0.1 s here; more are hardly the output of any model
 
 
 def deadline_of(request: GenerateRequest | ChatRequest, remaining_s: float | None) -> float | None:
@@ -42,17 +45,33 @@ def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:
 
 
 def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, waited_s: float) -> bytes:
-    """Returns the only message of the stream of a request that somebody cancelled while it waited."""
+    """Returns the only message of the stream of a request that somebody cancelled while it waited.
+
+    What the request was to go on behind is its output, which no engine has looked at yet: there is no hash of what
+    cannot be one.
+    """
+    given = {each.choice: each.output_token_ids.ids for each in request.options.resume.choices}
+    count = sum(map(len, given.values()))
     finishes = [
         Finished(
             choice=choice,
             reason=FINISH_REASON_CANCELLED,
-            token_hash=EMPTY,
+            output_token_count=len(given.get(choice, ())),
+            token_hash=_hash_of(given.get(choice, ())) if count <= MAX_HASHED else b"",
             exactness=EXACTNESS_EXACT,
             cancel_cause=receipt.cause,
         )
         for choice in range(min(max(1, request.sampling.n), len(receipt.positions)))
     ]
-    usage = Usage(queue_duration=to_duration(waited_s), total_duration=to_duration(waited_s))
+    waited = to_duration(waited_s)
+    usage = Usage(
+        output_token_count=sum(each.output_token_count for each in finishes),
+        queue_duration=waited,
+        total_duration=waited,
+    )
     events = [*(GenerationEvent(finished=each) for each in finishes), GenerationEvent(usage=usage)]
     return GenerateResponse(events=events).SerializeToString()  # which reads as that of any stream
+
+
+def _hash_of(ids: Sequence[int]) -> bytes:
+    return chain(EMPTY, ids) if min(ids, default=0) >= 0 else b""

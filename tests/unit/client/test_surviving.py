@@ -13,7 +13,17 @@ import pytest
 
 from roundhouse.client import Client, Generation, NotConnected, OutOfOrder, TokensDiffer
 from roundhouse.client.addresses import CONNECT_S
-from roundhouse.kit.errors import Conflict, DeadlineExceeded, InvalidArgument, NotFound, NotReady
+from roundhouse.client.requests import Failover
+from roundhouse.kit.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    NotReady,
+    TooLong,
+    Unreachable,
+)
 from roundhouse.v1 import errors_pb2, generation_pb2, receipt_pb2
 from tests.support.scripted_cluster import scripted_cluster
 from tests.support.scripted_inference import ScriptedInference
@@ -135,6 +145,18 @@ async def test_a_request_that_is_lost_before_anything_was_seen_is_sent_again_wit
         each.options.ClearField("max_duration")
     assert len({each.SerializeToString(deterministic=True) for each in world.inference.requests}) == 1
     assert world.inference.attached == []
+
+
+async def test_a_request_with_the_id_of_another_one_is_refused_and_ends_nothing_though_its_first_call_broke_off(
+    world: World,
+) -> None:
+    async with Client(world.address) as other, other.generate("demo", "on and on", request_id="job-7", ignore_eos=True):
+        world.proxy.limits.append(60)  # a connection, and nothing of an answer
+        with pytest.raises(AlreadyExists):
+            await world.client.generate("demo", WORDS, request_id="job-7").text()
+        assert world.inference.attached == []
+        await world.client.__aexit__(None, None, None)
+        assert world.inference.cancelled.empty()
 
 
 async def test_an_answer_may_wait_through_a_network_that_is_away(world: World) -> None:
@@ -278,14 +300,43 @@ async def test_an_engine_that_computes_something_else_may_go_on_only_if_that_was
     assert other.positions == {0: 400}
 
 
-async def test_the_best_of_several_is_made_again_with_its_seed(world: World) -> None:
+@pytest.mark.parametrize(
+    ("failover", "fingerprint"),
+    [("approximate", "of this script"), ("exact", "")],
+    ids=["one that may differ", "one whose first output is of an unknown engine"],
+)
+async def test_an_output_that_may_differ_does_not_pass_for_exact_where_fingerprints_are_equal(
+    world: World, failover: Failover, fingerprint: str
+) -> None:
+    before = generation_pb2.ResumeChoice(output_token_ids={"ids": [token_id(0, 0)]})
+    resume = generation_pb2.Resume(seed=7, fingerprint=fingerprint, choices=[before])
+    generation = world.client.generate(
+        "demo", WORDS, request_id="mine", failover=failover, resume=resume, ignore_eos=True, max_tokens=60
+    )
+    deltas = aiter(generation)
+    await anext(deltas)
+    world.inference.lose("mine")
+    async for _ in deltas:
+        pass
+    assert [each.exactness for each in generation.resumes] == [generation_pb2.EXACTNESS_APPROXIMATE]
+
+
+async def test_the_best_of_several_is_made_again_with_its_seed_where_it_comes_out_the_same(world: World) -> None:
     generation = world.client.generate(
         "demo", WORDS, n=1, best_of=2, request_id="mine", ignore_eos=True, max_tokens=400
     )
     await read(generation, losing(world.inference, "mine"))
     assert generation.positions == {0: 400}
-    again = world.inference.requests[-1]
-    assert (again.sampling.seed, again.options.HasField("resume")) == (7, False)
+    again = world.inference.requests[-1].options.resume
+    assert (again.seed, again.fingerprint, len(again.choices)) == (7, "of this script", 0)
+
+
+async def test_the_best_of_several_is_not_made_again_by_an_engine_that_computes_something_else(world: World) -> None:
+    world.inference.fingerprint_differs = True
+    generation = world.client.generate("demo", WORDS, n=1, best_of=2, request_id="mine", ignore_eos=True)
+    with pytest.raises(NotReady) as caught:
+        await read(generation, losing(world.inference, "mine"))
+    assert caught.value.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS
 
 
 async def test_a_gap_is_an_error_and_ends_the_request(world: World) -> None:
@@ -299,6 +350,32 @@ async def test_a_gap_is_an_error_and_ends_the_request(world: World) -> None:
     with pytest.raises(OutOfOrder, match="goes on at"):
         await read(world.client.generate("demo", WORDS, request_id="mine", ignore_eos=True), cut)
     assert await world.inference.cancelled.get() == "mine"
+
+
+async def test_a_request_that_goes_on_though_it_cannot_be_told_any_more_is_cancelled(world: World) -> None:
+    world.inference.refusal = TooLong("not kept any more", reason=errors_pb2.ERROR_REASON_POSITION_DROPPED)
+
+    def cut(_: generation_pb2.Delta) -> None:
+        world.proxy.cut()
+        world.proxy.mend()
+
+    with pytest.raises(TooLong):
+        await read(world.client.generate("demo", "on and on", request_id="mine", ignore_eos=True), cut)
+    assert await world.inference.cancelled.get() == "mine"
+    assert not world.inference.runs["mine"].is_lost
+
+
+async def test_a_request_whose_engine_is_lost_after_a_break_is_not_cancelled(world: World) -> None:
+    world.inference.refusal = Unreachable("its engine is lost", reason=errors_pb2.ERROR_REASON_ENGINE_LOST)
+
+    def cut(_: generation_pb2.Delta) -> None:
+        world.proxy.cut()
+        world.proxy.mend()
+
+    with pytest.raises(Unreachable):
+        await read(world.client.generate("demo", "on and on", request_id="mine", ignore_eos=True), cut)
+    await world.client.__aexit__(None, None, None)
+    assert world.inference.cancelled.empty()
 
 
 async def test_tokens_that_are_not_what_the_engine_computed_are_an_error(world: World) -> None:

@@ -237,6 +237,19 @@ async def test_the_best_of_several_may_begin_again(engine: ScriptedEngine) -> No
     ]
 
 
+@pytest.mark.parametrize("fingerprint", [OWN, OTHER])
+async def test_the_best_of_several_begins_again_only_where_it_comes_out_the_same(
+    engine: ScriptedEngine, fingerprint: str
+) -> None:
+    sampling = {"n": 1, "best_of": 3, "max_tokens": 4}
+    resume = {"seed": 5, "fingerprint": fingerprint, "tokenizer_fingerprint": "one id for each character"}
+    call = engine.generate("a", sampling=sampling, options={"resume": resume})
+    if fingerprint == OWN:
+        assert exactness_of(await events_of(call)) == EXACT
+    else:
+        assert await refusal_of(call) == DIFFERS
+
+
 @pytest.mark.parametrize("given", ["", "ab", "abc"], ids=["nothing", "a part", "all"])
 async def test_who_goes_on_serves_the_output_from_its_beginning(engine: ScriptedEngine, given: str) -> None:
     resume = {"fingerprint": OWN, "choices": [output(0, given)]}

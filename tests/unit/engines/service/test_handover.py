@@ -172,6 +172,35 @@ async def test_a_call_that_is_repeated_follows_the_engine_that_goes_on(engine: S
         assert (await refusal_of(differing))[1] == "REQUEST_EXISTS"
 
 
+async def test_a_call_that_is_repeated_is_told_what_is_behind_its_own_output_however_far_the_next_engine_began(
+    engine: ScriptedEngine,
+) -> None:
+    output = {"output_token_ids": {"ids": list(b"a")}}
+    own = {"seed": 4, "fingerprint": "fingerprint of the script", "choices": [output]}
+    fields: dict[str, Any] = {"sampling": {"max_tokens": 8}, "options": {"resume": own}}
+    async with scripted_engine() as other:
+        first = engine.generate("a", request_id="mine", keeper="gateway-1", facts={"wants_kept": True}, **fields)
+        kept = hop_pb2.KeptResponse.FromString((await first.read()).SerializeToString()).kept
+        assert text(await events_of(first)) == "bcdefgh"
+        request = kept.generate
+        request.options.resume.choices[0].output_token_ids.ids.extend(b"bc")
+        goes_on = other.resume(request, attempt=2, keeper="gateway-1", words=kept.words)
+        assert text(await events_of(goes_on)) == "defgh"
+        events = await events_of(other.generate("a", request_id="mine", **fields))
+        assert next(event.delta for event in events if event.HasField("delta")).first_position == 1
+        assert text(events) == "bcdefgh"
+
+
+async def test_a_call_that_is_repeated_behind_its_own_output_is_told_its_prompt_again(engine: ScriptedEngine) -> None:
+    resume = {"choices": [{"output_token_ids": {"ids": list(b"ab")}}]}
+    fields: dict[str, Any] = {"echo": True, "sampling": {"max_tokens": 4}, "options": {"resume": resume}}
+    for _ in range(2):
+        events = await events_of(engine.generate("a", request_id="mine", **fields))
+        kinds = [event.WhichOneof("event") for event in events]
+        assert kinds == ["started", "prompt", *["delta"] * kinds.count("delta"), "finished", "usage"]
+        assert text(events) == "cd"
+
+
 async def test_a_call_is_not_repeated_where_its_prompt_is_not_told_any_more(engine: ScriptedEngine) -> None:
     fields: dict[str, Any] = {"echo": True, "sampling": {"max_tokens": 8, "seed": 4}}
     async with scripted_engine() as other:

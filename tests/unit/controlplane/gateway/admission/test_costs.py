@@ -7,6 +7,7 @@ import pytest
 from controlplane.gateway.admission.costs import cost_of, usage_in
 from controlplane.gateway.admission.ending import deadline_of, shorten, withdrawn
 from controlplane.gateway.admission.requests import Cost
+from roundhouse.kit.chain import EMPTY, chain
 from roundhouse.kit.times import from_duration, to_duration
 from roundhouse.v1 import generation_pb2 as g
 from roundhouse.v1 import receipt_pb2
@@ -76,3 +77,25 @@ def test_a_stream_that_never_ran_tells_of_each_choice_that_was_to_be_sent() -> N
     assert {each.finished.reason for each in events[:2]} == {g.FINISH_REASON_CANCELLED}
     assert events[2].usage.output_token_count == 0
     assert from_duration(events[2].usage.total_duration) == 0.5
+
+
+def test_a_stream_that_was_to_go_on_and_never_did_proves_the_output_that_it_was_given() -> None:
+    receipt = receipt_pb2.CancelReceipt(
+        cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
+        positions=[receipt_pb2.ChoicePosition(choice=choice) for choice in range(2)],
+    )
+    resume = {"choices": [{"choice": 1, "output_token_ids": {"ids": [5, 6, 7]}}]}
+    request = GenerateRequest(sampling={"n": 2}, options={"resume": resume})
+    events = GenerateResponse.FromString(withdrawn(request, receipt, 0.5)).events
+    told = [(each.finished.output_token_count, each.finished.token_hash) for each in events[:2]]
+    assert told == [(0, EMPTY), (3, chain(EMPTY, [5, 6, 7]))]
+    assert events[2].usage.output_token_count == 3
+
+
+def test_a_stream_that_never_ran_ends_well_whatever_output_it_was_given() -> None:
+    receipt = receipt_pb2.CancelReceipt(positions=[receipt_pb2.ChoicePosition()])
+    resume = {"choices": [{"choice": 7, "output_token_ids": {"ids": [5]}}, {"output_token_ids": {"ids": [-1]}}]}
+    request = GenerateRequest(options={"resume": resume})
+    events = GenerateResponse.FromString(withdrawn(request, receipt, 0.5)).events
+    assert [each.WhichOneof("event") for each in events] == ["finished", "usage"]
+    assert events[0].finished.token_hash == b""
