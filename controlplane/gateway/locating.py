@@ -49,20 +49,24 @@ class Locating:
             opened = await self._try(known, request)
             if opened is not None:
                 return opened
-        route, found = await self._lookup.find(key, request.location, None)
-        opened = await self._try(route, request, attempt=found.attempt)
-        if opened is None:
-            raise Unreachable(f'the engine of request "{key.request_id}" does not answer: try again')
-        return opened
+        place = await self._lookup.find(key, request.location, None)
+        try:
+            return await self._attach(place.route, request, place.attempt)
+        except grpc.RpcError as error:
+            ours = error_of(error)
+            if not (is_lost(error, ours) or (isinstance(ours, NotFound) and not place.is_last)):
+                raise  # an engine that keeps the receipt of a request longer than its events says NotFound
+            raise Unreachable(f'the engine of request "{key.request_id}" does not answer: try again') from error
 
-    async def _try(self, route: Route, request: AttachRequest, attempt: int = 1) -> Opened | None:
+    async def _try(self, route: Route, request: AttachRequest) -> Opened | None:
         """Returns the stream; None if the engine is gone or does not have the request."""
         try:
-            return await self._opener.open(
-                route, "Attach", request.SerializeToString(), attempt=attempt, timeout_s=None
-            )
+            return await self._attach(route, request, 1)
         except grpc.RpcError as error:
             ours = error_of(error)
             if is_lost(error, ours) or isinstance(ours, NotFound):
                 return None
             raise
+
+    async def _attach(self, route: Route, request: AttachRequest, attempt: int) -> Opened:
+        return await self._opener.open(route, "Attach", request.SerializeToString(), attempt=attempt, timeout_s=None)

@@ -30,6 +30,15 @@ Found = request_pb2.InferenceRequest
 Receipt = receipt_pb2.CancelReceipt
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An engine that has or had a request, and which run of it."""
+
+    route: Route
+    attempt: int
+    is_last: bool  # no other engine may have it by now
+
+
 class Lookup:
     """Asks engines for requests, the likeliest first."""
 
@@ -44,16 +53,21 @@ class Lookup:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
         self._admission = admission
 
-    async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> tuple[Route, Found]:
-        """Returns what the engine says that has or had the request, and that engine.
+    async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> Place:
+        """Returns the engine that has or had the request.
 
-        Raises NotFound if nobody has it, Conflict if it is lost, Unreachable if not everybody could be asked.
+        Raises NotFound if nobody has it or it never came, Conflict if it is lost, Unreachable if not everybody could be
+        asked.
         """
         heard = await self._ask(key, location, timeout_s)
         best = heard.best()
-        if best is None:
+        if best is None or best[1].state == request_pb2.REQUEST_STATE_NEVER_CAME:
             raise _absent(key, heard)
-        return best
+        route, found = best
+        is_given_up = _is_given_up(found)
+        if is_given_up and heard.gone is not None:  # which has had it since
+            raise _lost(key, heard.gone)
+        return Place(route, found.attempt, is_last=not (is_given_up and heard.unreachable))
 
     async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
         """Returns what is known of a request; raises as `find` does.
