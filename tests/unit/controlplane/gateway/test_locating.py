@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import grpc
 import pytest
 
 from controlplane.model import Routes
-from roundhouse.v1 import receipt_pb2, request_pb2
+from roundhouse.kit.errors import Unreachable
+from roundhouse.v1 import errors_pb2, receipt_pb2, request_pb2
 from tests.support.gateway_house import (
     Engine,
     House,
@@ -52,3 +56,48 @@ async def test_a_request_that_was_given_up_may_be_at_an_engine_that_is_silent() 
     async with house(Engine("a", tells_its_name, known={"r": given_up})) as it:
         it.routes.set(Routes(it.routes.get().replicas, is_current=False))
         assert await refusal_of(it) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
+
+
+class Dies:
+    """An engine that refuses the first call, once the second has come to the gateway, and serves those after it."""
+
+    def __init__(self) -> None:
+        self.has_come, self.refuses = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, engine: Engine, request: Any, context: Any) -> None:
+        if len(engine.hops) > 1:
+            await tells_its_name(engine, request, context)
+            return
+        self.has_come.set()
+        await self.refuses.wait()
+        raise Unreachable("going down: try again", reason=errors_pb2.ERROR_REASON_DRAINING)
+
+
+async def ends_of_two_calls(it: House, engine: Engine, dies: Dies, *, is_gone: bool) -> list[Any]:
+    """Returns how two calls of one request end if its only engine refuses the first, which the second waits for."""
+    first = asyncio.create_task(it.collect("r"))
+    await dies.has_come.wait()
+    second = asyncio.create_task(it.collect("r"))
+    await asyncio.sleep(0)  # begins it
+    with pytest.raises(grpc.RpcError):  # calls of one connection come in order, so that the second has come by then
+        await it.get("r")
+    assert len(engine.hops) == 1
+    if is_gone:
+        it.routes.set(Routes({"chat": ()}))
+    dies.refuses.set()
+    ends = await asyncio.gather(first, second, return_exceptions=True)
+    return [reason_of(each) if isinstance(each, grpc.RpcError) else each for each in ends]
+
+
+async def test_of_two_calls_of_a_request_that_no_engine_takes_both_are_told_so() -> None:
+    dies = Dies()
+    async with house(engine := Engine("a", dies)) as it:
+        untaken = grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA"
+        assert await ends_of_two_calls(it, engine, dies, is_gone=True) == [untaken, untaken]
+
+
+async def test_a_call_finds_a_request_its_place_that_the_engine_did_not_take_from_the_call_before() -> None:
+    dies = Dies()
+    async with house(engine := Engine("a", dies)) as it:
+        untaken = grpc.StatusCode.UNAVAILABLE, "NO_READY_REPLICA"
+        assert await ends_of_two_calls(it, engine, dies, is_gone=False) == [untaken, "a"]
