@@ -136,8 +136,12 @@ class LiveRequests:
         return (None if kept is None else kept.route) or self._lost.get(key)
 
     def is_live(self, key: RequestKey) -> bool:
-        """Tells whether the request is being relayed."""
-        return key in self._kept
+        """Tells whether an engine has the request for this gateway, or somebody here looks for one that is to run it.
+
+        Those who only look for an engine that may have it do not count: they would call each other the proof of it.
+        """
+        kept = self._kept.get(key)
+        return kept is not None and (kept.taken_at is not None or kept.is_being_placed or kept.between_count > 0)
 
     def addresses(self) -> frozenset[str]:
         """Returns the addresses of the engines that have a request of this gateway."""
@@ -146,5 +150,9 @@ class LiveRequests:
     def lose(self, key: RequestKey, route: Route) -> None:
         """Notes that the request ended with its engine; the newest 10,000 are remembered."""
         self._lost[key] = route
+        kept = self._kept.get(key)
+        here = None if kept is None else kept.taken_at
+        if kept is not None and here is not None and here.engine_uuid == route.engine_uuid and not kept.between_count:
+            kept.route = kept.taken_at = None  # who follows it still has lost it as well
         while len(self._lost) > LOST_KEPT:
             self._lost.popitem(last=False)

@@ -76,6 +76,18 @@ def test_an_engine_that_does_not_take_a_request_leaves_it_where_it_was() -> None
         assert live.where(KEY) == ROUTE
 
 
+def test_who_looks_for_a_request_does_not_make_it_live_and_one_that_was_lost_is_not() -> None:
+    live = LiveRequests()
+    with live.keep(KEY, is_new=False), live.keep(KEY, is_new=False):
+        assert not live.is_live(KEY)
+        with live.trying(KEY, ROUTE):
+            assert not live.is_live(KEY)
+        assert live.is_live(KEY)
+        live.lose(KEY, ROUTE)
+        assert not live.is_live(KEY)
+        assert live.where(KEY) == ROUTE
+
+
 async def test_a_request_is_withdrawn_only_between_two_engines() -> None:
     live = LiveRequests()
     assert not live.withdraw(KEY)

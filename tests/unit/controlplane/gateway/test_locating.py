@@ -14,6 +14,7 @@ from roundhouse.v1 import errors_pb2, receipt_pb2, request_pb2
 from tests.support.gateway_house import (
     Engine,
     House,
+    breaks_after_the_first_token,
     house,
     reason_of,
     tells_its_name,
@@ -56,6 +57,15 @@ async def test_a_request_that_was_given_up_may_be_at_an_engine_that_is_silent() 
     async with house(Engine("a", tells_its_name, known={"r": given_up})) as it:
         it.routes.set(Routes(it.routes.get().replicas, is_current=False))
         assert await refusal_of(it) == (grpc.StatusCode.UNAVAILABLE, "INTERRUPTED")
+
+
+async def test_clients_that_come_back_to_a_request_that_was_lost_here_are_told_so() -> None:
+    async with house(Engine("half", breaks_after_the_first_token)) as it:
+        with pytest.raises(grpc.RpcError):
+            await it.collect("r")
+        it.routes.set(Routes({"chat": ()}))
+        lost = grpc.StatusCode.ABORTED, "REQUEST_LOST"
+        assert await asyncio.gather(refusal_of(it), refusal_of(it)) == [lost, lost]
 
 
 class Dies:
