@@ -143,6 +143,7 @@ class Lookup:
                 asking,
                 lambda each: self._engines.get(each, request, Party(key.principal), timeout_s=answer_s(timeout_s)),
                 no=_NO,
+                enough=lambda answer: _is_live(answer.request),
             )
             heard.unreachable += silent
             heard.found += [(route, answer.request) for route, answer in answers if not _is_deposited(answer.request)]
@@ -192,10 +193,13 @@ def _is_given_up(found: Found) -> bool:
     return found.HasField("receipt") and found.receipt.cause in GIVEN_UP
 
 
+def _is_live(found: Found) -> bool:
+    return found.state in (request_pb2.REQUEST_STATE_WAITING, request_pb2.REQUEST_STATE_RUNNING)
+
+
 def _rank(found: Found) -> tuple[bool, int, int]:
     """Of several that know an id, the one that runs it goes first, then the one that ran it last."""
-    is_live = found.state in (request_pb2.REQUEST_STATE_WAITING, request_pb2.REQUEST_STATE_RUNNING)
-    return is_live, found.attempt, found.arrival_time.ToNanoseconds()
+    return _is_live(found), found.attempt, found.arrival_time.ToNanoseconds()
 
 
 def _not_found(key: RequestKey) -> RoundhouseError:

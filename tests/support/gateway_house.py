@@ -93,7 +93,9 @@ class Engine:
     finished: set[str] = field(default_factory=set)
     kept: dict[str, receipt_pb2.CancelReceipt] = field(default_factory=dict)  # that gateways left here
     deposits: asyncio.Queue[receipt_pb2.CancelReceipt] = field(default_factory=asyncio.Queue)
-    is_mute: bool = False  # it answers no cancel
+    is_mute: bool = False  # it answers no cancel, until it is `released`
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # by calls that have not ended before
     known: dict[str, request_pb2.InferenceRequest] = field(default_factory=dict)  # by GetRequest; Attach has none
     asked: list[str] = field(default_factory=list)  # by GetRequest, for what
     is_hung: bool = False  # it answers no GetRequest
@@ -133,7 +135,8 @@ class Engine:
         self.cancelled_by.append(hop.principal)
         self.cancels.put_nowait(request.request_id)
         if self.is_mute:
-            await asyncio.Event().wait()
+            await self.released.wait()
+        self.cancelled.put_nowait(request.request_id)
         outcome = receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
         if request.request_id in self.has:
             outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED
@@ -143,6 +146,8 @@ class Engine:
             return inference_service_pb2.CancelRequestResponse(receipt=self.kept[request.request_id])
         receipt = receipt_pb2.CancelReceipt(request_id=request.request_id, outcome=outcome, replica=self.name)
         receipt.attempt = int(outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED)
+        if outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED:
+            receipt.cause = hop.cancel_cause or receipt_pb2.CANCEL_CAUSE_CLIENT
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
 
 
