@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import grpc
 
@@ -11,6 +12,7 @@ from controlplane.gateway.lookup import Lookup
 from controlplane.gateway.opened import Opened, Opener, is_lost
 from controlplane.model import Route
 from roundhouse.internal.hops import parse_location
+from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict, NotFound, Unreachable
 from roundhouse.kit.status import error_of
@@ -18,7 +20,8 @@ from roundhouse.v1.inference_service_pb2 import AttachRequest
 
 # For a gateway that lost its engine just now to have the request go on at another one.
 PATIENCE_S = 3.0
-AGAIN_S = 0.1
+# Growing, as each look asks every engine, and all clients of a gateway that died come at once: 7 looks or so.
+AGAIN = Backoff(first_s=0.1, cap_s=0.8)
 
 
 class Locating:
@@ -34,13 +37,15 @@ class Locating:
         """
         began_s = self._clock.monotonic()
         has_been_there = bool(request.location) or self._live.where(self._opener.key) is not None
-        while True:
+        for look in itertools.count():
             try:
                 return await self._once(request)
             except (NotFound, Conflict, Unreachable):
-                if not has_been_there or self._clock.monotonic() - began_s >= PATIENCE_S:
+                left_s = began_s + PATIENCE_S - self._clock.monotonic()
+                if not has_been_there or left_s <= 0:
                     raise
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(min(left_s, AGAIN.delay_s(look)))
+        raise AssertionError("unreachable")
 
     async def _once(self, request: AttachRequest) -> Opened:
         key = self._opener.key

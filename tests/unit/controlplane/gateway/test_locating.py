@@ -68,6 +68,12 @@ async def test_clients_that_come_back_to_a_request_that_was_lost_here_are_told_s
         assert await asyncio.gather(refusal_of(it), refusal_of(it)) == [lost, lost]
 
 
+async def test_a_request_that_is_at_no_engine_is_looked_for_a_few_times_in_growing_pauses() -> None:
+    async with house(engine := Engine("a", tells_its_name)) as it:
+        assert await refusal_of(it, location="at an engine of before") == NOT_FOUND
+        assert 2 <= len(engine.asked) <= 9
+
+
 class Dies:
     """An engine that refuses the first call, once the second has come to the gateway, and serves those after it."""
 
