@@ -16,6 +16,7 @@ from controlplane.gateway.tombstones import Tombstones
 from controlplane.gateway.whereabouts import gone, whereabouts
 from controlplane.model import Route, Routes
 from roundhouse.internal.hops import parse_location
+from roundhouse.kit.tasks import Background
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import receipt_pb2
 from roundhouse.v1.inference_service_pb2 import CancelRequestRequest
@@ -37,7 +38,10 @@ class Canceller:
         tombstones: Tombstones,
         admission: Admission,
         depositing: Depositing,
+        finishing: Background,
     ) -> None:
+        """finishing: sees to its end what is still said to engines that hang once a cancel is answered."""
+        self._finishing = finishing
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
         self._admission, self._depositing = admission, depositing
 
@@ -102,8 +106,12 @@ class Canceller:
     ) -> tuple[list[Receipt], list[str]]:
         """Returns the answers of those who gave one, and the names of the rest."""
         request = CancelRequestRequest(deployment=key.deployment, request_id=key.request_id)
+        # An engine that hangs may run it as well, and is to find the cancel when it goes on.
         answers, silent = await ask(
-            routes, lambda each: self._engines.cancel(each, request, party, cause=cause, timeout_s=timeout_s)
+            routes,
+            lambda each: self._engines.cancel(each, request, party, cause=cause, timeout_s=timeout_s),
+            enough=lambda answer: _is_proof(answer.receipt),
+            finishing=self._finishing,
         )
         return [answer.receipt for _, answer in answers], silent
 
@@ -118,6 +126,12 @@ def _withdrawn(key: RequestKey) -> Receipt:
     receipt = _receipt(key, receipt_pb2.CANCEL_OUTCOME_CANCELLED)
     receipt.level, receipt.cause = receipt_pb2.CANCEL_LEVEL_STOPPED, receipt_pb2.CANCEL_CAUSE_CLIENT
     return receipt
+
+
+def _is_proof(receipt: Receipt) -> bool:
+    """Tells whether an engine that ran a request has ended it for this cancel."""
+    is_cancelled = receipt.outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED
+    return is_cancelled and receipt.cause == receipt_pb2.CANCEL_CAUSE_CLIENT and receipt.attempt > 0
 
 
 def _rank(receipt: Receipt) -> tuple[int, int]:

@@ -27,7 +27,8 @@ class _Kept:
 
     def __init__(self) -> None:
         self.follower_count = 0
-        self.route: Route | None = None
+        self.route: Route | None = None  # where it is, or is being tried
+        self.taken_at: Route | None = None  # the engine that has answered with it last
         self.is_being_placed = False
         self.changed = asyncio.Event()  # set, and replaced, when one of these changes
         self.between_count = 0  # streams of it that look for another engine
@@ -62,15 +63,16 @@ class LiveRequests:
     async def claim(self, key: RequestKey) -> Route | None:
         """Returns where a kept request is; None if the caller, and nobody else, is to find it a place.
 
-        Who does that releases it when the request has one, or is not to have one. Until then others wait here.
+        Who does that releases it when the request has one, or is not to have one. Until then others wait here, also
+        while an engine is tried: one that does not take it from the first is not to take it from them.
         """
         kept = self._kept[key]
-        while kept.route is None:
+        while kept.taken_at is None:
             if not kept.is_being_placed:
                 kept.is_being_placed = True
                 return None
             await kept.changed.wait()
-        return kept.route
+        return kept.route or kept.taken_at
 
     def release(self, key: RequestKey) -> None:
         """Ends what `claim` began."""
@@ -81,18 +83,30 @@ class LiveRequests:
     def is_being_placed(self, key: RequestKey) -> bool:
         """Tells whether somebody looks for a place for a request."""
         kept = self._kept.get(key)
-        return kept is not None and kept.is_being_placed and kept.route is None
+        return kept is not None and kept.is_being_placed and kept.taken_at is None
 
-    def move(self, key: RequestKey, route: Route) -> None:
-        """Notes that a kept request is at `route` from now on."""
+    @contextlib.contextmanager
+    def trying(self, key: RequestKey, route: Route) -> Iterator[None]:
+        """Notes for the block that a kept request is being tried at `route`, and past it that it is there.
+
+        If the block raises, the request is where it was before.
+        """
         kept = self._kept[key]
         kept.route = route
+        try:
+            yield
+        except BaseException:
+            if kept.route is route:  # else another stream has tried one since
+                kept.route = kept.taken_at
+            raise
+        kept.route = kept.taken_at = route
+        self._lost.pop(key, None)
         kept.change()
 
     async def placed(self, key: RequestKey) -> None:
         """Waits for as long as somebody looks for a place for a kept request."""
         kept = self._kept[key]
-        while kept.route is None and kept.is_being_placed:
+        while kept.taken_at is None and kept.is_being_placed:
             await kept.changed.wait()
 
     @contextlib.contextmanager
@@ -122,8 +136,12 @@ class LiveRequests:
         return (None if kept is None else kept.route) or self._lost.get(key)
 
     def is_live(self, key: RequestKey) -> bool:
-        """Tells whether the request is being relayed."""
-        return key in self._kept
+        """Tells whether an engine has the request for this gateway, or somebody here looks for one that is to run it.
+
+        Those who only look for an engine that may have it do not count: they would call each other the proof of it.
+        """
+        kept = self._kept.get(key)
+        return kept is not None and (kept.taken_at is not None or kept.is_being_placed or kept.between_count > 0)
 
     def addresses(self) -> frozenset[str]:
         """Returns the addresses of the engines that have a request of this gateway."""
@@ -132,5 +150,9 @@ class LiveRequests:
     def lose(self, key: RequestKey, route: Route) -> None:
         """Notes that the request ended with its engine; the newest 10,000 are remembered."""
         self._lost[key] = route
+        kept = self._kept.get(key)
+        here = None if kept is None else kept.taken_at
+        if kept is not None and here is not None and here.engine_uuid == route.engine_uuid and not kept.between_count:
+            kept.route = kept.taken_at = None  # who follows it still has lost it as well
         while len(self._lost) > LOST_KEPT:
             self._lost.popitem(last=False)

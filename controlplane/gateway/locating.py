@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import grpc
 
@@ -11,6 +12,7 @@ from controlplane.gateway.lookup import Lookup
 from controlplane.gateway.opened import Opened, Opener, is_lost
 from controlplane.model import Route
 from roundhouse.internal.hops import parse_location
+from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import Conflict, NotFound, Unreachable
 from roundhouse.kit.status import error_of
@@ -18,7 +20,8 @@ from roundhouse.v1.inference_service_pb2 import AttachRequest
 
 # For a gateway that lost its engine just now to have the request go on at another one.
 PATIENCE_S = 3.0
-AGAIN_S = 0.1
+# Growing, as each look asks every engine, and all clients of a gateway that died come at once: 7 looks or so.
+AGAIN = Backoff(first_s=0.1, cap_s=0.8)
 
 
 class Locating:
@@ -34,13 +37,15 @@ class Locating:
         """
         began_s = self._clock.monotonic()
         has_been_there = bool(request.location) or self._live.where(self._opener.key) is not None
-        while True:
+        for look in itertools.count():
             try:
                 return await self._once(request)
             except (NotFound, Conflict, Unreachable):
-                if not has_been_there or self._clock.monotonic() - began_s >= PATIENCE_S:
+                left_s = began_s + PATIENCE_S - self._clock.monotonic()
+                if not has_been_there or left_s <= 0:
                     raise
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(min(left_s, AGAIN.delay_s(look)))
+        raise AssertionError("unreachable")
 
     async def _once(self, request: AttachRequest) -> Opened:
         key = self._opener.key
@@ -49,20 +54,24 @@ class Locating:
             opened = await self._try(known, request)
             if opened is not None:
                 return opened
-        route, found = await self._lookup.find(key, request.location, None)
-        opened = await self._try(route, request, attempt=found.attempt)
-        if opened is None:
-            raise Unreachable(f'the engine of request "{key.request_id}" does not answer: try again')
-        return opened
+        place = await self._lookup.find(key, request.location, None)
+        try:
+            return await self._attach(place.route, request, place.attempt)
+        except grpc.RpcError as error:
+            ours = error_of(error)
+            if not (is_lost(error, ours) or (isinstance(ours, NotFound) and not place.is_last)):
+                raise  # an engine that keeps the receipt of a request longer than its events says NotFound
+            raise Unreachable(f'the engine of request "{key.request_id}" does not answer: try again') from error
 
-    async def _try(self, route: Route, request: AttachRequest, attempt: int = 1) -> Opened | None:
+    async def _try(self, route: Route, request: AttachRequest) -> Opened | None:
         """Returns the stream; None if the engine is gone or does not have the request."""
         try:
-            return await self._opener.open(
-                route, "Attach", request.SerializeToString(), attempt=attempt, timeout_s=None
-            )
+            return await self._attach(route, request, 1)
         except grpc.RpcError as error:
             ours = error_of(error)
             if is_lost(error, ours) or isinstance(ours, NotFound):
                 return None
             raise
+
+    async def _attach(self, route: Route, request: AttachRequest, attempt: int) -> Opened:
+        return await self._opener.open(route, "Attach", request.SerializeToString(), attempt=attempt, timeout_s=None)

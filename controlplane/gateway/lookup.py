@@ -30,6 +30,15 @@ Found = request_pb2.InferenceRequest
 Receipt = receipt_pb2.CancelReceipt
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An engine that has or had a request, and which run of it."""
+
+    route: Route
+    attempt: int
+    is_last: bool  # no other engine may have it by now
+
+
 class Lookup:
     """Asks engines for requests, the likeliest first."""
 
@@ -44,16 +53,21 @@ class Lookup:
         self._routes, self._engines, self._live, self._tombstones = routes, engines, live, tombstones
         self._admission = admission
 
-    async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> tuple[Route, Found]:
-        """Returns what the engine says that has or had the request, and that engine.
+    async def find(self, key: RequestKey, location: str, timeout_s: float | None) -> Place:
+        """Returns the engine that has or had the request.
 
-        Raises NotFound if nobody has it, Conflict if it is lost, Unreachable if not everybody could be asked.
+        Raises NotFound if nobody has it or it never came, Conflict if it is lost, Unreachable if not everybody could be
+        asked.
         """
         heard = await self._ask(key, location, timeout_s)
         best = heard.best()
-        if best is None:
+        if best is None or best[1].state == request_pb2.REQUEST_STATE_NEVER_CAME:
             raise _absent(key, heard)
-        return best
+        route, found = best
+        is_given_up = _is_given_up(found)
+        if is_given_up and heard.gone is not None:  # which has had it since
+            raise _lost(key, heard.gone)
+        return Place(route, found.attempt, is_last=not (is_given_up and heard.unreachable))
 
     async def get(self, key: RequestKey, location: str, timeout_s: float | None) -> Found:
         """Returns what is known of a request; raises as `find` does.
@@ -129,6 +143,7 @@ class Lookup:
                 asking,
                 lambda each: self._engines.get(each, request, Party(key.principal), timeout_s=answer_s(timeout_s)),
                 no=_NO,
+                enough=lambda answer: _is_live(answer.request),
             )
             heard.unreachable += silent
             heard.found += [(route, answer.request) for route, answer in answers if not _is_deposited(answer.request)]
@@ -178,10 +193,13 @@ def _is_given_up(found: Found) -> bool:
     return found.HasField("receipt") and found.receipt.cause in GIVEN_UP
 
 
+def _is_live(found: Found) -> bool:
+    return found.state in (request_pb2.REQUEST_STATE_WAITING, request_pb2.REQUEST_STATE_RUNNING)
+
+
 def _rank(found: Found) -> tuple[bool, int, int]:
     """Of several that know an id, the one that runs it goes first, then the one that ran it last."""
-    is_live = found.state in (request_pb2.REQUEST_STATE_WAITING, request_pb2.REQUEST_STATE_RUNNING)
-    return is_live, found.attempt, found.arrival_time.ToNanoseconds()
+    return _is_live(found), found.attempt, found.arrival_time.ToNanoseconds()
 
 
 def _not_found(key: RequestKey) -> RoundhouseError:

@@ -72,7 +72,6 @@ class Opener:
         asked: the load that it brings; None if it follows what is there. words: see `Engines.stream`.
         """
         async with contextlib.AsyncExitStack() as stack:
-            self._live.move(self.key, route)
             flight = None if asked is None else stack.enter_context(self.router.at(route, asked))
             call = await stack.enter_async_context(
                 cancelling(
@@ -81,11 +80,8 @@ class Opener:
                     )
                 )
             )
-            try:
-                message: Any = await call.read()
-            except grpc.RpcError as error:
-                self.judge(route, error)
-                raise
+            with self._live.trying(self.key, route):
+                message = await self._first(route, call)
             self.router.succeeded(route)
             if self.when_left is not None:
                 self.when_left(route)
@@ -93,6 +89,13 @@ class Opener:
             first = None if message is grpc.aio.EOF else hop_pb2.KeptResponse.FromString(message)
             return Opened(route, call, attempt, passed, first, flight, stack.pop_all())
         raise AssertionError("unreachable")
+
+    async def _first(self, route: Route, call: Stream) -> Any:
+        try:
+            return await call.read()
+        except grpc.RpcError as error:
+            self.judge(route, error)
+            raise
 
     def judge(self, route: Route, error: grpc.RpcError) -> None:
         """Notes what an error says of the engine that it came from."""

@@ -131,7 +131,7 @@ async def open_gateway(
         async with Background(grace_s=_LEAVE_S) as leaving, Background() as keeping:
             depositing = Depositing(routes.get, engines, leaving, random.random)
             admission = Admission(settings or AdmissionSettings(), routes.get, clock, deposit=depositing.start)
-            canceller = Canceller(routes.get, engines, live, tombstones, admission, depositing)
+            canceller = Canceller(routes.get, engines, live, tombstones, admission, depositing, leaving)
             lookup = Lookup(routes.get, engines, live, tombstones, admission)
             relay = Relay(
                 routes,

@@ -19,13 +19,20 @@ from controlplane.routing_policies import RoutingPolicy
 from roundhouse.internal.hops import HOP_KEY
 from roundhouse.internal.v1 import hop_pb2
 from roundhouse.kit.channel import cancelling, open_channel
-from roundhouse.kit.errors import AlreadyExists, NoCapacity, Unreachable
+from roundhouse.kit.errors import AlreadyExists, NoCapacity, NotFound, Unreachable
 from roundhouse.kit.latest import Latest
 from roundhouse.kit.metadata import metadata_value
 from roundhouse.kit.server import Listen, serve
 from roundhouse.kit.service import Service
 from roundhouse.kit.status import error_of, reason_name
-from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2, inference_service_pb2_grpc, receipt_pb2
+from roundhouse.v1 import (
+    errors_pb2,
+    generation_pb2,
+    inference_service_pb2,
+    inference_service_pb2_grpc,
+    receipt_pb2,
+    request_pb2,
+)
 
 DESCRIPTOR = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 ROUNDING_S = 0.1  # a time of 10 to 100 s travels in tenths of a second, rounded up: 20.001 s arrives as 20.1 s
@@ -86,7 +93,12 @@ class Engine:
     finished: set[str] = field(default_factory=set)
     kept: dict[str, receipt_pb2.CancelReceipt] = field(default_factory=dict)  # that gateways left here
     deposits: asyncio.Queue[receipt_pb2.CancelReceipt] = field(default_factory=asyncio.Queue)
-    is_mute: bool = False  # it answers no cancel
+    is_mute: bool = False  # it answers no cancel, until it is `released`
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # by calls that have not ended before
+    known: dict[str, request_pb2.InferenceRequest] = field(default_factory=dict)  # by GetRequest; Attach has none
+    asked: list[str] = field(default_factory=list)  # by GetRequest, for what
+    is_hung: bool = False  # it answers no GetRequest
 
     async def Generate(self, request: Any, context: Any) -> None:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
@@ -97,6 +109,17 @@ class Engine:
         self.has.add(request.request_id)
         await context.send_initial_metadata([("roundhouse-location", f"at-{self.name}"), ("secret", "x")])
         await self.script(self, request, context)
+
+    async def Attach(self, request: Any, context: Any) -> None:
+        raise _unknown(request.request_id)
+
+    async def GetRequest(self, request: Any, context: Any) -> Any:
+        self.asked.append(request.request_id)
+        if self.is_hung:
+            await asyncio.Event().wait()
+        if request.request_id not in self.known:
+            raise _unknown(request.request_id)
+        return inference_service_pb2.GetRequestResponse(request=self.known[request.request_id])
 
     async def CancelRequest(self, request: Any, context: Any) -> Any:
         packed = metadata_value(context.invocation_metadata(), HOP_KEY)
@@ -112,7 +135,8 @@ class Engine:
         self.cancelled_by.append(hop.principal)
         self.cancels.put_nowait(request.request_id)
         if self.is_mute:
-            await asyncio.Event().wait()
+            await self.released.wait()
+        self.cancelled.put_nowait(request.request_id)
         outcome = receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
         if request.request_id in self.has:
             outcome = receipt_pb2.CANCEL_OUTCOME_CANCELLED
@@ -122,7 +146,13 @@ class Engine:
             return inference_service_pb2.CancelRequestResponse(receipt=self.kept[request.request_id])
         receipt = receipt_pb2.CancelReceipt(request_id=request.request_id, outcome=outcome, replica=self.name)
         receipt.attempt = int(outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED)
+        if outcome == receipt_pb2.CANCEL_OUTCOME_CANCELLED:
+            receipt.cause = hop.cancel_cause or receipt_pb2.CANCEL_CAUSE_CLIENT
         return inference_service_pb2.CancelRequestResponse(receipt=receipt)
+
+
+def _unknown(request_id: str) -> NotFound:
+    return NotFound(f'request "{request_id}" is not known', reason=errors_pb2.ERROR_REASON_REQUEST_NOT_FOUND)
 
 
 @dataclass
@@ -142,6 +172,16 @@ class House:
     async def answer(self, request: inference_service_pb2.GenerateRequest, **options: Any) -> str:
         async with cancelling(self.stub.Generate(request, **options)) as call:
             return "".join([event.delta.text async for message in call for event in message.events])
+
+    async def attach(self, request_id: str, *, location: str = "") -> str:
+        request = inference_service_pb2.AttachRequest(deployment="chat", request_id=request_id, location=location)
+        async with cancelling(self.stub.Attach(request)) as call:
+            return "".join([event.delta.text async for message in call for event in message.events])
+
+    async def get(self, request_id: str, *, timeout: float | None = None) -> request_pb2.InferenceRequest:
+        request = inference_service_pb2.GetRequestRequest(deployment="chat", request_id=request_id)
+        response: inference_service_pb2.GetRequestResponse = await self.stub.GetRequest(request, timeout=timeout)
+        return response.request
 
     async def cancel(
         self, request_id: str, *, location: str = "", timeout: float | None = None, metadata: Any = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 from controlplane.gateway.live import LiveRequests, RequestKey
 from controlplane.model import NodeId, ReplicaUid, Route
@@ -22,7 +23,11 @@ async def test_one_of_several_finds_the_place_and_the_others_hear_of_it() -> Non
         await asyncio.sleep(0)
         assert live.is_being_placed(KEY)
         assert not any(each.done() for each in others)
-        live.move(KEY, ROUTE)
+        with live.trying(KEY, ROUTE):
+            assert live.where(KEY) == ROUTE
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not any(each.done() for each in others)
         assert await asyncio.gather(*others) == [ROUTE, ROUTE]
         assert live.where(KEY) == ROUTE
     assert not live.is_live(KEY)
@@ -40,7 +45,8 @@ async def test_if_the_first_finds_none_exactly_one_other_goes_on() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         assert [each.done() for each in others].count(True) == 1
-        live.move(KEY, ROUTE)
+        with live.trying(KEY, ROUTE):
+            pass
         assert {await each for each in others} == {None, ROUTE}
 
 
@@ -54,6 +60,32 @@ async def test_who_attaches_waits_only_while_somebody_looks_for_a_place() -> Non
         assert not waiting.done()
         live.release(KEY)
         await waiting
+
+
+def test_an_engine_that_does_not_take_a_request_leaves_it_where_it_was() -> None:
+    live, other = LiveRequests(), replace(ROUTE, engine_uuid="e1")
+    with live.keep(KEY, is_new=True):
+        with contextlib.suppress(RuntimeError), live.trying(KEY, other):
+            raise RuntimeError
+        assert live.where(KEY) is None
+        with live.trying(KEY, ROUTE):
+            pass
+        with contextlib.suppress(RuntimeError), live.trying(KEY, other):
+            assert live.where(KEY) == other
+            raise RuntimeError
+        assert live.where(KEY) == ROUTE
+
+
+def test_who_looks_for_a_request_does_not_make_it_live_and_one_that_was_lost_is_not() -> None:
+    live = LiveRequests()
+    with live.keep(KEY, is_new=False), live.keep(KEY, is_new=False):
+        assert not live.is_live(KEY)
+        with live.trying(KEY, ROUTE):
+            assert not live.is_live(KEY)
+        assert live.is_live(KEY)
+        live.lose(KEY, ROUTE)
+        assert not live.is_live(KEY)
+        assert live.where(KEY) == ROUTE
 
 
 async def test_a_request_is_withdrawn_only_between_two_engines() -> None:
