@@ -93,7 +93,8 @@ async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path
 
     async def kill(client: Client, name: str, kills: int) -> None:
         draws, whole = random.Random(f"{SEED}/{name}"), dict[tuple[str, int], Came]()
-        for number in range(kills):
+        number = 0
+        while number < kills:
             kind, seed = list(KINDS)[number % len(KINDS)], draws.randrange(4)
             if (kind, seed) not in whole:
                 await ready(client, name)
@@ -101,10 +102,11 @@ async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path
                 assert not whole[kind, seed].resumed
             expected = whole[kind, seed]
             came = await killed_once(client, name, kind, seed, draws.randrange(1, max(2, expected.told_count * 3 // 4)))
-            counts["killed"] += 1
             if not came.resumed:  # it had ended before the kill reached its engine
                 counts["too late"] += 1
+                assert counts["too late"] < KILLS
                 continue
+            number += 1
             assert [each.reason for each in came.resumed] == [generation_pb2.RESUME_REASON_ENGINE_LOST]
             assert {each.exactness for each in came.resumed} == came.exactness == {generation_pb2.EXACTNESS_EXACT}
             assert came.output == expected.output, (name, kind, seed, number)
@@ -119,13 +121,14 @@ async def test_a_request_whose_engine_is_killed_goes_on_to_the_same_end(tmp_path
         async with asyncio.TaskGroup() as group:
             for name, kills in (("demo", KILLS - KILLS // 2), ("noise", KILLS // 2)):
                 group.create_task(kill(client, name, kills))
-    assert counts["exact"] > 0.8 * KILLS
+    assert counts["exact"] == KILLS
+    gaps_s.sort()
     tell(
         "ROUNDHOUSE_FAILOVER_RESULTS",
         {
             "seed": SEED,
             **counts,
             "median_gap_ms": round(1000 * statistics.median(gaps_s), 1),
-            "longest_gap_ms": round(1000 * max(gaps_s), 1),
+            "longest_gaps_ms": [round(1000 * each, 1) for each in gaps_s[-5:]],
         },
     )
