@@ -24,6 +24,12 @@ class Gap(Exception):
     """What came does not fit behind what was told: somebody is not who it should be."""
 
 
+def bound(request: Request, left_s: float | None) -> None:
+    """Writes into a request for how long it may go on; None: nothing bounds it."""
+    if left_s is not None:
+        request.options.max_duration.CopyFrom(to_duration(max(LEAST_S, left_s)))
+
+
 class Record:
     """Belongs to one stream, over all engines that it is read from."""
 
@@ -113,9 +119,7 @@ class Record:
         request = copy.deepcopy(self._request)
         options, sampling = request.options, request.sampling
         options.failover = failover
-        left_s = self.left_s(now_s)
-        if left_s is not None:
-            options.max_duration.CopyFrom(to_duration(max(LEAST_S, left_s)))
+        bound(request, self.left_s(now_s))
         del options.resume.choices[:]
         if not self._is_ranked:  # of which nothing is told before all is known: it is made again
             for choice, ids in sorted(self._outputs.items()):
