@@ -9,7 +9,7 @@ from itertools import count
 
 import grpc
 
-from controlplane.gateway.live import LiveRequests
+from controlplane.gateway.live import Break, LiveRequests
 from controlplane.gateway.opened import Opened, Opener, is_lost
 from controlplane.gateway.search import Search, Terms
 from controlplane.gateway.stream import Lost, Tombstoned
@@ -44,7 +44,9 @@ class Continuing:
     async def find(self, lost: Lost) -> Opened:
         """Returns the stream that goes on. Raises Tombstoned, or the error of the loss if nobody goes on in time."""
         search = Search(lost, self._opener.key.request_id, self._clock.monotonic())
-        with self._live.between(self._opener.key) as withdrawn:
+        record = lost.record
+        at = Break(lost.route, lost.attempt, record.reached(), record.prompt_token_count)
+        with self._live.between(self._opener.key, at) as withdrawn:
             opened = await self._after(lost) if lost.is_drained else None
             for attempt in count():
                 opened = opened or await self._rounds(search, withdrawn, AGAIN.delay_s(attempt, random.random()))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from controlplane.model import Route
+from roundhouse.v1.receipt_pb2 import ChoicePosition
 
 LOST_KEPT = 10_000  # as many as an engine keeps receipts
 
@@ -22,6 +23,16 @@ class RequestKey:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a stream of a request broke: the engine that was lost, which run that was, and how far it is told."""
+
+    route: Route
+    attempt: int
+    positions: Sequence[ChoicePosition] = ()  # of each choice; empty if that is not known
+    prompt_token_count: int = 0
+
+
 class _Kept:
     """A request that is relayed, to one client or several."""
 
@@ -30,7 +41,7 @@ class _Kept:
         self.route: Route | None = None
         self.is_being_placed = False
         self.changed = asyncio.Event()  # set, and replaced, when one of these changes
-        self.between_count = 0  # streams of it that look for another engine
+        self.breaks: list[Break] = []  # of its streams that look for another engine
         self.withdrawn = asyncio.Event()
 
     def change(self) -> None:
@@ -96,25 +107,28 @@ class LiveRequests:
             await kept.changed.wait()
 
     @contextlib.contextmanager
-    def between(self, key: RequestKey) -> Iterator[asyncio.Event]:
+    def between(self, key: RequestKey, at: Break) -> Iterator[asyncio.Event]:
         """Notes, for the block, that a stream of a kept request looks for another engine.
 
         Gives what is set if the request is withdrawn.
         """
         kept = self._kept[key]
-        kept.between_count += 1
+        kept.breaks.append(at)
         try:
             yield kept.withdrawn
         finally:
-            kept.between_count -= 1
+            kept.breaks.remove(at)
 
-    def withdraw(self, key: RequestKey) -> bool:
-        """Ends a request that has lost its engine and has no other yet; returns whether it is one."""
+    def withdraw(self, key: RequestKey) -> Break | None:
+        """Ends a request that has lost its engine and has no other yet; returns where it broke, None if it is not one.
+
+        Of several streams of it, that counts which came furthest.
+        """
         kept = self._kept.get(key)
-        if kept is None or not kept.between_count:
-            return False
+        if kept is None or not kept.breaks:
+            return None
         kept.withdrawn.set()
-        return True
+        return max(kept.breaks, key=lambda each: (each.attempt, sum(one.output_token_count for one in each.positions)))
 
     def where(self, key: RequestKey) -> Route | None:
         """Returns where a request is now, or was when its engine was lost."""
