@@ -38,6 +38,7 @@ class _Kept:
 
     def __init__(self) -> None:
         self.follower_count = 0
+        self.lapsed_count = 0  # of them, who stay only for the others
         self.route: Route | None = None
         self.is_being_placed = False
         self.changed = asyncio.Event()  # set, and replaced, when one of these changes
@@ -69,6 +70,7 @@ class LiveRequests:
             kept.follower_count -= 1
             if not kept.follower_count:
                 del self._kept[key]
+            kept.change()
 
     async def claim(self, key: RequestKey) -> Route | None:
         """Returns where a kept request is; None if the caller, and nobody else, is to find it a place.
@@ -104,6 +106,23 @@ class LiveRequests:
         """Waits for as long as somebody looks for a place for a kept request."""
         kept = self._kept[key]
         while kept.route is None and kept.is_being_placed:
+            await kept.changed.wait()
+
+    @contextlib.contextmanager
+    def lapsing(self, key: RequestKey) -> Iterator[None]:
+        """Notes, for the block, that one of those who keep a request stays only for as long as others want it."""
+        kept = self._kept[key]
+        kept.lapsed_count += 1
+        kept.change()
+        try:
+            yield
+        finally:
+            kept.lapsed_count -= 1
+
+    async def unwanted(self, key: RequestKey) -> None:
+        """Waits until nobody keeps a request but for the sake of others."""
+        kept = self._kept[key]
+        while kept.follower_count > kept.lapsed_count:
             await kept.changed.wait()
 
     @contextlib.contextmanager

@@ -41,7 +41,7 @@ def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:
         request.options.max_duration.CopyFrom(to_duration(left_s))
 
 
-def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, waited_s: float) -> bytes:
+def withdrawn(choice_count: int, receipt: CancelReceipt, waited_s: float) -> bytes:
     """Returns the only message of the stream of a request that somebody cancelled while it waited."""
     finishes = [
         Finished(
@@ -51,7 +51,7 @@ def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, wa
             exactness=EXACTNESS_EXACT,
             cancel_cause=receipt.cause,
         )
-        for choice in range(min(max(1, request.sampling.n), len(receipt.positions)))
+        for choice in range(min(choice_count, len(receipt.positions)))
     ]
     usage = Usage(queue_duration=to_duration(waited_s), total_duration=to_duration(waited_s))
     events = [*(GenerationEvent(finished=each) for each in finishes), GenerationEvent(usage=usage)]

@@ -69,8 +69,7 @@ def test_a_stream_that_never_ran_tells_of_each_choice_that_was_to_be_sent() -> N
         cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
         positions=[receipt_pb2.ChoicePosition(choice=choice) for choice in range(4)],
     )
-    request = GenerateRequest(sampling={"n": 2, "best_of": 4})
-    events = GenerateResponse.FromString(withdrawn(request, receipt, 0.5)).events
+    events = GenerateResponse.FromString(withdrawn(2, receipt, 0.5)).events
     assert [each.WhichOneof("event") for each in events] == ["finished", "finished", "usage"]
     assert [each.finished.choice for each in events[:2]] == [0, 1]
     assert {each.finished.reason for each in events[:2]} == {g.FINISH_REASON_CANCELLED}
