@@ -10,12 +10,13 @@ import structlog
 from controlplane.gateway.admission.admission import Admission
 from controlplane.gateway.depositing import Depositing, best_of
 from controlplane.gateway.engines import Engines, Party
-from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.live import Break, LiveRequests, RequestKey
 from controlplane.gateway.polling import ANSWER_S, answer_s, ask
 from controlplane.gateway.tombstones import Tombstones
-from controlplane.gateway.whereabouts import gone, whereabouts
+from controlplane.gateway.whereabouts import gone, name, whereabouts
 from controlplane.model import Route, Routes
 from roundhouse.internal.hops import parse_location
+from roundhouse.internal.unserved import may_come_again
 from roundhouse.kit.tasks import Background
 from roundhouse.kit.times import to_timestamp
 from roundhouse.v1 import receipt_pb2
@@ -56,8 +57,8 @@ class Canceller:
             waited = self._tombstones.put(key, waited)  # it may be on its way once more
             await self._depositing.wait(key, answer_s(timeout_s))
             return waited
-        is_withdrawn = self._live.withdraw(key)
-        said, known, routes = parse_location(location), self._live.where(key), self._routes()
+        at, said, routes = self._live.withdraw(key), parse_location(location), self._routes()
+        known = self._live.where(key) if at is None else at.route
         places = whereabouts(key.deployment, known, said, routes)
         unreachable = list(places.unreachable)
         party, cause = Party(key.principal), receipt_pb2.CANCEL_CAUSE_CLIENT
@@ -65,7 +66,8 @@ class Canceller:
         deposited: list[Receipt] = []
         for asking in (places.first, places.rest):
             receipts, silent = await self._ask(key, asking, party, cause, answer_s(timeout_s))
-            unreachable += silent
+            if at is None or asking is not places.first or self._is_there(at.route):
+                unreachable += silent
             came = [each for each in receipts if each.outcome != receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED]
             deposited += [each for each in came if not each.attempt]
             ran = [each for each in came if each.attempt]
@@ -73,13 +75,14 @@ class Canceller:
             found = [each for each in ran if each.cause not in GIVEN_UP]
             if found:
                 return min(found, key=_rank)
-        if is_withdrawn:
-            return _withdrawn(key)
-        if given_up:
+        own = self._admission.receipt(key)
+        if at is not None:
+            return self._withdrawn(key, at, own, unreachable)
+        if given_up and (own is None or may_come_again(own)):
             return min(given_up, key=_rank)
         if known is not None or said.engine_uuid:
             deposited = []  # before an engine had it
-        unserved = best_of(self._admission.receipt(key), deposited, all_answered=not unreachable)
+        unserved = best_of(own, deposited, all_answered=not unreachable)
         if unserved is not None:
             return unserved
         present = routes.replicas.get(key.deployment, ())
@@ -89,6 +92,24 @@ class Canceller:
         if unreachable or (said.engine_uuid and not places.first):
             return _receipt(key, receipt_pb2.CANCEL_OUTCOME_UNPROVEN, unreachable=unreachable)
         return self._tombstones.put(key, _receipt(key, receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED))
+
+    def _withdrawn(self, key: RequestKey, at: Break, own: Receipt | None, unreachable: Sequence[str]) -> Receipt:
+        """Returns the receipt of a request that had lost its engine, was not to have another one, and runs nowhere.
+
+        Unless somebody was silent: then it may run, as an orphan of this gateway, and whoever asks again learns more.
+        """
+        if unreachable:
+            self._live.lose(key, at.route)
+            return _receipt(key, receipt_pb2.CANCEL_OUTCOME_UNPROVEN, unreachable=unreachable)
+        if own is not None and not may_come_again(own):
+            return own  # another cancel was quicker
+        receipt = _stopped(key, at)
+        self._admission.keep(key, receipt)
+        return receipt
+
+    def _is_there(self, route: Route) -> bool:
+        present = self._routes().replicas.get(route.deployment, ())
+        return any(each.engine_uuid == route.engine_uuid for each in present)
 
     async def leave(self, key: RequestKey, route: Route, party: Party) -> None:
         """Says that a client has left; its engine's orphan timer does so if this does not get through."""
@@ -121,10 +142,14 @@ def lost(key: RequestKey, replica: str) -> Receipt:
     return _receipt(key, receipt_pb2.CANCEL_OUTCOME_LOST, replica=replica)
 
 
-def _withdrawn(key: RequestKey) -> Receipt:
-    """Returns the receipt of a request that had lost its engine, and was not to have another one."""
-    receipt = _receipt(key, receipt_pb2.CANCEL_OUTCOME_CANCELLED)
+def _stopped(key: RequestKey, at: Break) -> Receipt:
+    """Returns the receipt of a request that no engine computes any more since it broke off."""
+    receipt = _receipt(key, receipt_pb2.CANCEL_OUTCOME_CANCELLED, replica=name(at.route.deployment, at.route.index))
     receipt.level, receipt.cause = receipt_pb2.CANCEL_LEVEL_STOPPED, receipt_pb2.CANCEL_CAUSE_CLIENT
+    receipt.attempt, receipt.prompt_token_count = at.attempt, at.prompt_token_count
+    if at.positions:
+        receipt.positions.extend(at.positions)
+        receipt.output_token_count = sum(each.output_token_count for each in at.positions)
     return receipt
 
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from itertools import count
 
 import grpc
 
-from controlplane.gateway.asking import asked_of
-from controlplane.gateway.live import LiveRequests
+from controlplane.gateway.live import Break, LiveRequests
 from controlplane.gateway.opened import Opened, Opener, is_lost
-from controlplane.gateway.record import Request
-from controlplane.gateway.routing.asked import Asked
+from controlplane.gateway.search import Search, Terms
 from controlplane.gateway.stream import Lost, Tombstoned
 from controlplane.model import Route, Routes
+from roundhouse.kit.backoff import Backoff
 from roundhouse.kit.clock import Clock
 from roundhouse.kit.errors import DeadlineExceeded
 from roundhouse.kit.latest import Latest, first_of
 from roundhouse.kit.status import error_of
-from roundhouse.v1 import errors_pb2, generation_pb2, inference_service_pb2
+from roundhouse.v1 import errors_pb2, inference_service_pb2
 
 PATIENCE_S = 60.0  # an engine that died is back by then, if its model is not large
 SHORT_PATIENCE_S = 5.0  # while there are replicas, and all that could be asked compute something else
-AGAIN_S = 0.25
+# From one round, in which all are asked, to the next. Not less often: an engine ends an orphan after 10 s.
+AGAIN = Backoff(first_s=0.25, cap_s=2.0, jitter=0.5)
 SAME_S = 1.0  # for the engine itself to answer, if it was only the connection that broke
 THERE_S = 30.0  # for one that has begun with it just now, and computes what was told already
 
@@ -42,38 +43,66 @@ class Continuing:
 
     async def find(self, lost: Lost) -> Opened:
         """Returns the stream that goes on. Raises Tombstoned, or the error of the loss if nobody goes on in time."""
-        began_s = self._clock.monotonic()
-        with self._live.between(self._opener.key) as withdrawn:
-            if lost.is_drained and (opened := await self._after(lost)) is not None:
-                return opened
-            while True:
-                newer = self._routes.newer()
-                opened, differ = await self._round(lost)
-                if withdrawn.is_set():
-                    if opened is not None:
-                        await opened.close()
-                    raise Tombstoned
-                if opened is not None:
-                    return opened
-                self._check_time(lost, began_s, SHORT_PATIENCE_S if differ else PATIENCE_S)
-                await first_of([newer, withdrawn], most_s=AGAIN_S)
+        search = Search(lost, self._opener.key.request_id, self._clock.monotonic())
+        record = lost.record
+        at = Break(lost.route, lost.attempt, record.reached(), record.prompt_token_count)
+        with self._live.between(self._opener.key, at) as withdrawn:
+            opened = await self._after(lost) if lost.is_drained else None
+            for attempt in count():
+                opened = opened or await self._rounds(search, withdrawn, AGAIN.delay_s(attempt, random.random()))
+                if opened is not None or withdrawn.is_set():
+                    break
+                search.begin_round()
+        if withdrawn.is_set():
+            if opened is not None:
+                await opened.close()
+            raise Tombstoned
+        assert opened is not None
+        return opened
 
-    def _check_time(self, lost: Lost, began_s: float, patience_s: float) -> None:
-        now_s = self._clock.monotonic()
+    async def _rounds(self, search: Search, withdrawn: asyncio.Event, pause_s: float) -> Opened | None:
+        """Asks everybody once, and then, for a while, whoever becomes ready. Raises what ends the search."""
+        newer = self._routes.newer()
+        opened = await self._round(search)
+        until_s = self._clock.monotonic() + pause_s
+        while opened is None and not withdrawn.is_set():
+            left_s = min(self._left_s(search), until_s - self._clock.monotonic())
+            if left_s <= 0:
+                return None
+            await first_of([newer, withdrawn], most_s=left_s)
+            newer = self._routes.newer()
+            if self._present() is not search.seen and not withdrawn.is_set():
+                opened = await self._round(search)
+        return opened
+
+    def _left_s(self, search: Search) -> float:
+        """Returns for how long the search may go on; raises what ends it if that is over."""
+        lost, now_s = search.lost, self._clock.monotonic()
         left_s = lost.record.left_s(now_s)
         if left_s is not None and left_s <= 0:
             raise DeadlineExceeded("the deadline passed while no engine had the request: allow more time")
-        if now_s - began_s >= patience_s or not self._is_wanted():
+        patience_s = SHORT_PATIENCE_S if search.is_hopeless(self._present()) else PATIENCE_S
+        if now_s - search.began_s >= patience_s or not self._is_wanted():
             raise lost.error
+        patience_s -= now_s - search.began_s
+        return patience_s if left_s is None else min(left_s, patience_s)
 
-    async def _round(self, lost: Lost) -> tuple[Opened | None, bool]:
-        """Asks everybody once, the engine itself first: if it lives, it was the way to it that was lost."""
-        is_there = any(each.engine_uuid == lost.route.engine_uuid for each in self._present())
-        if is_there and not lost.is_drained:
+    async def _round(self, search: Search) -> Opened | None:
+        """Asks whoever is due, the engine itself first: if it lives, it was the way to it that was lost."""
+        lost, present = search.lost, self._present()
+        search.see(present)
+        is_there = any(each.engine_uuid == search.own for each in present)
+        if is_there and not lost.is_drained and not search.is_own_tried:
+            search.is_own_tried = True
             opened = await self._attach(lost, lost.route, SAME_S)
             if opened is not None:
-                return opened, False
-        return await self._ask_all(lost)
+                return opened
+        for terms in search.terms:
+            for route in self._order(search, terms):
+                opened = await self._try(search, terms, route)
+                if opened is not None:
+                    return opened
+        return None
 
     async def _after(self, lost: Lost) -> Opened | None:
         """Follows the next run of the request, if it was for that one that its engine has given this one up."""
@@ -83,35 +112,22 @@ class Continuing:
             return None
         return opened
 
-    async def _ask_all(self, lost: Lost) -> tuple[Opened | None, bool]:
-        """Returns the stream, else whether there are engines that compute something else."""
-        differ = False
-        policies = [generation_pb2.FAILOVER_POLICY_EXACT_ONLY]
-        if lost.record.options.failover == generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK:
-            policies.append(generation_pb2.FAILOVER_POLICY_APPROXIMATE_OK)  # only if nobody is equal
-        for policy in policies:
-            request = lost.record.resuming(policy, self._clock.monotonic())
-            asked = replace(
-                asked_of(request), fingerprint=lost.record.fingerprint, rendezvous_key=self._opener.key.request_id
-            )
-            for route in self._order(lost, asked):
-                try:
-                    opened = await self._ask(lost, route, request, asked)
-                except grpc.RpcError as error:
-                    ours = error_of(error)
-                    differs = ours.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS
-                    is_full = ours.own_reason == errors_pb2.ERROR_REASON_QUEUE_FULL
-                    if not (differs or is_full or is_lost(error, ours)):
-                        raise
-                    differ = differ or differs
-                else:
-                    if opened is not None:
-                        return opened, False
-        return None, differ
-
-    async def _ask(self, lost: Lost, route: Route, request: Request, asked: Asked) -> Opened | None:
+    async def _try(self, search: Search, terms: Terms, route: Route) -> Opened | None:
+        """Returns the stream; None if the engine cannot go on with it, or not now."""
         try:
-            return await self._open(lost, route, request, asked, lost.attempt + 1)
+            return await self._ask(search, terms, route)
+        except grpc.RpcError as error:
+            ours = error_of(error)
+            if ours.own_reason == errors_pb2.ERROR_REASON_FINGERPRINT_DIFFERS:
+                terms.differing.add(route.engine_uuid)
+            elif ours.own_reason != errors_pb2.ERROR_REASON_QUEUE_FULL and not is_lost(error, ours):
+                raise
+            return None
+
+    async def _ask(self, search: Search, terms: Terms, route: Route) -> Opened | None:
+        lost = search.lost
+        try:
+            return await self._open(search, terms, route, lost.attempt + 1)
         except grpc.RpcError as error:
             reason = error_of(error).own_reason
             if reason == errors_pb2.ERROR_REASON_REQUEST_TOMBSTONED:
@@ -119,19 +135,18 @@ class Continuing:
             if reason != errors_pb2.ERROR_REASON_REQUEST_EXISTS:
                 raise
         # Another stream of it came first. Where that one does not have what this one lacks, it follows this one.
-        return await self._attach(lost, route, THERE_S) or await self._open(
-            lost, route, request, asked, lost.attempt + 2
-        )
+        return await self._attach(lost, route, THERE_S) or await self._open(search, terms, route, lost.attempt + 2)
 
-    async def _open(self, lost: Lost, route: Route, request: Request, asked: Asked, attempt: int) -> Opened:
+    async def _open(self, search: Search, terms: Terms, route: Route, attempt: int) -> Opened:
+        record = search.lost.record
         return await self._opener.open(
             route,
-            lost.record.method,
-            request.SerializeToString(),
+            record.method,
+            search.body(terms, self._clock.monotonic()),
             attempt=attempt,
             timeout_s=self._remaining_s(),
-            asked=asked,
-            words=lost.record.words,
+            asked=search.asked(terms),
+            words=record.words,
         )
 
     async def _attach(self, lost: Lost, route: Route, most_s: float) -> Opened | None:
@@ -156,16 +171,21 @@ class Continuing:
         await opened.close()
         return None
 
-    def _order(self, lost: Lost, asked: Asked) -> Iterator[Route]:
+    def _order(self, search: Search, terms: Terms) -> Iterator[Route]:
         """Yields whom to ask: two gateways that know the same of the fleet ask in the same order."""
-        deployment, own = self._opener.key.deployment, lost.route.engine_uuid
-        tried = {own}
-        while (route := self._opener.router.pick(deployment, asked, tried)) is not None:
-            tried.add(route.engine_uuid)
+        own = search.own
+        while any(terms.is_due(each) for each in search.ready(self._present()) if each.engine_uuid != own):
+            passed_over = terms.tried | terms.differing | {own}
+            route = self._opener.router.pick(self._opener.key.deployment, search.asked(terms), passed_over)
+            if route is None:
+                break
+            terms.tried.add(route.engine_uuid)
             yield route
         # The engine itself goes last, if it lives after all and it was the way to it that was lost.
-        if not lost.is_drained:
-            yield from (each for each in self._present() if each.engine_uuid == own and each.is_ready)
+        for route in search.ready(self._present()):
+            if route.engine_uuid == own and terms.is_due(route):
+                terms.tried.add(own)
+                yield route
 
     def _present(self) -> tuple[Route, ...]:
         return self._routes.get().replicas.get(self._opener.key.deployment, ())

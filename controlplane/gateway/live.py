@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from controlplane.model import Route
+from roundhouse.v1.receipt_pb2 import ChoicePosition
 
 LOST_KEPT = 10_000  # as many as an engine keeps receipts
 
@@ -22,16 +23,27 @@ class RequestKey:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a stream of a request broke: the engine that was lost, which run that was, and how far it is told."""
+
+    route: Route
+    attempt: int
+    positions: Sequence[ChoicePosition] = ()  # of each choice; empty if that is not known
+    prompt_token_count: int = 0
+
+
 class _Kept:
     """A request that is relayed, to one client or several."""
 
     def __init__(self) -> None:
         self.follower_count = 0
+        self.lapsed_count = 0  # of them, who stay only for the others
         self.route: Route | None = None  # where it is, or is being tried
         self.taken_at: Route | None = None  # the engine that has answered with it last
         self.is_being_placed = False
         self.changed = asyncio.Event()  # set, and replaced, when one of these changes
-        self.between_count = 0  # streams of it that look for another engine
+        self.breaks: list[Break] = []  # of its streams that look for another engine
         self.withdrawn = asyncio.Event()
 
     def change(self) -> None:
@@ -59,6 +71,7 @@ class LiveRequests:
             kept.follower_count -= 1
             if not kept.follower_count:
                 del self._kept[key]
+            kept.change()
 
     async def claim(self, key: RequestKey) -> Route | None:
         """Returns where a kept request is; None if the caller, and nobody else, is to find it a place.
@@ -110,25 +123,45 @@ class LiveRequests:
             await kept.changed.wait()
 
     @contextlib.contextmanager
-    def between(self, key: RequestKey) -> Iterator[asyncio.Event]:
+    def lapsing(self, key: RequestKey) -> Iterator[None]:
+        """Notes, for the block, that one of those who keep a request stays only for as long as others want it."""
+        kept = self._kept[key]
+        kept.lapsed_count += 1
+        kept.change()
+        try:
+            yield
+        finally:
+            kept.lapsed_count -= 1
+
+    async def unwanted(self, key: RequestKey) -> None:
+        """Waits until nobody keeps a request but for the sake of others."""
+        kept = self._kept[key]
+        while kept.follower_count > kept.lapsed_count:
+            await kept.changed.wait()
+
+    @contextlib.contextmanager
+    def between(self, key: RequestKey, at: Break) -> Iterator[asyncio.Event]:
         """Notes, for the block, that a stream of a kept request looks for another engine.
 
         Gives what is set if the request is withdrawn.
         """
         kept = self._kept[key]
-        kept.between_count += 1
+        kept.breaks.append(at)
         try:
             yield kept.withdrawn
         finally:
-            kept.between_count -= 1
+            kept.breaks.remove(at)
 
-    def withdraw(self, key: RequestKey) -> bool:
-        """Ends a request that has lost its engine and has no other yet; returns whether it is one."""
+    def withdraw(self, key: RequestKey) -> Break | None:
+        """Ends a request that has lost its engine and has no other yet; returns where it broke, None if it is not one.
+
+        Of several streams of it, that counts which came furthest.
+        """
         kept = self._kept.get(key)
-        if kept is None or not kept.between_count:
-            return False
+        if kept is None or not kept.breaks:
+            return None
         kept.withdrawn.set()
-        return True
+        return max(kept.breaks, key=lambda each: (each.attempt, sum(one.output_token_count for one in each.positions)))
 
     def where(self, key: RequestKey) -> Route | None:
         """Returns where a request is now, or was when its engine was lost."""
@@ -141,7 +174,7 @@ class LiveRequests:
         Those who only look for an engine that may have it do not count: they would call each other the proof of it.
         """
         kept = self._kept.get(key)
-        return kept is not None and (kept.taken_at is not None or kept.is_being_placed or kept.between_count > 0)
+        return kept is not None and (kept.taken_at is not None or kept.is_being_placed or bool(kept.breaks))
 
     def addresses(self) -> frozenset[str]:
         """Returns the addresses of the engines that have a request of this gateway."""
@@ -152,7 +185,7 @@ class LiveRequests:
         self._lost[key] = route
         kept = self._kept.get(key)
         here = None if kept is None else kept.taken_at
-        if kept is not None and here is not None and here.engine_uuid == route.engine_uuid and not kept.between_count:
+        if kept is not None and here is not None and here.engine_uuid == route.engine_uuid and not kept.breaks:
             kept.route = kept.taken_at = None  # who follows it still has lost it as well
         while len(self._lost) > LOST_KEPT:
             self._lost.popitem(last=False)

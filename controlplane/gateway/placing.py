@@ -32,6 +32,7 @@ class Placing:
         remaining_s: Callable[[], float | None],
     ) -> None:
         self._routes, self.opener, self._remaining_s = routes, opener, remaining_s
+        self.is_begun = False  # it is this call that finds the request its place, and not another one of the same id
 
     async def open(self, method: str, body: bytes, asked: Asked) -> Opened:
         """Returns the stream of a replica that took the request.

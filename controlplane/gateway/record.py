@@ -24,6 +24,12 @@ class Gap(Exception):
     """What came does not fit behind what was told: somebody is not who it should be."""
 
 
+def bound(request: Request, left_s: float | None) -> None:
+    """Writes into a request for how long it may go on; None: nothing bounds it."""
+    if left_s is not None:
+        request.options.max_duration.CopyFrom(to_duration(max(LEAST_S, left_s)))
+
+
 class Record:
     """Belongs to one stream, over all engines that it is read from."""
 
@@ -113,9 +119,7 @@ class Record:
         request = copy.deepcopy(self._request)
         options, sampling = request.options, request.sampling
         options.failover = failover
-        left_s = self.left_s(now_s)
-        if left_s is not None:
-            options.max_duration.CopyFrom(to_duration(max(LEAST_S, left_s)))
+        bound(request, self.left_s(now_s))
         del options.resume.choices[:]
         if not self._is_ranked:  # of which nothing is told before all is known: it is made again
             for choice, ids in sorted(self._outputs.items()):
@@ -126,17 +130,38 @@ class Record:
                 request.echo = False
         return request
 
+    def reached(self) -> list[receipt_pb2.ChoicePosition]:
+        """Returns how far every choice came, also those of which nothing is told; none if what is computed is not told.
+
+        What its engine may have computed beyond that is not known here.
+        """
+        if self._is_ranked:
+            return []
+        self._read()
+        return [
+            receipt_pb2.ChoicePosition(choice=choice, output_token_count=len(self._outputs.get(choice, ())))
+            for choice in range(self._choice_count)
+        ]
+
     def cancelled(self, cause: receipt_pb2.CancelCause) -> list[Event]:
         """Returns the end of a request that was cancelled while no engine had it."""
         self._read()
-        count = self._request.sampling.n if self._request.sampling.HasField("n") else 1
-        open_ = [choice for choice in range(count) if choice not in self._finished]
+        open_ = [choice for choice in range(self._choice_count) if choice not in self._finished]
         ends = [Event(finished=self._cut(choice, cause)) for choice in open_]
         usage = generation_pb2.Usage(
-            prompt_token_count=len(self._request.options.resume.prompt_token_ids.ids),
+            prompt_token_count=self.prompt_token_count,
             output_token_count=sum(map(len, self._outputs.values())),
         )
         return [*ends, Event(usage=usage)]
+
+    @property
+    def prompt_token_count(self) -> int:
+        """Tokens of the prompt."""
+        return len(self._request.options.resume.prompt_token_ids.ids)
+
+    @property
+    def _choice_count(self) -> int:
+        return self._request.sampling.n if self._request.sampling.HasField("n") else 1
 
     @property
     def _is_ranked(self) -> bool:

@@ -81,6 +81,7 @@ class Relay:
         remaining_s = _unbounded if is_detached else context.time_remaining
         opener = self._opener(key, context)
         placing = Placing(self._routes.get, opener, remaining_s)
+        choice_count = max(1, request.sampling.n)
 
         async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
             is_placed_by_another = self._live.is_being_placed(key)
@@ -88,10 +89,11 @@ class Relay:
             if there is not None:
                 await stream.run(lambda: self._join(opener, there, method, request, remaining_s), continuing.find)
                 return
+            placing.is_begun = True
             try:
-                unserved = self._admission.receipt(key) if is_placed_by_another else None
-                if unserved is not None and unserved.cause == receipt_pb2.CANCEL_CAUSE_CLIENT:
-                    await _tell_withdrawn(outlet, request, unserved, 0.0)
+                cancelled = self._cancelled(key) if is_placed_by_another else None
+                if cancelled is not None:
+                    await _tell_withdrawn(outlet, choice_count, cancelled, 0.0, request.options.resume)
                 else:
                     await self._start(placing, request, method, stream, continuing, outlet, remaining_s)
             finally:
@@ -99,7 +101,7 @@ class Relay:
 
         alone_s = ttl_of(request.options.on_disconnect) if is_detached else None
         is_new = not self._live.is_live(key)
-        await self._serve(opener, run, context, remaining_s, is_new=is_new, alone_s=alone_s)
+        await self._serve(opener, run, context, remaining_s, is_new=is_new, alone_s=alone_s, placing=placing)
 
     async def _start(
         self,
@@ -127,7 +129,9 @@ class Relay:
                 body = request.SerializeToString()
                 await stream.run(lambda: placing.open(method, body, asked), continuing.find, ticket.spent)
         except Withdrawn as ended:
-            await _tell_withdrawn(outlet, request, ended.receipt, ticket.waited_s)
+            await _tell_withdrawn(
+                outlet, max(1, request.sampling.n), ended.receipt, ticket.waited_s, request.options.resume
+            )
 
     async def _join(
         self, opener: Opener, route: Route, method: str, request: Request, remaining_s: Remaining
@@ -146,8 +150,13 @@ class Relay:
         opener = self._opener(key, context)
         locating = Locating(opener, self._live, self._lookup, self._clock)
 
-        async def run(stream: RequestStream, continuing: Continuing, _outlet: Outlet) -> None:
+        async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
+            is_placed_by_another = self._live.is_being_placed(key)
             await self._live.placed(key)  # it may be waiting for its turn here
+            cancelled = self._cancelled(key) if is_placed_by_another else None
+            if cancelled is not None:  # of all that it was to compute: what of that is told is not known here
+                await _tell_withdrawn(outlet, len(cancelled.positions), cancelled, 0.0)
+                return
             await stream.run(lambda: locating.open(request), continuing.find)
 
         await self._serve(opener, run, context, _unbounded, is_new=False, alone_s=None)
@@ -161,8 +170,12 @@ class Relay:
         *,
         is_new: bool,
         alone_s: float | None,
+        placing: Placing | None = None,
     ) -> None:
-        """alone_s: how long the request may wait for its turn once its client has left; None if not at all."""
+        """alone_s: how long the request may wait for its turn once its client has left; None if not at all.
+
+        placing: what finds it a place, if it may have none.
+        """
         key, outlet = opener.key, Outlet(context)
         stream = RequestStream(outlet, self._clock.monotonic, opener.judge)
         continuing = Continuing(self._routes, self._live, opener, self._clock, remaining_s)
@@ -176,15 +189,20 @@ class Relay:
                 outlet.close()
                 if (alone_s is not None or stream.policy == _DETACH) and not self._is_ending:
                     opener.when_left = lambda route: self._leave(opener, route)
-                    work = self._kept(key, running, held.pop_all(), alone_s)
+                    work = self._kept(key, running, held.pop_all(), alone_s, placing)
                     self._keeping.start(work, name=f"keep {key.request_id}")
                     self._leave(opener, self._live.where(key))
-                else:
-                    running.cancel()
-                    bound_s = remaining_s()  # the engine keeps the same deadline itself
-                    if not self._is_ending and (bound_s is None or bound_s > DEADLINE_TOLERANCE_S):
-                        self._leave(opener, self._live.where(key))
-                    await asyncio.wait([running])
+                    raise
+                bound_s = remaining_s()  # the engine keeps the same deadline itself
+                has_left = not self._is_ending and (bound_s is None or bound_s > DEADLINE_TOLERANCE_S)
+                if has_left and self._waits(key, placing):
+                    work = self._lent(opener, running, held.pop_all())
+                    self._keeping.start(work, name=f"keep {key.request_id} for others")
+                    raise
+                running.cancel()
+                if has_left:
+                    self._leave(opener, self._live.where(key))
+                await asyncio.wait([running])
                 raise
             try:
                 running.result()
@@ -204,7 +222,12 @@ class Relay:
             raise
 
     async def _kept(
-        self, key: RequestKey, running: asyncio.Task[None], held: contextlib.ExitStack, alone_s: float | None
+        self,
+        key: RequestKey,
+        running: asyncio.Task[None],
+        held: contextlib.ExitStack,
+        alone_s: float | None,
+        placing: Placing | None,
     ) -> None:
         """Waits for the end of a request that its client has left, and holds what it holds until then.
 
@@ -213,6 +236,8 @@ class Relay:
         with held:
             try:
                 await asyncio.wait([running], timeout=alone_s)
+                if self._waits(key, placing) and not running.done():
+                    await self._outlast(key, running, until_placed=True)
                 if self._live.where(key) is not None or running.done():
                     await running
             except (grpc.RpcError, RoundhouseError) as error:
@@ -220,6 +245,45 @@ class Relay:
             finally:
                 running.cancel()
                 await asyncio.wait([running])
+
+    async def _lent(self, opener: Opener, running: asyncio.Task[None], held: contextlib.ExitStack) -> None:
+        """Goes on with a request that waits for its turn, for others who follow it: its own client has left.
+
+        Also when it runs, until those have left: were it told to its engine before they are there, that would end it.
+        """
+        with held:
+            try:
+                await self._outlast(opener.key, running, until_placed=False)
+                if running.done():
+                    await running
+                else:
+                    self._leave(opener, self._live.where(opener.key))
+            except (grpc.RpcError, RoundhouseError) as error:
+                log.info("a request that went on for others has failed", error=str(error))
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+    async def _outlast(self, key: RequestKey, running: asyncio.Task[None], *, until_placed: bool) -> None:
+        """Waits until a request has ended or nobody else wants it any more, or until it has a place."""
+        with self._live.lapsing(key):
+            waiting = [asyncio.create_task(self._live.unwanted(key), name=f"unwanted {key.request_id}")]
+            if until_placed:
+                waiting.append(asyncio.create_task(self._live.placed(key), name=f"placed {key.request_id}"))
+            try:
+                await asyncio.wait([running, *waiting], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waiting:
+                    each.cancel()
+
+    def _waits(self, key: RequestKey, placing: Placing | None) -> bool:
+        """Tells whether it is this call of a request that waits for its turn."""
+        return placing is not None and placing.is_begun and self._live.where(key) is None
+
+    def _cancelled(self, key: RequestKey) -> receipt_pb2.CancelReceipt | None:
+        """Returns the receipt of a request that was cancelled here while it waited, by its caller's own word."""
+        unserved = self._admission.receipt(key)
+        return unserved if unserved is not None and unserved.cause == receipt_pb2.CANCEL_CAUSE_CLIENT else None
 
     def _leave(self, opener: Opener, route: Route | None) -> None:
         if route is not None:
@@ -233,10 +297,14 @@ class Relay:
 
 
 async def _tell_withdrawn(
-    outlet: Outlet, request: Request, receipt: receipt_pb2.CancelReceipt, waited_s: float
+    outlet: Outlet,
+    choice_count: int,
+    receipt: receipt_pb2.CancelReceipt,
+    waited_s: float,
+    resume: generation_pb2.Resume | None = None,
 ) -> None:
     outlet.begin([(REQUEST_ID_KEY, receipt.request_id)])
-    await outlet.put(withdrawn(request, receipt, waited_s))
+    await outlet.put(withdrawn(choice_count, receipt, waited_s, resume))
 
 
 def _unbounded() -> None:

@@ -166,7 +166,8 @@ class Router:
         untried = [
             each
             for each in ready
-            if each.engine_uuid not in tried and (each.fingerprint == asked.fingerprint or not asked.is_exact_only)
+            if each.engine_uuid not in tried
+            and (not asked.is_exact_only or each.fingerprint in ("", asked.fingerprint))
         ]
         closed = [each for each in untried if self._gate(each, now_s) is not Gate.OPEN]
         return closed or untried

@@ -19,10 +19,15 @@ def rank(receipt: receipt_pb2.CancelReceipt) -> tuple[bool, int]:
 
 
 def view(receipt: receipt_pb2.CancelReceipt) -> request_pb2.InferenceRequest:
-    """Returns such a request. Its end stands for its arrival, which the receipt does not tell."""
+    """Returns such a request, or one that ended between two engines, as whoever made its receipt knows it.
+
+    Its end stands for its arrival, which the receipt does not tell.
+    """
     return request_pb2.InferenceRequest(
         deployment=receipt.deployment,
         request_id=receipt.request_id,
+        replica=receipt.replica,
+        attempt=receipt.attempt,
         state=request_pb2.REQUEST_STATE_ENDED,
         positions=receipt.positions,
         arrival_time=receipt.receipt_time,

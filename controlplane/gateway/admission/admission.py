@@ -84,8 +84,12 @@ class Admission:
         return self._waiting[key].arrival_time_s
 
     def receipt(self, key: RequestKey) -> CancelReceipt | None:
-        """Returns the receipt of a request that ended while it waited; None if it did not, or long ago."""
+        """Returns the receipt of a request that ended while it was at no engine; None if it did not, or long ago."""
         return self._unserved.get(key)
+
+    def keep(self, key: RequestKey, receipt: CancelReceipt) -> None:
+        """Keeps the receipt of a request that ended between two engines, until the id comes once more."""
+        self._unserved.keep(key, receipt)
 
     def waiting(self, deployment: str) -> Sequence[RequestKey]:
         """Returns the requests that wait for a deployment."""

@@ -12,6 +12,7 @@ from roundhouse.v1.generation_pb2 import (
     Finished,
     GenerationEvent,
     OnDisconnect,
+    Resume,
     Usage,
 )
 from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, GenerateResponse
@@ -44,13 +45,13 @@ def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:
         request.options.max_duration.CopyFrom(to_duration(left_s))
 
 
-def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, waited_s: float) -> bytes:
+def withdrawn(choice_count: int, receipt: CancelReceipt, waited_s: float, resume: Resume | None = None) -> bytes:
     """Returns the only message of the stream of a request that somebody cancelled while it waited.
 
     What the request was to go on behind is its output, which no engine has looked at yet: there is no hash of what
     cannot be one.
     """
-    given = {each.choice: each.output_token_ids.ids for each in request.options.resume.choices}
+    given = {} if resume is None else {each.choice: each.output_token_ids.ids for each in resume.choices}
     count = sum(map(len, given.values()))
     finishes = [
         Finished(
@@ -61,7 +62,7 @@ def withdrawn(request: GenerateRequest | ChatRequest, receipt: CancelReceipt, wa
             exactness=EXACTNESS_EXACT,
             cancel_cause=receipt.cause,
         )
-        for choice in range(min(max(1, request.sampling.n), len(receipt.positions)))
+        for choice in range(min(choice_count, len(receipt.positions)))
     ]
     waited = to_duration(waited_s)
     usage = Usage(

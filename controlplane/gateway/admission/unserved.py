@@ -39,6 +39,10 @@ class Unserved:
         self._receipts.put(key, receipt)
         return receipt
 
+    def keep(self, key: RequestKey, receipt: CancelReceipt) -> None:
+        """Keeps a receipt that was made elsewhere."""
+        self._receipts.put(key, receipt)
+
     def get(self, key: RequestKey) -> CancelReceipt | None:
         """Returns the receipt of a request; None if it did not end that way, or long ago."""
         return self._receipts.get(key)

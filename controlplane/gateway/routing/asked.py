@@ -21,5 +21,5 @@ class Asked:
     front: str = ""  # names the first `FRONT_TOKENS` of the prompt, to all gateways alike; empty if it is shorter
     # Of one that goes on where another engine was: its fingerprint, and what names the request to all gateways alike.
     fingerprint: str = ""
-    is_exact_only: bool = False  # no engine with another one will do
+    is_exact_only: bool = False  # no engine that is known to have another one will do
     rendezvous_key: str = ""

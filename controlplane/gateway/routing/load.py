@@ -54,7 +54,7 @@ class Typical:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most that a count has been within the last `SETTLE_S`, or up to twice as long."""
+    """The most that a count has been within the last `SETTLE_S`, or up to three times as long."""
 
     value: int = 0
     before: int = 0  # the most within the span before this one

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 
-from controlplane.gateway.live import LiveRequests, RequestKey
+from controlplane.gateway.live import Break, LiveRequests, RequestKey
 from controlplane.model import NodeId, ReplicaUid, Route
 
 KEY = RequestKey("me", "chat", "r")
@@ -93,7 +93,7 @@ async def test_a_request_is_withdrawn_only_between_two_engines() -> None:
     assert not live.withdraw(KEY)
     with live.keep(KEY, is_new=False):
         assert not live.withdraw(KEY)
-        with live.between(KEY) as withdrawn:
+        with live.between(KEY, Break(ROUTE, 1)) as withdrawn:
             assert live.withdraw(KEY)
             assert withdrawn.is_set()
         assert not live.withdraw(KEY)

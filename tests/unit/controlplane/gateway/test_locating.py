@@ -25,7 +25,10 @@ ENDED, NEVER_CAME = request_pb2.REQUEST_STATE_ENDED, request_pb2.REQUEST_STATE_N
 
 
 def told(
-    state: request_pb2.RequestState, *, attempt: int = 1, cause: receipt_pb2.CancelCause = 0
+    state: request_pb2.RequestState,
+    *,
+    attempt: int = 1,
+    cause: receipt_pb2.CancelCause = receipt_pb2.CANCEL_CAUSE_UNSPECIFIED,
 ) -> request_pb2.InferenceRequest:
     receipt = receipt_pb2.CancelReceipt(request_id="r", cause=cause)
     return request_pb2.InferenceRequest(request_id="r", state=state, attempt=attempt, receipt=receipt)
@@ -65,7 +68,7 @@ async def test_clients_that_come_back_to_a_request_that_was_lost_here_are_told_s
             await it.collect("r")
         it.routes.set(Routes({"chat": ()}))
         lost = grpc.StatusCode.ABORTED, "REQUEST_LOST"
-        assert await asyncio.gather(refusal_of(it), refusal_of(it)) == [lost, lost]
+        assert [*await asyncio.gather(refusal_of(it), refusal_of(it))] == [lost, lost]
 
 
 async def test_a_request_that_is_at_no_engine_is_looked_for_a_few_times_in_growing_pauses() -> None:

@@ -200,6 +200,8 @@ def test_one_that_goes_on_may_insist_on_an_engine_that_gives_the_same() -> None:
     front.router.failed(front.routes.replicas["chat"][0])
     assert front.pick(asked).index == 0
     assert front.router.pick("chat", asked, {"e0"}) is None
+    front.tell(a_route(0, fingerprint="f"), a_route(1, fingerprint=""))
+    assert front.router.pick("chat", asked, {"e0"}) == front.routes.replicas["chat"][1]
     assert front.pick(replace(asked, is_exact_only=False), {"e0"}).index == 1
 
 
