@@ -61,10 +61,8 @@ class Choice:
     def close(self, end: End) -> None:
         """Takes the last there is."""
         self.end = end
-        # It may have ended before the texts of what it had were read, and nobody ever will. Its readers may be anywhere
-        # in that, and are to be told the end.
-        self._texts.extend([""] * (len(self.ids) - self.position))
-        self.position = len(self.ids)
+        if self.position < len(self.ids):  # it ended before the texts of what it had were read: nobody ever will
+            self.first_position = self.position = len(self.ids)
 
     def delta(self, first: int, end: int) -> generation_pb2.GenerationEvent:
         """Returns [first, end) of it, which must be there."""

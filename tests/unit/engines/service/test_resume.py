@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import grpc
 import pytest
 import pytest_asyncio
 
 from roundhouse.v1 import generation_pb2
-from tests.support.scripted_engine import (
-    CONTEXT_TOKENS,
-    ScriptedEngine,
-    events_of,
-    refusal_of,
-    scripted_engine,
-    stream_of,
-)
+from tests.support.scripted_engine import CONTEXT_TOKENS, ScriptedEngine, events_of, refusal_of, scripted_engine
 from tests.support.scripted_model import CharacterGrammars
 
 
@@ -91,37 +82,6 @@ async def test_what_had_ended_ends_at_once(
     assert text_of(events) == ""
     assert engine.runner.entered_count == 0
     await engine.all_ended()
-
-
-async def test_what_fails_before_its_first_token_is_told_from_where_its_reader_was() -> None:
-    def script(_prompt: Sequence[int], _position: int) -> Exception:
-        return ValueError("no finite logit")
-
-    async with scripted_engine(script) as engine:
-        resume = {"choices": [output(0, "abc")]}
-        call = engine.generate("a", request_id="mine", options={"resume": resume})
-        assert (await stream_of(call))[1][0] is grpc.StatusCode.INTERNAL
-        events, (code, _) = await stream_of(engine.attach("mine", {0: 1}))
-        assert [list(event.delta.token_ids) for event in events if event.HasField("delta")] == [list(b"bc")]
-        assert code is grpc.StatusCode.INTERNAL
-
-
-async def test_what_is_cancelled_before_its_first_token_is_told_from_where_its_reader_was(
-    engine: ScriptedEngine,
-) -> None:
-    engine.tokenizer.hold()
-    resume = {"choices": [output(0, "abc")]}
-    call = engine.generate("x" * 5000, request_id="mine", options={"resume": resume})  # tokenized in a thread
-    await engine.tokenizer.entered()
-    cancelling = asyncio.ensure_future(engine.cancel("mine"))
-    await engine.asked("mine")
-    engine.tokenizer.go()
-    await cancelling
-    await events_of(call)
-    events = await events_of(engine.attach("mine", {0: 1}))
-    assert [list(event.delta.token_ids) for event in events if event.HasField("delta")] == [list(b"bc")]
-    assert finished_of(events)[0].reason == generation_pb2.FINISH_REASON_CANCELLED
-    assert finished_of(events)[0].output_token_count == 3
 
 
 async def test_a_prompt_is_scored_with_a_choice_that_has_not_ended(engine: ScriptedEngine) -> None:
