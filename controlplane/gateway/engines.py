@@ -19,6 +19,11 @@ _SERVICE = "/roundhouse.v1.InferenceService/"
 _OWN_PREFIXES = ("roundhouse-", "grpc-", ":")
 _OWN_KEYS = frozenset({"user-agent", "te", "content-type", "authorization"})
 
+# What an engine may send of a stream before it is read, in bytes: some tokens. While this gateway is behind, all that
+# comes waits in the engine's outbox, which makes one message of it; a large window would fill with small ones.
+# Probes of the bandwidth would widen it. A message that is larger has what it takes as soon as it is waited for.
+_SMALL_WINDOW = (("grpc.http2.lookahead_bytes", 512), ("grpc.http2.bdp_probe", 0))
+
 Metadata = Sequence[tuple[str, str | bytes]]
 Stream = grpc.aio.UnaryStreamCall[bytes, bytes]
 Answer = TypeVar("Answer")
@@ -123,7 +128,7 @@ class Engines:
 
     def _channel(self, route: Route) -> grpc.aio.Channel:
         if route.address not in self._channels:
-            self._channels[route.address] = open_channel(route.address)
+            self._channels[route.address] = open_channel(route.address, options=_SMALL_WINDOW)
         return self._channels[route.address]
 
     def _hop(self, route: Route, party: Party) -> hop_pb2.Hop:
