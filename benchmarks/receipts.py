@@ -109,7 +109,8 @@ async def _run(model: str, cancels: int, seed: int, records: Records, folder: Pa
         await marking
         left = await _left_behind(plane, clients)
         steps = (await _load(plane)).step_count - before.step_count
-    found = _figures(users.cancels())
+    timed = users.cancels()
+    found = _figures(timed)
     records.add(
         "receipts",
         model=model,
@@ -123,7 +124,7 @@ async def _run(model: str, cancels: int, seed: int, records: Records, folder: Pa
         left_behind=left,
         error_count=users.error_count,
         errors=users.errors,
-        cancels_s=[(each.took_s, each.engine_s, each.step_s) for each in users.cancels()],
+        cancels_s=[(each.took_s, each.engine_s, each.step_s) for each in timed],
     )
     print(f"{users.ways.total()} requests in {passed_s:.0f} s, {steps} steps: {dict(users.ways)}")
     print(f"receipts: {dict(users.outcomes)}; steps after the cancel: {dict(users.steps_after)}")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import grpc
 
+from benchmarks.support.soak_users import ERRORS_KEPT, Wrong
 from roundhouse.kit.channel import cancelling
 from roundhouse.kit.status import error_of, reason_name
 from roundhouse.v1 import generation_pb2, inference_service_pb2, receipt_pb2
@@ -30,15 +31,10 @@ WAYS: Sequence[tuple[Way, float]] = (
 LONGEST_S = 0.4  # from when a request is sent until it is cancelled
 MOST_PROMPT, MOST_CHOICES, MOST_TOKENS, FEW_TOKENS = 48, 4, 1_500, 4
 TIMEOUT_S = 60.0
-ERRORS_KEPT = 20
 _Outcome = receipt_pb2.CancelOutcome
 _CANCELLED = receipt_pb2.CANCEL_OUTCOME_CANCELLED
 _FINISHED = receipt_pb2.CANCEL_OUTCOME_ALREADY_FINISHED
 _NOT_ARRIVED = receipt_pb2.CANCEL_OUTCOME_NOT_ARRIVED
-
-
-class Wrong(Exception):
-    """Something was told that cannot be."""
 
 
 @dataclass(frozen=True, slots=True)

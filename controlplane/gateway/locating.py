@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 
 import grpc
 
@@ -37,7 +36,8 @@ class Locating:
         """
         began_s = self._clock.monotonic()
         has_been_there = bool(request.location) or self._live.where(self._opener.key) is not None
-        for look in itertools.count():
+        look = 0
+        while True:
             try:
                 return await self._once(request)
             except (NotFound, Conflict, Unreachable):
@@ -45,7 +45,7 @@ class Locating:
                 if not has_been_there or left_s <= 0:
                     raise
             await asyncio.sleep(min(left_s, AGAIN.delay_s(look)))
-        raise AssertionError("unreachable")
+            look += 1
 
     async def _once(self, request: AttachRequest) -> Opened:
         key = self._opener.key

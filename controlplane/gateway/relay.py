@@ -81,7 +81,6 @@ class Relay:
         remaining_s = _unbounded if is_detached else context.time_remaining
         opener = self._opener(key, context)
         placing = Placing(self._routes.get, opener, remaining_s)
-        choice_count = max(1, request.sampling.n)
 
         async def run(stream: RequestStream, continuing: Continuing, outlet: Outlet) -> None:
             is_placed_by_another = self._live.is_being_placed(key)
@@ -93,7 +92,7 @@ class Relay:
             try:
                 cancelled = self._cancelled(key) if is_placed_by_another else None
                 if cancelled is not None:
-                    await _tell_withdrawn(outlet, choice_count, cancelled, 0.0, request.options.resume)
+                    await _tell_withdrawn(outlet, cancelled, 0.0, request)
                 else:
                     await self._start(placing, request, method, stream, continuing, outlet, remaining_s)
             finally:
@@ -129,9 +128,7 @@ class Relay:
                 body = request.SerializeToString()
                 await stream.run(lambda: placing.open(method, body, asked), continuing.find, ticket.spent)
         except Withdrawn as ended:
-            await _tell_withdrawn(
-                outlet, max(1, request.sampling.n), ended.receipt, ticket.waited_s, request.options.resume
-            )
+            await _tell_withdrawn(outlet, ended.receipt, ticket.waited_s, request)
 
     async def _join(
         self, opener: Opener, route: Route, method: str, request: Request, remaining_s: Remaining
@@ -154,8 +151,8 @@ class Relay:
             is_placed_by_another = self._live.is_being_placed(key)
             await self._live.placed(key)  # it may be waiting for its turn here
             cancelled = self._cancelled(key) if is_placed_by_another else None
-            if cancelled is not None:  # of all that it was to compute: what of that is told is not known here
-                await _tell_withdrawn(outlet, len(cancelled.positions), cancelled, 0.0)
+            if cancelled is not None:
+                await _tell_withdrawn(outlet, cancelled, 0.0)
                 return
             await stream.run(lambda: locating.open(request), continuing.find)
 
@@ -297,14 +294,11 @@ class Relay:
 
 
 async def _tell_withdrawn(
-    outlet: Outlet,
-    choice_count: int,
-    receipt: receipt_pb2.CancelReceipt,
-    waited_s: float,
-    resume: generation_pb2.Resume | None = None,
+    outlet: Outlet, receipt: receipt_pb2.CancelReceipt, waited_s: float, request: Request | None = None
 ) -> None:
+    """request: what was asked; if that is not known here, all choices are told that were to be computed."""
     outlet.begin([(REQUEST_ID_KEY, receipt.request_id)])
-    await outlet.put(withdrawn(choice_count, receipt, waited_s, resume))
+    await outlet.put(withdrawn(receipt, waited_s, request))
 
 
 def _unbounded() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from engines.demo_model import MODEL_DIR
+from nodeagent.plan import EARLY_DEATH_S
 from roundhouse.client import Client, deployment
 from roundhouse.v1 import deployment_pb2, generation_pb2
 from tests.support.cluster import cluster
@@ -30,7 +31,6 @@ KILLS = int(os.environ.get("ROUNDHOUSE_FAILOVER_KILLS", "30"))
 SEED = int(os.environ.get("ROUNDHOUSE_FAILOVER_SEED", "1"))
 REPLICAS = 2
 PATIENCE_S = 120.0
-EARLY_DEATH_S = 10.0  # as for the node agent: who dies sooner after READY is started again later each time
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * KILLS)]
 

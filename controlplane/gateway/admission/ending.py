@@ -12,7 +12,6 @@ from roundhouse.v1.generation_pb2 import (
     Finished,
     GenerationEvent,
     OnDisconnect,
-    Resume,
     Usage,
 )
 from roundhouse.v1.inference_service_pb2 import ChatRequest, GenerateRequest, GenerateResponse
@@ -45,13 +44,17 @@ def shorten(request: GenerateRequest | ChatRequest, waited_s: float) -> None:
         request.options.max_duration.CopyFrom(to_duration(left_s))
 
 
-def withdrawn(choice_count: int, receipt: CancelReceipt, waited_s: float, resume: Resume | None = None) -> bytes:
+def withdrawn(receipt: CancelReceipt, waited_s: float, request: GenerateRequest | ChatRequest | None) -> bytes:
     """Returns the only message of the stream of a request that somebody cancelled while it waited.
 
+    request: what was asked; all choices are told that were to be computed if that is not known.
     What the request was to go on behind is its output, which no engine has looked at yet: there is no hash of what
     cannot be one.
     """
-    given = {} if resume is None else {each.choice: each.output_token_ids.ids for each in resume.choices}
+    choice_count, given = len(receipt.positions), dict[int, Sequence[int]]()
+    if request is not None:
+        choice_count = min(choice_count, max(1, request.sampling.n))
+        given = {each.choice: each.output_token_ids.ids for each in request.options.resume.choices}
     count = sum(map(len, given.values()))
     finishes = [
         Finished(
@@ -62,7 +65,7 @@ def withdrawn(choice_count: int, receipt: CancelReceipt, waited_s: float, resume
             exactness=EXACTNESS_EXACT,
             cancel_cause=receipt.cause,
         )
-        for choice in range(min(choice_count, len(receipt.positions)))
+        for choice in range(choice_count)
     ]
     waited = to_duration(waited_s)
     usage = Usage(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import pytest
+
 from controlplane.model import Route
 from tests.support.between_engines import Heard, between, differs, goes_on, hands_over, rest_of, tell
 from tests.support.gateway_house import Engine, House, is_full
@@ -19,24 +21,19 @@ async def told_often(it: House, *routes: Route) -> None:
         await it.cancel(f"other-{number}")
 
 
-async def test_an_engine_that_is_known_to_compute_something_else_is_not_asked() -> None:
+@pytest.mark.parametrize(
+    ("told", "times"), [pytest.param("g", 0, id="its report says so"), pytest.param("", 1, id="only it can say so")]
+)
+async def test_an_engine_that_computes_something_else_is_asked_only_if_that_is_not_known_and_once(
+    told: str, times: int
+) -> None:
     other, equal = Engine("other", differs), Engine("equal", goes_on)
     async with between(Heard("own", hands_over), other, equal) as (it, call, (_, one, same)):
-        newer = replace(one, fingerprint="g")
+        newer = replace(one, fingerprint=told)
         await told_often(it, newer)
         tell(it, newer, same)
         assert await rest_of(call) == "1"
-    assert (len(other.hops), len(equal.hops)) == (0, 1)
-
-
-async def test_an_engine_that_says_that_it_computes_something_else_is_not_asked_again() -> None:
-    unknown, equal = Engine("unknown", differs), Engine("equal", goes_on)
-    async with between(Heard("own", hands_over), unknown, equal) as (it, call, (_, one, same)):
-        silent = replace(one, fingerprint="")
-        await told_often(it, silent)
-        tell(it, silent, same)
-        assert await rest_of(call) == "1"
-    assert (len(unknown.hops), len(equal.hops)) == (1, 1)
+    assert (len(other.hops), len(equal.hops)) == (times, 1)
 
 
 async def test_engines_are_not_asked_once_more_whenever_something_is_reported() -> None:

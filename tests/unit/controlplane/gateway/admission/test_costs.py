@@ -70,7 +70,7 @@ def test_a_stream_that_never_ran_tells_of_each_choice_that_was_to_be_sent() -> N
         cause=receipt_pb2.CANCEL_CAUSE_CLIENT,
         positions=[receipt_pb2.ChoicePosition(choice=choice) for choice in range(4)],
     )
-    events = GenerateResponse.FromString(withdrawn(2, receipt, 0.5)).events
+    events = GenerateResponse.FromString(withdrawn(receipt, 0.5, GenerateRequest(sampling={"n": 2}))).events
     assert [each.WhichOneof("event") for each in events] == ["finished", "finished", "usage"]
     assert [each.finished.choice for each in events[:2]] == [0, 1]
     assert {each.finished.reason for each in events[:2]} == {g.FINISH_REASON_CANCELLED}
@@ -85,7 +85,7 @@ def test_a_stream_that_was_to_go_on_and_never_did_proves_the_output_that_it_was_
     )
     resume = {"choices": [{"choice": 1, "output_token_ids": {"ids": [5, 6, 7]}}]}
     request = GenerateRequest(sampling={"n": 2}, options={"resume": resume})
-    events = GenerateResponse.FromString(withdrawn(2, receipt, 0.5, request.options.resume)).events
+    events = GenerateResponse.FromString(withdrawn(receipt, 0.5, request)).events
     told = [(each.finished.output_token_count, each.finished.token_hash) for each in events[:2]]
     assert told == [(0, EMPTY), (3, chain(EMPTY, [5, 6, 7]))]
     assert events[2].usage.output_token_count == 3
@@ -95,6 +95,6 @@ def test_a_stream_that_never_ran_ends_well_whatever_output_it_was_given() -> Non
     receipt = receipt_pb2.CancelReceipt(positions=[receipt_pb2.ChoicePosition()])
     resume = {"choices": [{"choice": 7, "output_token_ids": {"ids": [5]}}, {"output_token_ids": {"ids": [-1]}}]}
     request = GenerateRequest(options={"resume": resume})
-    events = GenerateResponse.FromString(withdrawn(2, receipt, 0.5, request.options.resume)).events
+    events = GenerateResponse.FromString(withdrawn(receipt, 0.5, request)).events
     assert [each.WhichOneof("event") for each in events] == ["finished", "usage"]
     assert events[0].finished.token_hash == b""
